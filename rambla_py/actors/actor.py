@@ -1,0 +1,141 @@
+"""This module is the actor that all of ours are: daemon thread, inbox with an alarm, a death that is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Self
+
+import pykka
+from pykka._envelope import Envelope
+
+__all__ = ["TICK", "WAKE", "Actor", "Inbox", "OnDeath"]
+
+log = logging.getLogger("rambla_py.actors")
+
+WAKE = "wake"
+TICK = "tick"
+
+OnDeath = Callable[[BaseException], None]
+
+_WAKE_ENVELOPE: Envelope[Any] = Envelope(WAKE)
+_TICK_ENVELOPE: Envelope[Any] = Envelope(TICK)
+
+
+class Inbox:
+    """A pykka inbox that also delivers TICK when ``due`` comes (monotonic seconds; None: never)."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
+        self.due: float | None = None
+
+    def put(self, envelope: Envelope[Any], /) -> None:
+        """Add a message; from any thread."""
+        self._queue.put(envelope)
+
+    def get(self) -> Envelope[Any]:
+        """Wait for a message, or for the alarm."""
+        if self.due is None:
+            return self._queue.get()
+        try:
+            return self._queue.get(timeout=max(0.0, self.due - time.monotonic()))
+        except Empty:
+            self.due = None
+            return _TICK_ENVELOPE
+
+    def empty(self) -> bool:
+        """Say whether no message waits."""
+        return self._queue.empty()
+
+
+class ActorCrashError(Exception):
+    """Carries a BaseException out of an actor: pykka would stop every actor of the process for a bare one."""
+
+
+class Actor(pykka.ThreadingActor):
+    """A pykka actor without the traits that would harm a publisher.
+
+    Its thread is a daemon, so a stuck handler cannot hang the exit. It stays out of pykka's registry, so
+    that a ``BaseException`` in a stranger's actor, or ``ActorRegistry.stop_all()``, does not reach it. Its
+    death is told to ``on_death``. It carries no payload in messages, so nothing is lost with its inbox.
+    """
+
+    use_daemon_thread = True
+    actor_inbox: Inbox
+
+    def __init__(self, name: str, on_death: OnDeath) -> None:
+        super().__init__()
+        self.name = name
+        self._on_death = on_death
+        self.thread: threading.Thread | None = None
+
+    @staticmethod
+    def _create_actor_inbox() -> Inbox:
+        return Inbox()
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
+        """Start the actor's thread; unlike pykka's, without registering it."""
+        actor = cls(*args, **kwargs)
+        actor._start_actor_loop()
+        return actor.actor_ref
+
+    def begin(self) -> Self:
+        """Start the thread of an actor made by its constructor."""
+        self._start_actor_loop()
+        return self
+
+    def _start_actor_loop(self) -> None:
+        self.thread = threading.Thread(target=self._actor_loop, name=self.name, daemon=True)
+        self.thread.start()
+
+    def wake(self) -> None:
+        """Make the actor look around; from any thread."""
+        self.actor_inbox.put(_WAKE_ENVELOPE)
+
+    def is_alive(self) -> bool:
+        """Say whether the actor's thread runs and it has not been stopped."""
+        return self.thread is not None and self.thread.is_alive() and not self.actor_stopped.is_set()
+
+    def halt(self, timeout_s: float) -> bool:
+        """Stop the actor after what it is doing now; say whether it ended within ``timeout_s``."""
+        if self.is_alive():
+            self.stop()
+        thread = self.thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(max(0.0, timeout_s))
+        return not thread.is_alive()
+
+    def on_start(self) -> None:
+        """Run ``begun``; for pykka."""
+        self._guarded(self.begun)
+
+    def on_receive(self, message: Any) -> Any:
+        """Run ``receive``; for pykka."""
+        return self._guarded(self.receive, message)
+
+    def begun(self) -> None:
+        """Do what comes first, on the actor's own thread."""
+
+    def receive(self, message: Any) -> Any:
+        """Take one message."""
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        """Tell of its death; for pykka."""
+        crashed = isinstance(exception_value, ActorCrashError)
+        error: BaseException = (exception_value.__cause__ if crashed else None) or exception_value
+        log.error("%s died", self.name, exc_info=error)
+        self._on_death(error)
+
+    @staticmethod
+    def _guarded(step: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return step(*args)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise ActorCrashError(str(error)) from error

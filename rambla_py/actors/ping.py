@@ -1,0 +1,64 @@
+"""This module tests whether a target's server can be reached."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from rambla_py.actors.plan import make_handler
+from rambla_py.config.schema import ChannelConfig
+from rambla_py.errors import ConnectionLostError
+from rambla_py.report import Ping
+
+__all__ = ["ping_all"]
+
+
+def ping_all(channels: Sequence[ChannelConfig], timeout_s: float, redact: Callable[[str], str]) -> list[Ping]:
+    """Connect to each channel's server at once, each on a connection of its own; the answers in order."""
+    deadline = time.monotonic() + timeout_s
+    asked = [(channel, _ask(channel)) for channel in channels]
+    return [_answer(channel, replies, deadline, timeout_s, redact) for channel, replies in asked]
+
+
+_Reply = tuple[float, BaseException | None]
+
+
+def _ask(channel: ChannelConfig) -> SimpleQueue[_Reply]:
+    replies: SimpleQueue[_Reply] = SimpleQueue()
+    # A daemon of its own, for a driver may hang for longer than anybody wants to wait.
+    threading.Thread(
+        target=_try, args=(channel, replies), name=f"rambla ping {channel.name}", daemon=True
+    ).start()
+    return replies
+
+
+def _try(channel: ChannelConfig, replies: SimpleQueue[_Reply]) -> None:
+    began = time.monotonic()
+    try:
+        handler = make_handler(channel)
+        connection = handler.connect()
+        try:
+            handler.ping(connection)
+        finally:
+            handler.close(connection)
+    except BaseException as error:  # user code; the answer is that it failed
+        replies.put((time.monotonic() - began, error))
+    else:
+        replies.put((time.monotonic() - began, None))
+
+
+def _answer(
+    channel: ChannelConfig,
+    replies: SimpleQueue[_Reply],
+    deadline: float,
+    timeout_s: float,
+    redact: Callable[[str], str],
+) -> Ping:
+    try:
+        took_s, error = replies.get(timeout=max(0.0, deadline - time.monotonic()))
+    except Empty:
+        took_s, error = timeout_s, ConnectionLostError(f"no answer within {timeout_s:g} s")
+    text = None if error is None else redact(f"{type(error).__name__}: {error}")
+    return Ping(channel.service, channel.channel, error is None, took_s, text, error)

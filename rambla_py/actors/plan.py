@@ -1,0 +1,153 @@
+"""This module is the supervision tree as data: built from the config before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from rambla_py.config.schema import ChannelConfig, Config
+from rambla_py.errors import HandlerError
+from rambla_py.handler import ChildSpec, Command, Handler
+
+__all__ = ["ChannelPlan", "Plan", "ServicePlan", "make_handler", "make_plan"]
+
+Strategy = Literal["one_for_one", "rest_for_one"]
+
+
+class ChannelPlan(msgspec.Struct, frozen=True):
+    """What runs for one channel, in the order of its start: external servers, then the pool of workers."""
+
+    config: ChannelConfig
+    servers: tuple[ChildSpec | Command, ...] = ()
+    strategy: Strategy = "rest_for_one"
+
+    @property
+    def server_names(self) -> list[str]:
+        """The servers as a person names them."""
+        return [server.argv[0] if isinstance(server, Command) else server.id for server in self.servers]
+
+
+class ServicePlan(msgspec.Struct, frozen=True):
+    """The channels of one service."""
+
+    name: str
+    handler_name: str
+    channels: tuple[ChannelPlan, ...]
+    strategy: Strategy = "one_for_one"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The whole tree. ``str`` draws it; ``as_data`` gives it as plain values.
+
+    >>> from rambla_py.config import load_config
+    >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
+    >>> print(make_plan(load_config(table)))
+    rambla (one_for_one)
+    └── null: NullHandler (one_for_one)
+        └── demo (rest_for_one)
+            └── pool: 1 worker, lazy, connection 'here'; at most once: every message is discarded
+    """
+
+    services: tuple[ServicePlan, ...]
+    strategy: Strategy = "one_for_one"
+
+    def __str__(self) -> str:
+        return "\n".join([f"rambla ({self.strategy})", *_branches([_service(s) for s in self.services])])
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the tree as dicts and lists, for JSON."""
+        return {"strategy": self.strategy, "services": [_service_data(s) for s in self.services]}
+
+
+def make_plan(config: Config) -> Plan:
+    """Return the tree that a configuration asks for.
+
+    Each channel's handler is asked for its external servers, on an instance of its own. Raises
+    ``HandlerError`` when that fails.
+    """
+    return Plan(
+        tuple(
+            ServicePlan(
+                service.name,
+                service.handler.__name__,
+                tuple(ChannelPlan(channel, _servers(channel)) for channel in service.channels.values()),
+            )
+            for service in config.services.values()
+        )
+    )
+
+
+def make_handler(config: ChannelConfig) -> Handler:
+    """Return a new instance of a channel's handler."""
+    return config.handler(
+        config.settings, channel=config.channel, service=config.service, options=config.options
+    )
+
+
+def _servers(config: ChannelConfig) -> tuple[ChildSpec | Command, ...]:
+    if config.handler.external_servers is Handler.external_servers:
+        return ()
+    try:
+        servers = tuple(make_handler(config).external_servers(config.channel))
+    except Exception as error:  # user code
+        raise HandlerError(config.name, f"external_servers raised {error!r}") from error
+    for server in servers:
+        if not isinstance(server, ChildSpec | Command):
+            raise HandlerError(
+                config.name, f"external_servers: expected ChildSpec or Command, got {server!r}"
+            )
+    return servers
+
+
+_Node = tuple[str, list[Any]]
+
+
+def _service(plan: ServicePlan) -> _Node:
+    return f"{plan.name}: {plan.handler_name} ({plan.strategy})", [_channel(c) for c in plan.channels]
+
+
+def _channel(plan: ChannelPlan) -> _Node:
+    servers: list[_Node] = [(f"external server: {name}", []) for name in plan.server_names]
+    return f"{plan.config.channel} ({plan.strategy})", [*servers, (_pool(plan.config), [])]
+
+
+def _pool(config: ChannelConfig) -> str:
+    workers = "1 worker" if config.count == 1 else f"{config.count} workers"
+    start = "lazy" if config.lazy else "at once"
+    off = "" if config.enabled else " (disabled)"
+    return f"pool: {workers}, {start}, connection {config.connection!r}{off}; {config.handler.guarantee}"
+
+
+def _branches(nodes: list[_Node]) -> Iterator[str]:
+    for at, (label, children) in enumerate(nodes):
+        last = at == len(nodes) - 1
+        yield ("└── " if last else "├── ") + label
+        for line in _branches(children):
+            yield ("    " if last else "│   ") + line
+
+
+def _service_data(plan: ServicePlan) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "handler": plan.handler_name,
+        "strategy": plan.strategy,
+        "channels": [_channel_data(channel) for channel in plan.channels],
+    }
+
+
+def _channel_data(plan: ChannelPlan) -> dict[str, Any]:
+    config = plan.config
+    return {
+        "name": config.channel,
+        "strategy": plan.strategy,
+        "external_servers": plan.server_names,
+        "pool": {
+            "workers": config.count,
+            "lazy": config.lazy,
+            "connection": config.connection,
+            "enabled": config.enabled,
+            "guarantee": config.handler.guarantee,
+        },
+    }

@@ -1,0 +1,131 @@
+"""This module is what lives in one process for one app: its targets, with the tree that serves them."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from rambla_py.actors.plan import Plan
+from rambla_py.actors.target import Target
+from rambla_py.actors.timer import Watch
+from rambla_py.actors.tree import Tree
+from rambla_py.config.schema import ChannelConfig, Config
+from rambla_py.delivery import Delivery
+from rambla_py.receipt import Home, Receipt
+from rambla_py.telemetry.events import Events
+
+__all__ = ["System"]
+
+_CLOSE_S = 2.0
+
+
+class System:
+    """The targets of an app in this process, by channel, and their supervision tree."""
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        events: Events,
+        redact: Callable[[str], str],
+        *,
+        with_servers: bool = True,
+    ) -> None:
+        self.home = Home()
+        self.targets: dict[tuple[str, str], Target] = {}
+        self.routes: dict[str, tuple[Target, ...]] = {}
+        self._watch = Watch()
+        # Unique without a look-up: when this process began to publish, 48 random bits, which message.
+        token = f"{int(time.time()):08x}{secrets.token_hex(6)}"
+        self._shared_ids = (f"{token}-{number:x}" for number in itertools.count())
+        channels = [channel for service in config.services.values() for channel in service.channels.values()]
+        for number, channel in enumerate(channels):
+            self._add(channel, f"{token}-{number:x}-", config.rambla.enabled, events, redact)
+        self._tree = Tree(plan, self.targets, self._watch, with_servers=with_servers)
+        for target in self.targets.values():
+            if target.config.fallback is not None:
+                target.fallback = self._hand_over
+
+    def start(self) -> None:
+        """Start the tree."""
+        self._tree.start()
+
+    def next_id(self) -> str:
+        """Return an id for a message that goes to several targets."""
+        return next(self._shared_ids)
+
+    def flush(self, deadline: float | None) -> bool:
+        """Wait until all that was accepted by now has ended; say whether it did by ``deadline``."""
+        return all(_flushed(target, deadline) for target in list(self.targets.values()))
+
+    def stop(self, deadline: float) -> None:
+        """Deliver what can be until ``deadline``, end the rest as dropped, and stop the tree."""
+        for target in self.targets.values():
+            target.stop_accepting(deadline)
+        self.flush(deadline)
+        for target in self.targets.values():
+            target.close()
+        self._tree.stop(max(0.0, deadline - time.monotonic()) + _CLOSE_S)
+
+    def _add(
+        self,
+        channel: ChannelConfig,
+        id_prefix: str,
+        enabled: bool,
+        events: Events,
+        redact: Callable[[str], str],
+    ) -> None:
+        service, name = channel.service, channel.channel
+        target = Target(
+            channel if enabled else msgspec.structs.replace(channel, enabled=False),
+            home=self.home,
+            id_prefix=id_prefix,
+            events=events,
+            start=lambda: self._tree.ensure(service, name),
+            watch=self._watch.add,
+            redact=redact,
+        )
+        self.targets[service, name] = target
+        self.routes[name] = (*self.routes.get(name, ()), target)
+
+    def _hand_over(self, delivery: Delivery, then: Callable[[], None]) -> None:
+        """Publish a fatal delivery to the fallback of its channel, and go on when that has ended."""
+        primary = self.targets[delivery.target.service, delivery.target.channel]
+        targets = self.routes[primary.config.fallback or ""]
+        receipt = Receipt.expecting(self.home, 1, len(targets), many=False)
+
+        def ended() -> None:
+            outcomes = receipt.outcomes()
+            delivery.fallback = next((one for one in outcomes if not one.succeeded), outcomes[0])
+            then()
+
+        receipt.when_done(ended)
+        for slot, target in enumerate(targets):
+            # It was accepted once: the bound on what waits does not apply to it again.
+            target.admit(
+                target.delivery(
+                    delivery.payload,
+                    receipt,
+                    key=delivery.key,
+                    headers={**target.headers, **delivery.headers},
+                    given_id=delivery.id,
+                    calls=delivery.calls,
+                    slot=slot,
+                ),
+                over_bound=True,
+            )
+
+
+def _flushed(target: Target, deadline: float | None) -> bool:
+    gate = threading.Lock()
+    gate.acquire()
+    target.ledger.when_flushed(gate.release)
+    if gate.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic())):
+        return True
+    target.ledger.forget_flush(gate.release)
+    return False

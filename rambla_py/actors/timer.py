@@ -1,0 +1,72 @@
+"""This module is the actor that lets time pass for the targets: retries fall due, messages expire."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from rambla_py.actors.actor import Actor, OnDeath
+
+if TYPE_CHECKING:
+    from rambla_py.actors.target import Target
+
+__all__ = ["Timer", "Watch"]
+
+log = logging.getLogger("rambla_py.timer")
+
+
+class Watch:
+    """Which target wants to be looked at when; it outlives the timer, so that its death loses nothing."""
+
+    def __init__(self) -> None:
+        self.timer: Timer | None = None
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, int, Target]] = []
+        self._ties = itertools.count()
+
+    def add(self, target: Target, at: float) -> None:
+        """Look at a target at that time, on the monotonic clock; from any thread."""
+        with self._lock:
+            first = not self._heap or at < self._heap[0][0]
+            heapq.heappush(self._heap, (at, next(self._ties), target))
+        if first and self.timer is not None:
+            self.timer.wake()
+
+    def take_due(self, now: float) -> list[Target]:
+        """Take the targets whose time has come, each once."""
+        with self._lock:
+            due = []
+            while self._heap and self._heap[0][0] <= now:
+                due.append(heapq.heappop(self._heap)[2])
+        return list(dict.fromkeys(due))
+
+    def next_at(self) -> float | None:
+        """Return when the next target is to be looked at."""
+        with self._lock:
+            return self._heap[0][0] if self._heap else None
+
+
+class Timer(Actor):
+    """Ticks the targets. It runs no user code, so nothing that users write can stop time."""
+
+    def __init__(self, watch: Watch, on_death: OnDeath) -> None:
+        super().__init__("rambla timer", on_death)
+        self._watch = watch
+        watch.timer = self
+
+    def begun(self) -> None:
+        self._look()
+
+    def receive(self, message: Any) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        for target in self._watch.take_due(time.monotonic()):
+            again = target.tick(time.monotonic())
+            if again is not None:
+                self._watch.add(target, again)
+        self.actor_inbox.due = self._watch.next_at()

@@ -1,0 +1,269 @@
+"""This module is the actor that has a handler of its own and a live connection, and attempts deliveries."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rambla_py.actors.actor import Actor, OnDeath
+from rambla_py.actors.attempt import Attempts, RenewalError
+from rambla_py.actors.judge import Judge
+from rambla_py.actors.loop import Loop
+from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
+from rambla_py.actors.plan import make_handler
+from rambla_py.actors.room import enter_worker, leave_worker
+from rambla_py.actors.session import Session
+from rambla_py.errors import (
+    AccessError,
+    ConnectionLostError,
+    UnknownOutcomeError,
+)
+from rambla_py.handler import State
+from rambla_py.policy import RECONNECT, backoff_delay
+
+if TYPE_CHECKING:
+    from rambla_py.actors.target import Target
+    from rambla_py.delivery import Delivery
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("rambla_py.worker")
+
+_LOSSES = (ConnectionLostError, UnknownOutcomeError)
+
+
+class Worker(Actor):
+    """Takes batches from its target, runs the handler, and hands the answers to its judge.
+
+    One turn of its loop: judge what was settled, run callbacks, see to the connection, take a batch and
+    attempt it. When there is nothing to do it rests, until a publisher, a settle, or an alarm wakes it.
+    """
+
+    def __init__(self, target: Target, index: int, on_death: OnDeath) -> None:
+        super().__init__(f"rambla {target.service}.{target.channel} worker {index}", on_death)
+        config = target.config
+        self.index = index
+        self.session: Session | None = None
+        self.state = "connecting"
+        self.abandoned = False
+        self.busy_since: float | None = None
+        self._target = target
+        self._handler = make_handler(config)
+        self._loop = Loop(self.name)
+        self.judge = Judge(target, self._handler, self._resolved)
+        self._attempts = Attempts(target, self._handler, self.judge, self._loop, self._timed, self._resolved)
+        self._limit = 1 if self._attempts.one_by_one else config.batch_size
+        self._failures = 0
+        self._connect_at = 0.0
+        self._sleeping = False
+        self._listed = False
+
+    # -- the loop -------------------------------------------------------------------------------------
+
+    def begun(self) -> None:
+        enter_worker()
+        self._run()
+
+    def receive(self, message: Any) -> None:
+        self._sleeping = False
+        self._run()
+
+    def wake(self) -> None:
+        self._listed = False
+        super().wake()
+
+    def nudge(self) -> None:
+        """Wake it if it sleeps; for what concerns this worker and not any."""
+        if self._sleeping:
+            self._sleeping = False
+            super().wake()
+
+    def _run(self) -> None:
+        while self.actor_inbox.empty() and not self.abandoned:
+            worked = self._judge_answers()
+            if not self._connected():
+                if not worked and self._rest(ready=False):
+                    return
+                continue
+            session = self.session
+            batch = self._take(session)
+            if batch and session is not None:
+                self._attempts.attempt(session, batch)
+                session.alone = session.alone and bool(session.in_flight)
+            elif not worked and self._rest(ready=True):
+                return
+
+    def _rest(self, *, ready: bool) -> bool:
+        """Go to sleep unless something came meanwhile; say whether it is time to wait."""
+        self._sleeping = True
+        if ready and not self._listed and not self._full():
+            self._listed = True
+            self._target.idle.append(self)
+        session = self.session
+        busy = self._target.handed_in or self._target.after or (session is not None and session.lost)
+        if not busy and not (ready and self._takeable()):
+            return True
+        self._sleeping = False
+        return False
+
+    def _takeable(self) -> bool:
+        waiting = self._target.mailbox.takeable(self.index)
+        return waiting and not self._full() and self.actor_inbox.due is None
+
+    def _full(self) -> bool:
+        session = self.session
+        if session is None or session.held or session.alone:
+            return True
+        return len(session.in_flight) >= self._target.config.max_in_flight
+
+    # -- answers --------------------------------------------------------------------------------------
+
+    def _judge_answers(self) -> bool:
+        handed_in, after = self._target.handed_in, self._target.after
+        worked = False
+        while handed_in:
+            try:
+                session, delivery, answer = handed_in.popleft()
+            except IndexError:
+                break
+            worked = True
+            self._judge_one(session, delivery, answer)
+        while after:
+            try:
+                item = after.popleft()
+            except IndexError:
+                break
+            worked = True
+            self._timed(self.judge.run_after, item)
+        return worked
+
+    def _judge_one(self, session: Session | None, delivery: Delivery, answer: Any) -> None:
+        self._timed(self.judge.judge, delivery, answer)
+        if session is None:
+            return
+        session.alone = session.alone and bool(session.in_flight)
+        if isinstance(answer, _LOSSES):
+            session.lose(answer)
+
+    def _resolved(self, answer: Any) -> Any:
+        """Wait for an answer that is awaitable, on this worker's event loop."""
+        return self._loop.wait_for(answer) if inspect.isawaitable(answer) else answer
+
+    def _timed(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Run user code with the clock on, so that the pool can give this worker up when it hangs."""
+        self.busy_since = time.monotonic()
+        try:
+            return step(*args)
+        finally:
+            self.busy_since = None
+
+    # -- connection -----------------------------------------------------------------------------------
+
+    def _connected(self) -> bool:
+        session = self.session
+        if session is not None and not session.lost:
+            self.state = "blocked" if session.held else "up"
+            return True
+        if session is not None:
+            self._disconnect(session)
+        now = time.monotonic()
+        if now < self._connect_at:
+            self.actor_inbox.due = self._connect_at
+            return False
+        return self._connect()
+
+    def _connect(self) -> bool:
+        target, session = self._target, Session(self._target)
+        self._handler.link = session.link()
+        try:
+            connection = self._timed(lambda: self._resolved(self._handler.connect()))
+        except BaseException as error:  # user code; whatever it raises, there is no connection
+            self._not_connected(error)
+            return False
+        if self.abandoned:
+            self.close_connection(connection)
+            return False
+        session.state = State(connection, target.channel, target.service, self.index)
+        self.session = session
+        self.state, self._failures = "up", 0
+        self.actor_inbox.due = None
+        if target.events.listeners:
+            target.events.emit("worker_up", target.service, target.channel, worker=self.index)
+        return True
+
+    def _not_connected(self, error: BaseException) -> None:
+        target = self._target
+        first = self._failures == 0
+        self._failures += 1
+        target.ledger.note(f"connect:{type(error).__name__}", error)
+        refused = isinstance(error, AccessError)
+        if first or (refused and self.state != "down"):
+            text = target.redact(f"{type(error).__name__}: {error}")
+            log.log(
+                logging.ERROR if refused else logging.WARNING,
+                "%s: worker %d cannot connect, and goes on trying: %s",
+                target.config.name,
+                self.index,
+                text,
+                extra={"rambla_service": target.service, "rambla_channel": target.channel},
+            )
+        self.state = "down" if refused else "connecting"
+        delay_s = backoff_delay(RECONNECT, self._failures, random.uniform(0.5, 1.0))
+        self._connect_at = time.monotonic() + delay_s
+        self.actor_inbox.due = self._connect_at
+
+    def _disconnect(self, session: Session) -> None:
+        """Close a lost connection; what was in flight on it has an unknown outcome."""
+        target, error = self._target, session.error or ConnectionLostError("closed")
+        self.session, self.state = None, "connecting"
+        if not isinstance(error, RenewalError):
+            self._connect_at = time.monotonic() + backoff_delay(RECONNECT, 1, random.random())
+            text = target.redact(str(error))
+            log.warning("%s: worker %d lost its connection: %s", target.config.name, self.index, text)
+        if target.events.listeners:
+            target.events.emit("worker_down", target.service, target.channel, worker=self.index, error=error)
+        self._loop.cancel(session)
+        self._timed(self.close_connection, session.state.connection)
+        for delivery, answer in reversed(session.give_up(target.config.attempt_timeout_s, error)):
+            self.judge.judge(delivery, answer)
+
+    def close_connection(self, connection: Any) -> None:
+        """Close a connection, whatever that raises; from any thread, once the worker is stuck or dead."""
+        try:
+            self._resolved(self._handler.close(connection))
+        except BaseException as error:  # user code: a connection that cannot be closed is gone all the same
+            log.debug("closing failed: %s", self._target.redact(repr(error)))
+
+    def on_stop(self) -> None:
+        """Close the connection on the worker's own thread."""
+        self._judge_answers()
+        self.state = "stopped"
+        session, self.session = self.session, None
+        if session is not None:
+            self._timed(self.close_connection, session.state.connection)
+        self._loop.close()
+        leave_worker()
+
+    # -- attempts -------------------------------------------------------------------------------------
+
+    def _take(self, session: Session | None) -> list[Delivery]:
+        target = self._target
+        if session is None or self._full():
+            return []
+        now = time.monotonic()
+        wait_s = target.outlet.wait_s(now, draining=target.stop_at is not None)
+        if wait_s is not None:
+            self.actor_inbox.due = now + wait_s
+            return []
+        self.actor_inbox.due = None
+        in_flight = len(session.in_flight)
+        limit = min(self._limit, target.config.max_in_flight - in_flight)
+        batch = target.take(self.index, limit, now, alone_ok=not in_flight)
+        if batch:
+            session.alone = batch[0].losses >= ALONE_AFTER_LOSSES
+            session.begin(batch, now)
+        return batch

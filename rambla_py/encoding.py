@@ -1,0 +1,224 @@
+"""This module turns a payload into what goes on the wire: bytes, or a value that JSON can hold."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from rambla_py.culprit import find_culprit
+from rambla_py.errors import HandlerError, OptionError, SerializationError, nearest
+from rambla_py.registry import import_object
+
+__all__ = ["Format", "Serializer", "as_object", "encode", "serialize_by_name", "to_json"]
+
+Format = Literal["none", "object", "bytes"]
+Serializer = Callable[[Any], bytes]
+
+_BINARY = (bytes, bytearray, memoryview)
+
+
+def _plain(value: Any) -> Any:
+    """Return what msgspec can write for what the standard library's json would take, and msgspec does not."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, deque):
+        return list(value)
+    raise TypeError(f"cannot write an object of type {type(value).__qualname__}")
+
+
+_json = msgspec.json.Encoder(enc_hook=_plain).encode
+_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_BUILT_IN: dict[str, Serializer] = {"json": _json, "msgpack": _msgpack}
+
+
+def encode(payload: Any, *, format: Format = "none", serializer: str = "json") -> bytes:  # noqa: A002
+    r"""Return the bytes of a payload for the wire.
+
+    Bytes go as they are and text as UTF-8; anything else goes through ``serializer``: ``json``, ``msgpack``,
+    or ``module:function``, which is given the payload and returns bytes or text. With ``format = "object"``
+    the payload is first made an object, as ``as_object`` says; ``"none"`` and ``"bytes"`` are the same here.
+
+    Dates, UUIDs, ``Decimal``, enums, dataclasses, attrs and msgspec classes are written as msgspec writes
+    them: a ``Decimal`` as text, bytes inside an object as base64, NaN and the infinities as JSON's null
+    (MessagePack keeps them), keys that are numbers as text. Integers of any size fit JSON; MessagePack ends
+    at 64 bits.
+
+    Raises ``SerializationError``, whose ``path`` leads to the value that could not be written. May be called
+    from any thread.
+
+    >>> encode({"id": 42}), encode("é"), encode(b"raw"), encode('{"id": 42}', format="object")
+    (b'{"id":42}', b'\xc3\xa9', b'raw', b'{"id":42}')
+    """
+    if format == "object":
+        payload = as_object(payload, format="object")
+    kind = type(payload)
+    if kind is bytes:
+        return payload  # type: ignore[no-any-return]  # the exact type was compared
+    # The commonest payload goes first: the checks below would double what it costs.
+    if kind is dict and serializer == "json":
+        return to_json(payload)
+    if isinstance(payload, str):
+        return _utf8(payload)
+    if isinstance(payload, _BINARY):
+        return _copied(payload)
+    if serializer == "json":
+        return to_json(payload)
+    return _serialize(payload, serializer)
+
+
+def as_object(payload: Any, *, format: Format = "none", serializer: str = "json") -> Any:  # noqa: A002
+    """Return the value that a handler embeds in JSON of its own: a line of a file, a row, a request of many.
+
+    ``"none"``: text stays text, bytes become text (UTF-8), anything else stays what it is.
+    ``"object"``: an object always. Text or bytes that hold JSON are read; what is then no object (a list, a
+    number, text that is not JSON) is wrapped as ``{"value": ...}``.
+    ``"bytes"``: the text of what ``encode`` gives.
+
+    A serializer of the user's own is applied to what is neither text nor bytes, and its output read as JSON
+    where it is JSON; the built-in ones leave such a value alone.
+
+    Raises ``SerializationError`` for bytes that are not UTF-8, and for what a serializer refuses. A value
+    that stays what it is has not been checked: ``to_json`` does that.
+
+    >>> as_object('{"id": 42}'), as_object('{"id": 42}', format="object"), as_object([1], format="object")
+    ('{"id": 42}', {'id': 42}, {'value': [1]})
+    """
+    if format == "bytes":
+        return _text(encode(payload, serializer=serializer))
+    if isinstance(payload, str):
+        value: Any = payload
+    elif isinstance(payload, _BINARY):
+        value = _text(_copied(payload))
+    elif serializer in _BUILT_IN:
+        value = payload
+    else:
+        value = _read(_text(_serialize(payload, serializer)))
+    return _objectified(value) if format == "object" else value
+
+
+def to_json(value: Any) -> bytes:
+    r"""Return JSON for any value, text included; raises ``SerializationError`` as ``encode`` does.
+
+    >>> to_json("two\nlines")
+    b'"two\\nlines"'
+    """
+    try:
+        return _json(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _explained(value, _json, error, "json") from error
+
+
+@functools.lru_cache(maxsize=256)
+def serialize_by_name(name: str) -> Serializer:
+    r"""Return the function behind a serializer's name: ``json``, ``msgpack`` or ``module:function``.
+
+    Raises ``OptionError`` for a name that is none of these, with the nearest one, and for what cannot be
+    imported or called. What was found is kept.
+
+    >>> serialize_by_name("msgpack")({"id": 42})
+    b'\x81\xa2id*'
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    if ":" not in name:
+        close = nearest(name, _BUILT_IN)
+        hint = f"did you mean {close!r}?" if close else "known are 'json', 'msgpack' and 'module:function'"
+        raise OptionError("serializer", f"no serializer is called {name!r}; {hint}")
+    try:
+        found = import_object(name)
+    except HandlerError as error:
+        raise OptionError("serializer", f"{name!r}: {error.reason}") from error
+    if not callable(found):
+        raise OptionError(
+            "serializer", f"{name!r} is not a function but a value of type {type(found).__name__!r}"
+        )
+    return _checked(name, found)
+
+
+def _checked(name: str, function: Callable[[Any], Any]) -> Serializer:
+    def dump(payload: Any) -> bytes:
+        written = function(payload)
+        if isinstance(written, bytes):
+            return written
+        if isinstance(written, str):
+            return written.encode()
+        if isinstance(written, _BINARY):
+            return bytes(written)
+        raise TypeError(f"expected bytes or text back, got a value of type {type(written).__name__!r}")
+
+    return dump
+
+
+def _serialize(payload: Any, serializer: str) -> bytes:
+    try:
+        dump = serialize_by_name(serializer)
+    except OptionError as error:
+        raise SerializationError("$", str(error)) from error
+    try:
+        return dump(payload)
+    except (MemoryError, SerializationError):
+        raise
+    except Exception as error:
+        raise _explained(payload, dump, error, serializer) from error
+
+
+def _explained(payload: Any, dump: Serializer, error: Exception, serializer: str) -> SerializationError:
+    if serializer in _BUILT_IN:
+        return SerializationError(*find_culprit(payload, dump, error, serializer=serializer))
+    # A function of the user's is not called again on parts that it was never meant for.
+    return SerializationError("$", f"serializer {serializer!r} raised {type(error).__name__}: {error}")
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise SerializationError("$", "text with a lone surrogate, which UTF-8 cannot hold") from error
+
+
+def _copied(payload: bytes | bytearray | memoryview) -> bytes:
+    try:
+        return bytes(payload)
+    except ValueError as error:
+        raise SerializationError("$", f"a {type(payload).__name__} that cannot be read: {error}") from error
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise SerializationError("$", "bytes that are not UTF-8, where JSON needs text") from error
+
+
+def _read(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return text
+
+
+def _objectified(value: Any) -> Any:
+    if isinstance(value, str):
+        value = _read(value)
+    return value if _is_object(value) else {"value": value}
+
+
+def _is_object(value: Any) -> bool:
+    kind = type(value)
+    return (
+        isinstance(value, (Mapping, msgspec.Struct))
+        or hasattr(kind, "__dataclass_fields__")
+        or hasattr(kind, "__attrs_attrs__")
+    )

@@ -1,0 +1,219 @@
+"""This module is what ``publish`` returns: the promise of an outcome for each delivery."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from rambla_py.errors import ForkedError, PublishError, ReceiptTimeoutError
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+    from rambla_py.outcome import Outcome
+
+__all__ = ["Home", "Receipt"]
+
+# Held only to add or take waiters, never while anything waits; a settle without waiters does not touch it.
+_waiting = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _waiting
+    _waiting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Home:
+    """The process that a receipt was made in; a fork marks it in the child."""
+
+    __slots__ = ("forked",)
+
+    def __init__(self) -> None:
+        self.forked = False
+
+
+class Receipt(msgspec.Struct, gc=False, eq=False):
+    """The outcomes to come of one ``publish`` or ``publish_many``: wait, await, or ignore it.
+
+    Every method may be called from any thread. A receipt that is dropped costs nothing: the deliveries
+    go on.
+
+    >>> import rambla_py as rambla
+    >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
+    >>> with rambla.Rambla(table) as app:
+    ...     receipt = app.publish("demo", {"id": 42})
+    ...     receipt.outcomes(timeout_s=5)[0].status
+    'ok'
+    """
+
+    home: Home
+    size: int = 1
+    targets: int = 1
+    many: bool = False
+    complete: bool = False
+    slots: Any = None
+    tickets: Iterator[int] | None = None
+    waiters: list[Callable[[], None]] | None = None
+    callbacks: list[Callable[[Receipt], Any]] | None = None
+
+    @classmethod
+    def expecting(cls, home: Home, messages: int, targets: int, *, many: bool) -> Receipt:
+        """Return a receipt for ``messages`` x ``targets`` deliveries, message by message."""
+        size = messages * targets
+        if size == 1 and not many:
+            return cls(home)
+        return cls(home, size, targets, many, size == 0, [None] * size, itertools.count(1))
+
+    def done(self) -> bool:
+        """Say whether every delivery has its outcome."""
+        return self.complete
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """Wait for all deliveries and return what the handlers returned.
+
+        One target: its handler's result. A channel that fans out: a list in config order. ``publish_many``:
+        a list of these, by message. Raises ``PublishError`` when a delivery (its fallbacks included) did
+        not end as ok, ``ReceiptTimeoutError`` after ``timeout_s`` seconds, ``ForkedError`` in a child.
+        """
+        if not self.complete:
+            self._wait(timeout_s)
+        if self.tickets is None:
+            return self._single_result()
+        outcomes = self.outcomes()
+        if not all(outcome.succeeded for outcome in outcomes):
+            raise PublishError(outcomes)
+        return self._grouped([outcome.final.result for outcome in outcomes])
+
+    def outcomes(self, timeout_s: float | None = None) -> list[Outcome]:
+        """Wait for all deliveries; return an outcome for each, message by message, targets in config order.
+
+        Raises ``ReceiptTimeoutError`` and ``ForkedError`` as ``result`` does; never ``PublishError``.
+        """
+        if not self.complete:
+            self._wait(timeout_s)
+        return [delivery.outcome() for delivery in self._deliveries()]
+
+    def add_done_callback(self, fn: Callable[[Receipt], Any]) -> None:
+        """Call ``fn(receipt)`` once all is done: on a worker's thread, or at once when it is done already."""
+        with _waiting:
+            self.callbacks = [*(self.callbacks or ()), fn]
+        if self.complete:
+            for late in self.take_callbacks():
+                late(self)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self.complete:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            self.when_done(lambda: _wake(loop, future))
+            yield from future
+        return self.result()
+
+    @property
+    def level(self) -> Literal["accepted", "journaled", "confirmed", "unknown"]:
+        """How far the messages are known to have come: the least of all deliveries."""
+        if not self.complete:
+            return "accepted"
+        statuses = {outcome.final.status for outcome in self.outcomes()}
+        if "unknown" in statuses:
+            return "unknown"
+        return "confirmed" if statuses <= {"ok"} else "accepted"
+
+    def when_done(self, wake: Callable[[], None]) -> None:
+        """Call something quick that cannot raise once all is done, on the thread that settles the last."""
+        with _waiting:
+            self.waiters = [*(self.waiters or ()), wake]
+        if self.complete:
+            self._release()
+
+    def settle(self, delivery: Delivery) -> None:
+        """Take the end of one delivery; called once for each, by its target."""
+        if self.tickets is None:
+            self.slots = delivery
+        else:
+            self.slots[delivery.slot] = delivery
+            if next(self.tickets) < self.size:
+                return
+        self.complete = True
+        # A waiter is added before it looks at `complete`, and we look for waiters after setting it:
+        # whichever comes second sees the other.
+        if self.waiters is not None:
+            self._release()
+
+    def take_callbacks(self) -> list[Callable[[Receipt], Any]]:
+        """Return the functions to call now that all is done; each is returned once."""
+        with _waiting:
+            taken, self.callbacks = self.callbacks, None
+        return taken or []
+
+    def __repr__(self) -> str:
+        done = sum(1 for delivery in self._deliveries())
+        return f"Receipt({done} of {self.size} done)"
+
+    def _deliveries(self) -> list[Delivery]:
+        found = [self.slots] if self.tickets is None else self.slots
+        return [delivery for delivery in found if delivery is not None]
+
+    def _single_result(self) -> Any:
+        delivery = self.slots
+        if delivery.status == "ok":
+            return delivery.result
+        outcome = delivery.outcome()
+        if not outcome.succeeded:
+            raise PublishError([outcome])
+        return outcome.final.result
+
+    def _grouped(self, results: list[Any]) -> Any:
+        if self.targets > 1:
+            results = [results[at : at + self.targets] for at in range(0, len(results), self.targets)]
+        return results if self.many else results[0]
+
+    def _wait(self, timeout_s: float | None) -> None:
+        if self.home.forked:
+            raise ForkedError
+        gate = threading.Lock()
+        gate.acquire()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self.when_done(gate.release)
+        gate.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not self.complete:
+            self._forget(gate.release)
+            raise self._late(timeout_s or 0.0)
+
+    def _late(self, timeout_s: float) -> ReceiptTimeoutError:
+        found = [self.slots] if self.tickets is None else list(self.slots)
+        results = [None if delivery is None else delivery.outcome().final.result for delivery in found]
+        done = sum(delivery is not None for delivery in found)
+        if self.targets > 1 or self.many:
+            results = results if self.many and self.targets == 1 else self._grouped(results)
+        return ReceiptTimeoutError(timeout_s, done, self.size, results)
+
+    def _forget(self, wake: Callable[[], None]) -> None:
+        with _waiting:
+            self.waiters = [other for other in self.waiters or () if other != wake] or None
+
+    def _release(self) -> None:
+        with _waiting:
+            waiters, self.waiters = self.waiters, None
+        for wake in waiters or ():
+            wake()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    def finish() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    # The loop may have ended while its task waited: nobody is left to tell.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(finish)

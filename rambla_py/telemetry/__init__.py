@@ -1,0 +1,1 @@
+"""This package tells the outside what happens: events go out, nothing comes in."""
