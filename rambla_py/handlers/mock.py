@@ -1,0 +1,222 @@
+"""This module is the handler that answers as a test has told it to, and tells what did not come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import msgspec
+from msgspec import Meta
+
+from rambla_py.errors import PermanentError
+from rambla_py.handler import Handler, State
+from rambla_py.handlers._named import Named
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+
+__all__ = ["Call", "Expectation", "Expectations", "MockHandler", "expectations", "forget"]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One attempt that reached the mock, in the order of arrival."""
+
+    channel: str
+    service: str
+    payload: Any
+    id: str
+    key: str | None
+    headers: dict[str, Any]
+    expected: bool
+
+
+class Expectation(msgspec.Struct, eq=False):
+    """What is expected, how often (None: any number of times), and how often it came."""
+
+    answer: Any
+    channel: str | None
+    service: str | None
+    times: int | None
+    where: Callable[[Any], bool] | None
+    used: int = 0
+
+    @property
+    def missing(self) -> int:
+        """How many calls are still to come."""
+        return 0 if self.times is None else self.times - self.used
+
+    def takes(self, message: Any, state: State) -> bool:
+        """Say whether this expectation has a call left, and this message fits it."""
+        return (
+            (self.times is None or self.used < self.times)
+            and self.channel in (None, state.channel)
+            and self.service in (None, state.service)
+            and (self.where is None or bool(self.where(message)))
+        )
+
+    def __str__(self) -> str:
+        wanted = "any number of calls" if self.times is None else f"{self.times} call(s)"
+        where = f"{self.service or '*'}.{self.channel or '*'}"
+        return f"{wanted} of {where}{' that fit where=' if self.where else ''}, {self.used} came"
+
+
+class Expectations:
+    """The script of one mock: what may come, and what is answered. Safe from any thread.
+
+    >>> script = Expectations("payments")
+    >>> _ = script.expect("orders", {"accepted": True}, times=2)
+    >>> script.verify()
+    Traceback (most recent call last):
+    AssertionError: mock 'payments': 2 call(s) of *.orders, 0 came
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self._lock = threading.RLock()
+        self._expected: list[Expectation] = []
+        self._calls: list[Call] = []
+
+    def expect(
+        self,
+        channel: str | None = None,
+        answer: Any = None,
+        *,
+        times: int | None = 1,
+        service: str | None = None,
+        where: Callable[[Any], bool] | None = None,
+    ) -> Expectation:
+        """Expect ``times`` attempts on a channel (None: on any), and answer each; None: any number, or none.
+
+        ``answer`` is what the handler returns (a value, ``Ok``, ``Failed``), an exception that it raises, or
+        a function of the message that does the one or the other. ``where`` narrows by the message: its
+        ``payload``, ``id``, ``key``, ``headers``. Expectations are used up in the order in which they were
+        made. A retry is an attempt of its own.
+        """
+        expectation = Expectation(answer, channel, service, times, where)
+        with self._lock:
+            self._expected.append(expectation)
+        return expectation
+
+    def answer(self, message: Any, state: State) -> Any:
+        """Return or raise what is expected for this message; ``PermanentError`` when nothing is."""
+        with self._lock:
+            found = next((one for one in self._expected if one.takes(message, state)), None)
+            if found is not None:
+                found.used += 1
+            self._calls.append(_call(message, state, expected=found is not None))
+        if found is None:
+            raise PermanentError(self._unexpected(message, state))
+        # Outside the lock: a function of the test's may publish, or look at the script.
+        return _given(found.answer, message)
+
+    def calls(self, channel: str | None = None) -> list[Call]:
+        """Return the attempts that came, expected or not, oldest first."""
+        with self._lock:
+            return [call for call in self._calls if channel in (None, call.channel)]
+
+    def verify(self) -> None:
+        """Raise ``AssertionError`` unless all that was expected came, and nothing else did."""
+        with self._lock:
+            wrong = [str(one) for one in self._expected if one.missing]
+            wrong += [f"unexpected: {_named(call)}" for call in self._calls if not call.expected]
+        if wrong:
+            raise AssertionError(f"mock {self.name!r}: " + "; ".join(wrong))
+
+    def clear(self) -> None:
+        """Forget what was expected, and what came."""
+        with self._lock:
+            self._expected.clear()
+            self._calls.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Verify, unless the block failed with an error of its own; that one tells more."""
+        if error is None:
+            self.verify()
+
+    def __repr__(self) -> str:
+        with self._lock:
+            missing = sum(one.missing for one in self._expected)
+            return f"<Expectations {self.name!r}: {len(self._calls)} calls, {missing} missing>"
+
+    def _unexpected(self, message: Any, state: State) -> str:
+        with self._lock:
+            listed = "; ".join(map(str, self._expected)) or "nothing"
+        call = _named(_call(message, state, expected=False))
+        return f"mock {self.name!r} did not expect {call}; expected: {listed}"
+
+
+def _call(message: Any, state: State, *, expected: bool) -> Call:
+    return Call(
+        state.channel,
+        state.service,
+        message.payload,
+        message.id,
+        message.key,
+        dict(message.headers),
+        expected,
+    )
+
+
+def _named(call: Call) -> str:
+    return f"{call.service}.{call.channel} message {call.id} ({type(call.payload).__name__})"
+
+
+def _given(answer: Any, message: Any) -> Any:
+    if isinstance(answer, BaseException) or (isinstance(answer, type) and issubclass(answer, BaseException)):
+        raise answer
+    return answer(message) if callable(answer) else answer
+
+
+_scripts = Named(Expectations)
+
+
+def expectations(name: str) -> Expectations:
+    """Return the script of the connections with this ``name``, in this process; made if there is none yet.
+
+    It stays until ``forget(name)``. Two apps share a script only when both configure the same name.
+
+    >>> with expectations("payments") as script:
+    ...     _ = script.expect("orders", times=None)
+    """
+    return _scripts.get(name)
+
+
+def forget(name: str) -> None:
+    """Let go of the script of this name, at the end of a test."""
+    _scripts.forget(name)
+
+
+class MockHandler(Handler):
+    """Answers each attempt as ``mock.expectations(name)`` was told; what it does not expect is fatal at once.
+
+    Delivery: none; every attempt is one call, in the order of arrival, without serializing the payload. A
+    connection without a ``name`` has a script of its own, given to a callable payload as ``destination``.
+    """
+
+    guarantee = "none: every attempt gets the answer that a test has scripted"
+
+    class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
+        """Which script answers."""
+
+        name: Annotated[
+            Annotated[str, Meta(min_length=1)] | None,
+            Meta(description="what mock.expectations(name) finds it by; none: the app's own"),
+        ] = None
+
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        """There is nothing to set."""
+
+    def connect(self) -> Expectations:
+        """Return the script; there is nothing to lose but what it says."""
+        return _scripts.of(self.settings)
+
+    def handle_publish(self, message: Delivery, options: Any, state: State) -> Any:
+        """Return or raise what is expected for this message."""
+        return state.connection.answer(message, state)
