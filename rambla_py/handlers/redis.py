@@ -1,0 +1,142 @@
+"""This module delivers to Redis: keys, topics, lists, streams and hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rambla_py.errors import ConnectionLostError
+from rambla_py.handler import Handler
+from rambla_py.handlers.redis_client import client_for
+from rambla_py.handlers.redis_commands import RedisOptions, encoder_for
+from rambla_py.handlers.redis_connection import RedisConnection, address_of
+from rambla_py.handlers.redis_wire import RedisWire
+
+if TYPE_CHECKING:
+    import redis
+
+    from rambla_py.delivery import Delivery
+    from rambla_py.handler import State
+
+__all__ = ["RedisHandler"]
+
+# A batch is written in pieces, so that the server works on the first while the next is packed: 740,000
+# messages/s of 256 bytes where one write for 500 gave 475,000.
+_PIECE_BYTES = 32 * 1024
+_PIECE_COMMANDS = 128
+
+_UNSENT: Any = object()
+
+
+class RedisHandler(Handler):
+    """Delivers by ``set`` (the default), ``publish``, ``lpush``, ``rpush``, ``xadd`` or ``hset``.
+
+    A batch is written as one, and its replies are read together. At least once: after a loss between the
+    write and the answer a message may come twice (an ``xadd`` then carries the same id in its ``id_field``;
+    ``set`` and ``hset`` write the same again). One worker writes in the order it was given; a failed message
+    does not hold up those behind it. A message is applied whole or not at all, also with several keys or
+    ``ttl_s`` (a list with ``max_len``, and anything but ``set`` of one key with ``ttl_s``, needs the right to
+    run scripts).
+
+    The result is what Redis answers: ``"OK"`` for ``set``, the number of receivers for ``publish``, the
+    list's length, the entry's id, the number of new fields. ``set`` and ``hset`` take a mapping: bytes go
+    as they are, scalars as text, containers as JSON. Headers have a place in streams only, as fields.
+    Error replies fail their message alone: OOM, BUSY and the like are retried; READONLY, LOADING and
+    MASTERDOWN count as a lost connection; WRONGTYPE, NOPERM and what Redis calls ERR are permanent.
+
+    >>> RedisHandler.Options(command="rpush", list="jobs", max_len=1000).ttl_s is None
+    True
+    """
+
+    Connection: ClassVar[Any] = RedisConnection
+    Options: ClassVar[Any] = RedisOptions
+    guarantee: ClassVar[str] = (
+        "at least once; after a loss between write and answer a message may come twice (xadd: with the "
+        "same id in id_field); in sequence within a worker, failed messages aside; "
+        "publish reaches the subscribers of that moment only"
+    )
+
+    def __init__(self, settings: Any, **where: Any) -> None:
+        super().__init__(settings, **where)
+        self._clients: dict[int, redis.Redis] = {}
+
+    def connect(self) -> RedisWire:
+        """Connect, log in and choose the database."""
+        return RedisWire(
+            address_of(self.settings),
+            connect_timeout_s=self.settings.connect_timeout_s,
+            read_timeout_s=self.settings.read_timeout_s,
+        )
+
+    def close(self, connection: RedisWire) -> None:
+        """Close the connection, and the client that callable payloads were given; from any thread."""
+        connection.close()
+        client = self._clients.pop(id(connection), None)
+        if client is not None:
+            client.close()
+
+    def ping(self, connection: RedisWire) -> None:
+        """Send PING."""
+        connection.ping()
+
+    def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
+        """Write all commands, read all replies; errors stand in the place of their message."""
+        wire: RedisWire = state.connection
+        wire.check()
+        answers: list[Any] = [_UNSENT] * len(messages)
+        due: list[int] = []
+        for places, commands in self._pieces(messages, answers):
+            wire.send(commands)
+            due += places
+            if wire.full:
+                _put(answers, due, wire.receive())
+                due = []
+                if wire.lost is not None:
+                    break
+        _put(answers, due, wire.receive())
+        return answers if wire.lost is None else _after_loss(answers, wire.lost)
+
+    def destination(self, connection: RedisWire) -> redis.Redis:
+        """Return a ``redis.Redis`` for the same server, user and database, kept until ``close``."""
+        client = self._clients.get(id(connection))
+        if client is None:
+            client = self._clients[id(connection)] = client_for(connection.address, self.settings)
+        return client
+
+    def _pieces(
+        self, messages: Sequence[Delivery], answers: list[Any]
+    ) -> Iterator[tuple[list[int], list[bytes]]]:
+        """Yield places and commands, some kB at a time; what cannot be packed is answered with its error."""
+        places: list[int] = []
+        commands: list[bytes] = []
+        size, options, encode = 0, None, None
+        for place, message in enumerate(messages):
+            try:
+                if encode is None or message.options is not options:
+                    options = message.options
+                    encode = encoder_for(options, self.channel, self.settings.max_bulk_bytes)
+                command = encode(message)
+            except Exception as error:  # what a payload's own code raises is the failure of its message alone
+                answers[place] = error
+                continue
+            places.append(place)
+            commands.append(command)
+            size += len(command)
+            if size >= _PIECE_BYTES or len(commands) >= _PIECE_COMMANDS:
+                yield places, commands
+                places, commands, size = [], [], 0
+        if commands:
+            yield places, commands
+
+
+def _put(answers: list[Any], places: Sequence[int], replies: Sequence[Any]) -> None:
+    for place, reply in zip(places, replies, strict=True):
+        answers[place] = reply.decode() if type(reply) is bytes else reply
+
+
+def _after_loss(answers: list[Any], lost: ConnectionLostError) -> list[Any]:
+    """Return the answers with the loss for what was not sent; raises it when nothing was."""
+    rest = [lost if answer is _UNSENT else answer for answer in answers]
+    if all(isinstance(answer, ConnectionLostError) for answer in rest):
+        raise lost
+    return rest
