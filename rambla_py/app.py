@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from rambla_py.actors.ping import ping_all
 from rambla_py.actors.plan import Plan, make_plan
-from rambla_py.actors.room import is_inside_worker
+from rambla_py.actors.room import is_inside_worker, leave_worker
 from rambla_py.actors.system import System
 from rambla_py.actors.target import Target
 from rambla_py.config import Config, load_config
@@ -57,6 +57,8 @@ class Rambla:
         self._state: _State = "not started"
         self._system: System | None = None
         self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._stopped.set()
         self._inherited: list[System] = []
         # Channels that one plain message reaches in one step; empty whenever it must take the longer way.
         self._hot: dict[str, Target] = {}
@@ -304,15 +306,20 @@ class Rambla:
 
     def _stop(self, timeout_s: float) -> None:
         with self._lock:
-            system, running = self._system, self._state == "running"
-            if not running:
-                return
-            self._state = "stopping"
-            self._hot = {}
-        if system is not None:
-            system.stop(time.monotonic() + timeout_s)
-        self._state = "stopped"
-        _apps.discard(self)
+            system, first = self._system, self._state == "running"
+            if first:
+                self._state, self._hot = "stopping", {}
+                self._stopped.clear()
+        if not first:
+            self._stopped.wait(timeout_s)
+            return
+        try:
+            if system is not None:
+                system.stop(time.monotonic() + timeout_s)
+        finally:
+            self._state = "stopped"
+            _apps.discard(self)
+            self._stopped.set()
 
     def _stop_at_exit(self) -> None:
         self._stop(self.config.rambla.exit_timeout_s)
@@ -322,9 +329,11 @@ class Rambla:
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
+        self._stopped = threading.Event()
+        self._stopped.set()
         self._hot = {}
         if self._system is not None:
-            self._system.home.forked = True
+            self._system.forked()
             # Kept, so that no finalizer touches the sockets that the parent goes on using.
             self._inherited.append(self._system)
             self._system = None
@@ -369,6 +378,7 @@ def _stop_apps() -> None:
 
 
 def _apps_forked() -> None:
+    leave_worker()
     for app in list(_apps):
         app._after_fork()
 

@@ -13,6 +13,7 @@ from rambla_py.errors import AttemptTimeoutError, ConnectionLostError, DeliveryE
 from rambla_py.message import Failed, Ok, Retry, Stop
 from rambla_py.policy import Again, End, after_failure, backoff_delay, is_retryable
 from rambla_py.receipt import Receipt
+from rambla_py.telemetry.records import log_extra
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -141,7 +142,7 @@ class Judge:
         elif decision.status == "fatal":
             self._fatal(delivery, decision, now)
         else:
-            self._give_up(delivery, decision)
+            self._target.finish(delivery, decision.status, error=decision.error)
 
     def _again(self, delivery: Delivery, delay_s: float, left: int, now: float) -> None:
         again = delivery.renewed()
@@ -169,19 +170,7 @@ class Judge:
             left = delivery.policy.retries if wish.retries is None else wish.retries
             self._again(delivery, delay_s, left, now)
         else:
-            self._give_up(delivery, decision)
-
-    def _give_up(self, delivery: Delivery, decision: End) -> None:
-        target = self._target
-        log.error(
-            "%s %s after %d attempts: %s",
-            target.config.name,
-            decision.status,
-            delivery.attempts,
-            target.redact(str(decision.error)),
-            extra=_extra(delivery, decision.status),
-        )
-        target.finish(delivery, decision.status, error=decision.error)
+            self._target.finish(delivery, decision.status, error=decision.error)
 
     def _report_attempt(self, delivery: Delivery, error: BaseException | None) -> None:
         if self._target.events.listeners:
@@ -193,7 +182,7 @@ class Judge:
                 delivery.attempts,
                 type(error).__name__,
                 self._target.redact(str(error)),
-                extra=_extra(delivery, "failed"),
+                extra=log_extra(delivery, "failed"),
             )
 
     def _consult(self, name: str, delivery: Delivery, decide: Callable[[Judge, Any], None]) -> None:
@@ -221,13 +210,3 @@ class Judge:
 def _error_of(failed: Failed) -> BaseException:
     reason = failed.reason
     return reason if isinstance(reason, BaseException) else DeliveryError(reason)
-
-
-def _extra(delivery: Delivery, status: str) -> dict[str, Any]:
-    return {
-        "rambla_service": delivery.target.service,
-        "rambla_channel": delivery.target.channel,
-        "rambla_message_id": delivery.id,
-        "rambla_attempts": delivery.attempts,
-        "rambla_status": status,
-    }

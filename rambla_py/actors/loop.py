@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,11 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[asyncio.Task[None], Session] = {}
 
-    def wait_for(self, awaitable: Any) -> Any:
-        """Run an awaitable and return its result; blocks this thread."""
-        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._running()).result()
+    def resolved(self, answer: Any) -> Any:
+        """Return what user code answered; when that is awaitable, run it and wait for its result."""
+        if not inspect.isawaitable(answer):
+            return answer
+        return asyncio.run_coroutine_threadsafe(_awaited(answer), self._running()).result()
 
     def deliver_each(self, session: Session, batch: Sequence[Delivery], handle: Callable[..., Any]) -> None:
         """Run ``handle(message, options, state)`` for all of a batch at once; each settles by itself."""

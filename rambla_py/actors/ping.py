@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
+from rambla_py.actors.loop import Loop
 from rambla_py.actors.plan import make_handler
 from rambla_py.config.schema import ChannelConfig
 from rambla_py.errors import ConnectionLostError
@@ -35,18 +36,19 @@ def _ask(channel: ChannelConfig) -> SimpleQueue[_Reply]:
 
 
 def _try(channel: ChannelConfig, replies: SimpleQueue[_Reply]) -> None:
-    began = time.monotonic()
+    began, loop = time.monotonic(), Loop(f"rambla ping {channel.name}")
+    error: BaseException | None = None
     try:
         handler = make_handler(channel)
-        connection = handler.connect()
+        connection = loop.resolved(handler.connect())
         try:
-            handler.ping(connection)
+            loop.resolved(handler.ping(connection))
         finally:
-            handler.close(connection)
-    except BaseException as error:  # user code; the answer is that it failed
-        replies.put((time.monotonic() - began, error))
-    else:
-        replies.put((time.monotonic() - began, None))
+            loop.resolved(handler.close(connection))
+    except BaseException as raised:  # user code; the answer is that it failed
+        error = raised
+    loop.close()
+    replies.put((time.monotonic() - began, error))
 
 
 def _answer(

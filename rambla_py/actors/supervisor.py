@@ -68,10 +68,6 @@ class Supervisor(Actor):
         self._retry_at = 0.0
         self.stopping = stopping or threading.Event()
 
-    def child(self, name: str) -> Any:
-        """Return the handle of a running child, or None."""
-        return self._running.get(name)
-
     def begun(self) -> None:
         self._look()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from rambla_py.actors.aftermath import run_callbacks
 from rambla_py.actors.plan import Plan
 from rambla_py.actors.target import Target
 from rambla_py.actors.timer import Watch
@@ -71,6 +72,17 @@ class System:
         for target in self.targets.values():
             target.close()
         self._tree.stop(max(0.0, deadline - time.monotonic()) + _CLOSE_S)
+        for target in self.targets.values():
+            if target.after:
+                run_callbacks(target)
+
+    def forked(self) -> None:
+        """Take note, in a forked child, that all of this lives on in the parent only."""
+        self.home.forked = True
+        for target in self.targets.values():
+            # The fork may have come from a handler: whatever it answers in the child counts for nothing.
+            for session in target.crew.sessions():
+                session.in_flight = {}
 
     def _add(
         self,

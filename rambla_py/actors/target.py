@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rambla_py.actors.aftermath import Nobody
 from rambla_py.actors.ledger import Ledger
 from rambla_py.actors.mailbox import Mailbox
 from rambla_py.actors.outlet import Outlet
@@ -18,6 +19,7 @@ from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError
 from rambla_py.handler import Handler
 from rambla_py.outcome import Status
 from rambla_py.receipt import Home, Receipt
+from rambla_py.telemetry.records import log_extra
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -49,28 +51,6 @@ class Crew(Protocol):
     def in_limbo(self) -> int: ...
 
     def abandon_judgements(self) -> list[tuple[Delivery, Any]]: ...
-
-
-class _Nobody:
-    """The crew of a target that was not started."""
-
-    def sessions(self) -> list[Session]:
-        return []
-
-    def check(self, now: float) -> None:
-        pass
-
-    def nudge(self) -> None:
-        pass
-
-    def states(self) -> list[str]:
-        return []
-
-    def in_limbo(self) -> int:
-        return 0
-
-    def abandon_judgements(self) -> list[tuple[Delivery, Any]]:
-        return []
 
 
 class _Once:
@@ -110,7 +90,7 @@ class Target:
         self.ledger = Ledger()
         self.room = Room(self.mailbox)
         self.outlet = Outlet(config, self.mailbox, self.expire)
-        self.crew: Crew = _Nobody()
+        self.crew: Crew = Nobody(self)
         self.idle: deque[_Waker] = deque([_Once(start)])
         self.handed_in: deque[tuple[Session | None, Delivery, Any]] = deque()
         self.after: deque[Delivery | Receipt] = deque()
@@ -283,6 +263,7 @@ class Target:
         delivery.status, delivery.result, delivery.error = status, result, error
         delivery.ended_at = time.monotonic()
         self.ledger.count(status, reason=_reason(error) if error is not None else None)
+        self._log_end(delivery, status, error)
         if delivery.holds_lane:
             self.mailbox.release_lane(delivery)
             self.wake()
@@ -290,6 +271,18 @@ class Target:
             self.fallback(delivery, lambda: self._end(delivery))
         else:
             self._end(delivery)
+
+    def _log_end(self, delivery: Delivery, status: Status, error: BaseException | None) -> None:
+        """Log one error for each bad end; of drops, which come in floods, the first, second, fourth ..."""
+        extra = log_extra(delivery, status)
+        text = "" if error is None else self.redact(str(error))
+        if status == "dropped":
+            number = self.ledger.statuses["dropped"]
+            if number & (number - 1) == 0:
+                log.warning("%s: %d dropped so far: %s", self.config.name, number, text, extra=extra)
+        elif status != "ok":
+            attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
+            log.error("%s: %s after %s: %s", self.config.name, status, attempts, text, extra=extra)
 
     def expire(self, delivery: Delivery) -> None:
         """End a delivery whose time is over, with its last error as the cause."""

@@ -45,6 +45,7 @@ class Tree:
         self._targets, self._watch, self._with_servers = targets, watch, with_servers
         # Which lazy channels were asked for; kept here, so that a restarted supervisor knows it too.
         self._wanted: dict[str, set[str]] = {service.name: set() for service in plan.services}
+        self._services: dict[str, Supervisor] = {}
         children = [Child("timer", self._start_timer)]
         children += [Child(f"service {service.name}", self._service(service)) for service in plan.services]
         self._root = Supervisor("root", children, _nobody_left, strategy=plan.strategy)
@@ -56,7 +57,7 @@ class Tree:
     def ensure(self, service: str, channel: str) -> None:
         """Start a lazy channel; from any thread, also before its service has come up."""
         self._wanted[service].add(channel)
-        supervisor = self._root.child(f"service {service}")
+        supervisor = self._services.get(service)
         if supervisor is not None:
             supervisor.wake()
 
@@ -75,7 +76,10 @@ class Tree:
 
         def start(on_death: OnDeath) -> Supervisor:
             wanted = self._wanted[plan.name]
-            return Supervisor(plan.name, children, on_death, strategy=plan.strategy, wanted=wanted).begin()
+            supervisor = Supervisor(plan.name, children, on_death, strategy=plan.strategy, wanted=wanted)
+            # Known before its first look: who asks for a channel now is seen by that look, or wakes it.
+            self._services[plan.name] = supervisor
+            return supervisor.begin()
 
         return start
 

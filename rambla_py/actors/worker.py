@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import random
 import time
@@ -33,6 +32,7 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("rambla_py.worker")
 
+_STEADY_S = 10.0
 _LOSSES = (ConnectionLostError, UnknownOutcomeError)
 
 
@@ -54,11 +54,14 @@ class Worker(Actor):
         self._target = target
         self._handler = make_handler(config)
         self._loop = Loop(self.name)
-        self.judge = Judge(target, self._handler, self._resolved)
-        self._attempts = Attempts(target, self._handler, self.judge, self._loop, self._timed, self._resolved)
+        self.judge = Judge(target, self._handler, self._loop.resolved)
+        self._attempts = Attempts(
+            target, self._handler, self.judge, self._loop, self._timed, self._loop.resolved
+        )
         self._limit = 1 if self._attempts.one_by_one else config.batch_size
         self._failures = 0
-        self._connect_at = 0.0
+        self._silent = False
+        self._connect_at = self._connected_at = 0.0
         self._sleeping = False
         self._listed = False
 
@@ -83,7 +86,11 @@ class Worker(Actor):
             super().wake()
 
     def _run(self) -> None:
+        home = self._target.home
         while self.actor_inbox.empty() and not self.abandoned:
+            if home.forked:  # a handler forked, and came back in the child: this worker is the parent's
+                self.actor_stopped.set()
+                return
             worked = self._judge_answers()
             if not self._connected():
                 if not worked and self._rest(ready=False):
@@ -149,10 +156,6 @@ class Worker(Actor):
         if isinstance(answer, _LOSSES):
             session.lose(answer)
 
-    def _resolved(self, answer: Any) -> Any:
-        """Wait for an answer that is awaitable, on this worker's event loop."""
-        return self._loop.wait_for(answer) if inspect.isawaitable(answer) else answer
-
     def _timed(self, step: Callable[..., Any], *args: Any) -> Any:
         """Run user code with the clock on, so that the pool can give this worker up when it hangs."""
         self.busy_since = time.monotonic()
@@ -180,7 +183,7 @@ class Worker(Actor):
         target, session = self._target, Session(self._target)
         self._handler.link = session.link()
         try:
-            connection = self._timed(lambda: self._resolved(self._handler.connect()))
+            connection = self._timed(lambda: self._loop.resolved(self._handler.connect()))
         except BaseException as error:  # user code; whatever it raises, there is no connection
             self._not_connected(error)
             return False
@@ -189,7 +192,7 @@ class Worker(Actor):
             return False
         session.state = State(connection, target.channel, target.service, self.index)
         self.session = session
-        self.state, self._failures = "up", 0
+        self.state, self._silent, self._connected_at = "up", False, time.monotonic()
         self.actor_inbox.due = None
         if target.events.listeners:
             target.events.emit("worker_up", target.service, target.channel, worker=self.index)
@@ -197,11 +200,11 @@ class Worker(Actor):
 
     def _not_connected(self, error: BaseException) -> None:
         target = self._target
-        first = self._failures == 0
         self._failures += 1
         target.ledger.note(f"connect:{type(error).__name__}", error)
         refused = isinstance(error, AccessError)
-        if first or (refused and self.state != "down"):
+        if not self._silent or (refused and self.state != "down"):
+            self._silent = True
             text = target.redact(f"{type(error).__name__}: {error}")
             log.log(
                 logging.ERROR if refused else logging.WARNING,
@@ -221,7 +224,10 @@ class Worker(Actor):
         target, error = self._target, session.error or ConnectionLostError("closed")
         self.session, self.state = None, "connecting"
         if not isinstance(error, RenewalError):
-            self._connect_at = time.monotonic() + backoff_delay(RECONNECT, 1, random.random())
+            # A server that takes connections only to drop them is given more and more time.
+            lasted_s = time.monotonic() - self._connected_at
+            self._failures = self._failures + 1 if lasted_s < _STEADY_S else 1
+            self._connect_at = time.monotonic() + backoff_delay(RECONNECT, self._failures, random.random())
             text = target.redact(str(error))
             log.warning("%s: worker %d lost its connection: %s", target.config.name, self.index, text)
         if target.events.listeners:
@@ -234,7 +240,7 @@ class Worker(Actor):
     def close_connection(self, connection: Any) -> None:
         """Close a connection, whatever that raises; from any thread, once the worker is stuck or dead."""
         try:
-            self._resolved(self._handler.close(connection))
+            self._loop.resolved(self._handler.close(connection))
         except BaseException as error:  # user code: a connection that cannot be closed is gone all the same
             log.debug("closing failed: %s", self._target.redact(repr(error)))
 

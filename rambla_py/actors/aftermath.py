@@ -1,0 +1,73 @@
+"""This module runs the callbacks of deliveries that ended while their target had no worker."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rambla_py.actors.judge import Judge
+from rambla_py.actors.loop import Loop
+from rambla_py.actors.plan import make_handler
+from rambla_py.actors.room import enter_worker, leave_worker
+
+if TYPE_CHECKING:
+    from rambla_py.actors.session import Session
+    from rambla_py.actors.target import Target
+    from rambla_py.delivery import Delivery
+
+__all__ = ["Nobody", "run_callbacks"]
+
+
+class Nobody:
+    """The crew of a target that has none: not started, disabled, or waiting for its external servers."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._running = threading.Lock()
+
+    def sessions(self) -> list[Session]:
+        return []
+
+    def states(self) -> list[str]:
+        return []
+
+    def in_limbo(self) -> int:
+        return 0
+
+    def abandon_judgements(self) -> list[tuple[Delivery, Any]]:
+        return []
+
+    def check(self, now: float) -> None:
+        """There is nobody to look after."""
+
+    def nudge(self) -> None:
+        """Run the callbacks that wait, on a thread for the purpose; one at a time."""
+        if self._target.after and self._running.acquire(blocking=False):
+            name = f"rambla {self._target.config.name} callbacks"
+            try:
+                threading.Thread(target=self._run, name=name, daemon=True).start()
+            except RuntimeError:  # the interpreter is ending and starts no threads: stop() runs them
+                self._running.release()
+
+    def _run(self) -> None:
+        try:
+            run_callbacks(self._target)
+        finally:
+            self._running.release()
+        if self._target.after:
+            self.nudge()
+
+
+def run_callbacks(target: Target) -> None:
+    """Run the callbacks that wait, here, with a handler made for them and never connected."""
+    loop = Loop(f"rambla {target.config.name} callbacks")
+    judge = Judge(target, make_handler(target.config), loop.resolved)
+    enter_worker()
+    try:
+        while target.after:
+            judge.run_after(target.after.popleft())
+    except IndexError:  # a worker has come and was quicker
+        pass
+    finally:
+        leave_worker()
+        loop.close()
