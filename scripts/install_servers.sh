@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs the servers that the live tests start for themselves: on Debian, as root, and only those missing.
+set -euo pipefail
+
+missing=()
+[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || missing+=(rabbitmq-server)
+command -v redis-server >/dev/null || missing+=(redis-server)
+
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+fi
+
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    if apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
+        exit 0
+    fi
+fi
+
+echo "tests that need a server of these packages will be skipped (under CI=true they fail): ${missing[*]}" >&2
+echo "to run them, as root: apt-get install --no-install-recommends ${missing[*]}" >&2
