@@ -8,9 +8,9 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -32,8 +32,8 @@ __all__ = ["Rambla"]
 
 log = logging.getLogger("rambla_py")
 
-_apps: weakref.WeakSet[Rambla] = weakref.WeakSet()
-"""The apps that run, for the exit and the fork; each of them shares nothing with the others."""
+_apps: set[Rambla] = set()
+"""The apps that run, for the exit and the fork: one that nobody holds any more is stopped properly, too."""
 
 _State = Literal["not started", "running", "stopping", "stopped"]
 
@@ -285,6 +285,7 @@ class Rambla:
 
     def _live(self, system: System) -> System:
         system.start()
+        _stop_with_multiprocessing()
         self._system = system
         self._warm()
         return system
@@ -375,6 +376,13 @@ def _tell(loop: asyncio.AbstractEventLoop, room: asyncio.Event) -> None:
 def _stop_apps() -> None:
     for app in list(_apps):
         app._stop_at_exit()
+
+
+def _stop_with_multiprocessing() -> None:
+    """Have a child of multiprocessing stop its apps: it ends with ``os._exit``, and atexit is not run."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _stop_apps, exitpriority=100)
 
 
 def _apps_forked() -> None:

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Home", "Receipt"]
 
+# Reentrant, for a signal handler or a finalizer may publish and wait while its own thread is in here.
 # Held only to add or take waiters, never while anything waits; a settle without waiters does not touch it.
-_waiting = threading.Lock()
+_waiting = threading.RLock()
 
 
 def _renew_lock() -> None:
     global _waiting
-    _waiting = threading.Lock()
+    _waiting = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_renew_lock)
@@ -105,8 +106,12 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 
     def add_done_callback(self, fn: Callable[[Receipt], Any]) -> None:
         """Call ``fn(receipt)`` once all is done: on a worker's thread, or at once when it is done already."""
+        self._refuse_inherited()
+        callbacks: list[Callable[[Receipt], Any]] = []
         with _waiting:
-            self.callbacks = [*(self.callbacks or ()), fn]
+            if self.callbacks is None:
+                self.callbacks = callbacks
+            self.callbacks.append(fn)
         if self.complete:
             for late in self.take_callbacks():
                 late(self)
@@ -131,24 +136,29 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 
     def when_done(self, wake: Callable[[], None]) -> None:
         """Call something quick that cannot raise once all is done, on the thread that settles the last."""
+        self._refuse_inherited()
+        waiters: list[Callable[[], None]] = []
         with _waiting:
-            self.waiters = [*(self.waiters or ()), wake]
+            if self.waiters is None:
+                self.waiters = waiters
+            self.waiters.append(wake)
         if self.complete:
             self._release()
 
-    def settle(self, delivery: Delivery) -> None:
-        """Take the end of one delivery; called once for each, by its target."""
+    def settle(self, delivery: Delivery) -> bool:
+        """Take the end of one delivery; called once for each. Say whether callbacks are due now."""
         if self.tickets is None:
             self.slots = delivery
         else:
             self.slots[delivery.slot] = delivery
             if next(self.tickets) < self.size:
-                return
+                return False
         self.complete = True
         # A waiter is added before it looks at `complete`, and we look for waiters after setting it:
         # whichever comes second sees the other.
         if self.waiters is not None:
             self._release()
+        return self.callbacks is not None
 
     def take_callbacks(self) -> list[Callable[[Receipt], Any]]:
         """Return the functions to call now that all is done; each is returned once."""
@@ -179,8 +189,6 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         return results if self.many else results[0]
 
     def _wait(self, timeout_s: float | None) -> None:
-        if self.home.forked:
-            raise ForkedError
         gate = threading.Lock()
         gate.acquire()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -197,6 +205,10 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         if self.targets > 1 or self.many:
             results = results if self.many and self.targets == 1 else self._grouped(results)
         return ReceiptTimeoutError(timeout_s, done, self.size, results)
+
+    def _refuse_inherited(self) -> None:
+        if self.home.forked and not self.complete:
+            raise ForkedError
 
     def _forget(self, wake: Callable[[], None]) -> None:
         with _waiting:

@@ -58,92 +58,93 @@ class Attempts:
             "batch": (self._batch, self._batch_async),
             "deliveries": (self._deliveries, self._deliveries_async),
         }
-        self._deliver: Callable[[Session, Sequence[Delivery]], None] = ways[level][is_async]
+        self._deliver: Callable[[Session, Sequence[Delivery], float], None] = ways[level][is_async]
 
-    def attempt(self, session: Session, batch: list[Delivery]) -> None:
-        """Attempt a batch that is in flight already; callable payloads each by themselves."""
+    def attempt(self, session: Session, batch: list[Delivery], now: float) -> None:
+        """Attempt a batch; callable payloads each by themselves."""
         if self._target.calls_seen:
             for delivery in [delivery for delivery in batch if delivery.calls]:
                 batch.remove(delivery)
-                self._one(session, delivery, self._call_payload)
+                self._one(session, delivery, self._call_payload, now)
         if batch:
-            self._deliver(session, batch)
+            self._deliver(session, batch, now)
 
-    def _each(self, session: Session, batch: Sequence[Delivery]) -> None:
+    def _each(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
         for delivery in batch:
-            self._one(session, delivery, self._handle)
+            self._one(session, delivery, self._handle, now)
 
-    def _batch(self, session: Session, batch: Sequence[Delivery]) -> None:
+    def _one(self, session: Session, delivery: Delivery, fn: Callable[..., Any], now: float) -> None:
+        session.begin_together((delivery,), now)
+        raised, answer = self._run_user(fn, delivery, delivery.options, session.state)
+        self._end(session, (delivery,), raised, (answer,))
+
+    def _batch(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
+        session.begin_together(batch, now)
         raised, answers = self._run_user(self._handle, batch, session.state)
-        self._take_answers(session, batch, raised, answers)
-
-    def _take_answers(
-        self, session: Session, batch: Sequence[Delivery], raised: BaseException | None, answers: Any
-    ) -> None:
-        raised, answers = self._one_each(batch, raised, answers)
-        now = time.monotonic()
-        succeeded: list[Delivery] = []
-        judged: list[tuple[Delivery, Any]] = []
-        claim = session.in_flight.pop
-        for delivery, answer in zip(batch, answers, strict=True):
-            if claim(delivery, None) is None:
-                continue
-            if answer is not None and isinstance(answer, _JUDGED):
-                judged.append((delivery, answer))
-            else:
-                delivery.result = answer
-                delivery.ended_at = now
-                succeeded.append(delivery)
-        if succeeded:
-            self._succeed(succeeded)
-        self._judge_rest(session, judged)
-        self._renew_after(session, raised)
-
-    def _one_each(
-        self, batch: Sequence[Delivery], raised: BaseException | None, answers: Any
-    ) -> tuple[BaseException | None, Any]:
-        """Return one answer for each delivery, whatever a batch raised or returned."""
         if raised is None and not _fits(answers, batch):
-            raised = HandlerError(type(self._handler).__name__, _misfit(answers, batch))
-        if raised is not None:
-            answers = [raised] * len(batch)
-        return raised, answers
+            raised = self._misfit(answers, batch)
+        self._end(session, batch, raised, answers)
 
-    def _deliveries(self, session: Session, batch: Sequence[Delivery]) -> None:
+    def _deliveries(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
+        session.begin_each(batch, now)
         raised, _ = self._run_user(self._handle, batch, session.state)
-        self._take_unsettled(session, batch, raised)
-
-    def _take_unsettled(
-        self, session: Session, batch: Sequence[Delivery], raised: BaseException | None
-    ) -> None:
         if raised is not None:
-            left = [(delivery, raised) for delivery in batch if session.claim(delivery)]
-            self._judge_rest(session, left)
+            self._judge_later(session, [(one, raised) for one in batch if session.claim(one)])
             self._renew_after(session, raised)
 
-    def _each_async(self, session: Session, batch: Sequence[Delivery]) -> None:
+    def _each_async(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
+        session.begin_each(batch, now)
         self._loop.deliver_each(session, batch, self._handle)
 
-    def _batch_async(self, session: Session, batch: Sequence[Delivery]) -> None:
+    def _batch_async(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
         def settle(raised: BaseException | None, answers: Any) -> None:
-            _, answers = self._one_each(batch, raised, answers)
-            for delivery, answer in zip(batch, answers, strict=True):
-                session.settle(delivery, answer)
+            if raised is None and not _fits(answers, batch):
+                raised = self._misfit(answers, batch)
+            for at, delivery in enumerate(batch):
+                session.settle(delivery, answers[at] if raised is None else raised)
 
+        session.begin_each(batch, now)
         self._loop.deliver_together(session, batch, self._handle, settle)
 
-    def _deliveries_async(self, session: Session, batch: Sequence[Delivery]) -> None:
+    def _deliveries_async(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
         def settle(raised: BaseException | None, _: Any) -> None:
             for delivery in batch if raised is not None else ():
                 session.settle(delivery, raised)
 
+        session.begin_each(batch, now)
         self._loop.deliver_together(session, batch, self._handle, settle)
 
-    def _one(self, session: Session, delivery: Delivery, fn: Callable[..., Any]) -> None:
-        raised, answer = self._run_user(fn, delivery, delivery.options, session.state)
-        if session.claim(delivery):
-            self._judge_rest(session, [(delivery, answer if raised is None else raised)])
+    def _end(
+        self,
+        session: Session,
+        batch: Sequence[Delivery],
+        raised: BaseException | None,
+        answers: Sequence[Any],
+    ) -> None:
+        """Take the answers to a batch, unless it was given up meanwhile."""
+        if session.end_together():
+            if raised is not None:
+                self._judge_later(session, [(delivery, raised) for delivery in batch])
+            else:
+                self._take(session, batch, answers)
         self._renew_after(session, raised)
+
+    def _take(self, session: Session, batch: Sequence[Delivery], answers: Sequence[Any]) -> None:
+        """End the successes at once, and leave the others to the judge; most batches have none."""
+        judged: list[tuple[Delivery, Any]] = []
+        for delivery, answer in zip(batch, answers, strict=True):
+            if answer is not None:
+                if isinstance(answer, _JUDGED):
+                    judged.append((delivery, answer))
+                else:
+                    delivery.result = answer
+        if judged:
+            bad = {id(delivery) for delivery, _ in judged}
+            batch = [delivery for delivery in batch if id(delivery) not in bad]
+        if batch:
+            self._succeed(batch)
+        if judged:
+            self._judge_later(session, judged)
 
     def _call_payload(self, delivery: Delivery, options: Any, state: State) -> Any:
         return delivery.payload(
@@ -159,21 +160,25 @@ class Attempts:
             return error, None
 
     def _succeed(self, deliveries: Sequence[Delivery]) -> None:
-        events = self._target.events
+        now, events = time.monotonic(), self._target.events
+        self._target.succeed(deliveries, now)
         if events.listeners:
             for delivery in deliveries:
                 events.attempted(delivery, None)
-        self._target.succeed(deliveries)
 
-    def _judge_rest(self, session: Session, judged: Sequence[tuple[Delivery, Any]]) -> None:
+    def _judge_later(self, session: Session, judged: Sequence[tuple[Delivery, Any]]) -> None:
+        """Leave answers to whoever judges next: should a callback hang, the rest does not hang with it."""
         # Each loss goes back to the head of the mailbox, so the last one goes first.
         losses = [pair for pair in judged if isinstance(pair[1], _LOSSES)]
-        for delivery, answer in [pair for pair in judged if not isinstance(pair[1], _LOSSES)]:
-            self._judge.judge(delivery, answer)
-        for delivery, answer in reversed(losses):
-            self._judge.judge(delivery, answer)
+        others = [pair for pair in judged if not isinstance(pair[1], _LOSSES)]
         if losses:
             session.lose(losses[0][1])
+        self._target.handed_in.extend((session, *pair) for pair in [*others, *reversed(losses)])
+
+    def _misfit(self, answers: Any, batch: Sequence[Delivery]) -> HandlerError:
+        got = f"{len(answers)} results" if isinstance(answers, Sequence) else repr(type(answers).__name__)
+        expected = f"one result for each of {len(batch)} messages"
+        return HandlerError(type(self._handler).__name__, f"handle_batch must return {expected}, got {got}")
 
     def _renew_after(self, session: Session, raised: BaseException | None) -> None:
         """Take a fresh connection after an error that says nothing of the connection's state."""
@@ -185,8 +190,3 @@ class Attempts:
 def _fits(answers: Any, batch: Sequence[Delivery]) -> bool:
     listed = isinstance(answers, Sequence) and not isinstance(answers, str | bytes)
     return listed and len(answers) == len(batch)
-
-
-def _misfit(answers: Any, batch: Sequence[Delivery]) -> str:
-    got = f"{len(answers)} results" if isinstance(answers, Sequence) else repr(type(answers).__name__)
-    return f"handle_batch must return one result for each of {len(batch)} messages, got {got}"

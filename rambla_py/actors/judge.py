@@ -78,7 +78,7 @@ class Judge:
             delivery.result = answer.result if isinstance(answer, Ok) else answer
             delivery.error = None
             self._report_attempt(delivery, None)
-            self._target.succeed((delivery,))
+            self._target.succeed((delivery,), delivery.ended_at)
 
     def run_after(self, item: Delivery | Receipt) -> None:
         """Run the callbacks that come after an end, or a receipt's own."""

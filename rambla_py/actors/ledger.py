@@ -35,7 +35,8 @@ class Ledger:
         self.statuses: dict[Status, int] = dict.fromkeys(STATUSES, 0)
         self.reasons: Counter[str] = Counter()
         self.last_error: BaseException | None = None
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler or a finalizer may publish while its own thread is in here.
+        self._lock = threading.RLock()
         self._peeks = 0
         self._ended = 0
         self._flushes: list[_Flush] = []
@@ -66,7 +67,7 @@ class Ledger:
             if not self._flushes:
                 return
             for flush in self._flushes:
-                flush.left -= sum(delivery.seq <= flush.mark for delivery in deliveries)
+                flush.left -= _up_to(flush.mark, deliveries)
             over = [flush for flush in self._flushes if flush.left <= 0]
             self._flushes = [flush for flush in self._flushes if flush.left > 0]
         for flush in over:
@@ -89,6 +90,9 @@ class Ledger:
             self._flushes = [flush for flush in self._flushes if flush.wake != wake]
 
     def _accepted(self) -> int:
-        accepted = next(self.numbers) - self._peeks
         self._peeks += 1
-        return accepted
+        return next(self.numbers) - self._peeks + 1
+
+
+def _up_to(mark: int, deliveries: Sequence[Delivery]) -> int:
+    return sum([delivery.seq <= mark for delivery in deliveries])

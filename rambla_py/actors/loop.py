@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rambla_py.actors.room import enter_worker, leave_worker
+
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
     from rambla_py.delivery import Delivery
@@ -111,6 +113,7 @@ async def _settle_together(
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
+    enter_worker()
     try:
         loop.run_forever()
         left = asyncio.all_tasks(loop)
@@ -119,4 +122,5 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
+        leave_worker()
         loop.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rambla_py.errors import AttemptTimeoutError, UnknownOutcomeError
@@ -22,23 +23,43 @@ class _Desk(Protocol):
 
 
 class Session:
-    """A worker's life on one connection.
+    """A worker's life on one connection, with what is in flight on it.
 
-    ``in_flight`` maps each unsettled delivery to the time its attempt began. Taking a delivery out of it is
-    the right to settle it: a dict's ``pop`` gives it to one thread only, so a late answer, one given twice,
-    and one from an earlier connection find nothing and are ignored.
+    The right to settle is taken by one atomic ``pop``, so a late answer, one given twice, and one from an
+    earlier connection find nothing and are ignored. Deliveries that a handler settles one by one stand in
+    ``flying``, with the time their attempt began; popping one is the right to it. A batch whose answers come
+    together is ``batch``, begun at ``batch_at``; popping its only token is the right to all of it.
     """
 
-    __slots__ = ("_desk", "_resumed_at", "alone", "error", "held", "in_flight", "state")
+    __slots__ = (
+        "_desk",
+        "_resumed_at",
+        "_token",
+        "alone",
+        "batch",
+        "batch_at",
+        "error",
+        "flying",
+        "held",
+        "state",
+    )
 
     def __init__(self, desk: _Desk) -> None:
         self._desk = desk
-        self.in_flight: dict[Delivery, float] = {}
+        self.flying: dict[Delivery, float] = {}
+        self.batch: Sequence[Delivery] = ()
+        self.batch_at = 0.0
         self.state: State = State(None, "", "")
         self.error: BaseException | None = None
         self.held = False
         self.alone = False
+        self._token: deque[None] = deque()
         self._resumed_at = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries have no answer yet."""
+        return len(self.flying) + len(self.batch)
 
     @property
     def lost(self) -> bool:
@@ -49,37 +70,57 @@ class Session:
         """Return what the handler may say about this connection."""
         return Link(lost=self.lose, hold=self.hold)
 
-    def begin(self, batch: Iterable[Delivery], now: float) -> None:
-        """Put a batch in flight."""
+    def begin_together(self, batch: Sequence[Delivery], now: float) -> None:
+        """Put a batch in flight whose answers come together."""
+        for delivery in batch:
+            delivery.started_at = now
+            delivery.attempts += 1
+        self.batch, self.batch_at = batch, now
+        self._token.append(None)
+
+    def end_together(self) -> bool:
+        """Take the right to settle the batch; False when it was given up meanwhile."""
+        try:
+            self._token.pop()
+        except IndexError:
+            return False
+        self.batch = ()
+        return True
+
+    def begin_each(self, batch: Sequence[Delivery], now: float) -> None:
+        """Put deliveries in flight that the handler settles one by one."""
         for delivery in batch:
             delivery.session = self
             delivery.started_at = now
             delivery.attempts += 1
-        self.in_flight.update(dict.fromkeys(batch, now))
+        self.flying.update(dict.fromkeys(batch, now))
 
     def claim(self, delivery: Delivery) -> bool:
-        """Take the right to settle a delivery; False when it is settled already."""
-        return self.in_flight.pop(delivery, None) is not None
-
-    def claim_all(self) -> list[Delivery]:
-        """Take the right to settle all that is in flight, the oldest first."""
-        return [delivery for delivery in list(self.in_flight) if self.claim(delivery)]
-
-    def give_up(self, timeout_s: float, error: BaseException) -> list[tuple[Delivery, BaseException]]:
-        """Take all that is in flight, each with what is to be said of it: overdue, or lost with ``error``."""
-        now = time.monotonic()
-        started = dict(self.in_flight)
-        lost = error if isinstance(error, UnknownOutcomeError) else UnknownOutcomeError(str(error))
-        late = AttemptTimeoutError(timeout_s)
-        return [
-            (delivery, late if now - started.get(delivery, now) >= timeout_s else lost)
-            for delivery in self.claim_all()
-        ]
+        """Take the right to settle one of those; False when it is settled already."""
+        return self.flying.pop(delivery, None) is not None
 
     def settle(self, delivery: Delivery, answer: Any) -> None:
         """Take a handler's answer for one delivery; from any thread."""
         if self.claim(delivery):
             self._desk.hand_in(self, delivery, answer)
+
+    def give_up(self, timeout_s: float, error: BaseException) -> list[tuple[Delivery, BaseException]]:
+        """Take all that is in flight, each with what is to be said of it: overdue, or lost with ``error``."""
+        now = time.monotonic()
+        late = AttemptTimeoutError(timeout_s)
+        lost = error if isinstance(error, UnknownOutcomeError) else UnknownOutcomeError(str(error))
+        together = self.batch
+        taken = [(delivery, self.batch_at) for delivery in together] if self.end_together() else []
+        for delivery in list(self.flying):
+            began = self.flying.pop(delivery, None)
+            if began is not None:
+                taken.append((delivery, began))
+        return [(delivery, late if now - began >= timeout_s else lost) for delivery, began in taken]
+
+    def forget(self) -> None:
+        """Let nobody settle anything; in a forked child, where all of it is the parent's."""
+        self.flying, self.batch = {}, ()
+        self._token.clear()
 
     def lose(self, error: BaseException) -> None:
         """Take the connection as gone; from any thread, once."""
@@ -96,10 +137,13 @@ class Session:
 
     def overdue(self, now: float, timeout_s: float) -> bool:
         """Say whether the oldest attempt began over ``timeout_s`` ago; a held connection has no clock."""
-        if self.held:
-            return False
-        try:
-            oldest = next(iter(self.in_flight.values()), None)
-        except RuntimeError:  # settled by another thread while we looked: it is moving
-            return False
+        oldest = None if self.held else self._oldest()
         return oldest is not None and now - max(oldest, self._resumed_at) >= timeout_s
+
+    def _oldest(self) -> float | None:
+        if self.batch:
+            return self.batch_at
+        try:
+            return next(iter(self.flying.values()), None)
+        except RuntimeError:  # settled by another thread while we looked: it is moving
+            return None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rambla_py.actors.aftermath import run_callbacks
+from rambla_py.actors.aftermath import Nobody, run_callbacks
 from rambla_py.actors.plan import Plan
 from rambla_py.actors.target import Target
 from rambla_py.actors.timer import Watch
@@ -82,7 +82,7 @@ class System:
         for target in self.targets.values():
             # The fork may have come from a handler: whatever it answers in the child counts for nothing.
             for session in target.crew.sessions():
-                session.in_flight = {}
+                session.forget()
 
     def _add(
         self,
@@ -100,6 +100,7 @@ class System:
             events=events,
             start=lambda: self._tree.ensure(service, name),
             watch=self._watch.add,
+            nobody=Nobody,
             redact=redact,
         )
         self.targets[service, name] = target

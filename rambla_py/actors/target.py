@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rambla_py.actors.aftermath import Nobody
 from rambla_py.actors.ledger import Ledger
 from rambla_py.actors.mailbox import Mailbox
 from rambla_py.actors.outlet import Outlet
@@ -77,6 +76,7 @@ class Target:
         events: Events,
         start: Callable[[], None],
         watch: Callable[[Target, float], None],
+        nobody: Callable[[Target], Crew],
         redact: Callable[[str], str],
     ) -> None:
         self.config = config
@@ -90,7 +90,7 @@ class Target:
         self.ledger = Ledger()
         self.room = Room(self.mailbox)
         self.outlet = Outlet(config, self.mailbox, self.expire)
-        self.crew: Crew = Nobody(self)
+        self.crew: Crew = nobody(self)
         self.idle: deque[_Waker] = deque([_Once(start)])
         self.handed_in: deque[tuple[Session | None, Delivery, Any]] = deque()
         self.after: deque[Delivery | Receipt] = deque()
@@ -245,14 +245,14 @@ class Target:
         self.handed_in.append((session, delivery, answer))
         self.crew.nudge()
 
-    def succeed(self, deliveries: Sequence[Delivery]) -> None:
-        """End deliveries as ``ok``; their ``result`` and ``ended_at`` are set."""
+    def succeed(self, deliveries: Sequence[Delivery], now: float) -> None:
+        """End deliveries as ``ok``, with the ``result`` that each has; the hot path's way back."""
         self.ledger.count("ok", len(deliveries))
-        mailbox = self.mailbox
         for delivery in deliveries:
             delivery.status = "ok"
+            delivery.ended_at = now
             if delivery.holds_lane:
-                mailbox.release_lane(delivery)
+                self.mailbox.release_lane(delivery)
             self._settle(delivery)
         self.ledger.ended(deliveries)
 
@@ -297,13 +297,14 @@ class Target:
             self.crew.nudge()
 
     def _settle(self, delivery: Delivery) -> None:
-        receipt, delivery.receipt = delivery.receipt, None
-        delivery.session = None
-        delivery.encoded = None
-        if receipt is not None:
-            receipt.settle(delivery)
-            if receipt.complete and receipt.callbacks is not None:
-                self.after.append(receipt)
+        receipt = delivery.receipt
+        delivery.receipt = None
+        if delivery.encoded is not None:
+            delivery.encoded = None
+        if delivery.session is not None:
+            delivery.session = None
+        if receipt is not None and receipt.settle(delivery):
+            self.after.append(receipt)
         if self._hooked or (delivery.policy is not self.policy and delivery.policy.callbacks):
             self.after.append(delivery)
         if self.events.listeners:
@@ -363,7 +364,7 @@ class Target:
         self.idle.clear()
         self.idle.append(_Once(self.close))
         for session in self.crew.sessions():
-            for delivery in session.claim_all():
+            for delivery, _ in session.give_up(0.0, DroppedError("stopped")):
                 self.finish(delivery, "unknown", error=DroppedError("stopped while in flight"))
         while self.handed_in:
             self._end_unjudged(*self.handed_in.popleft()[1:])
@@ -380,7 +381,7 @@ class Target:
 
     def in_flight(self) -> int:
         """Return how many deliveries are with workers or wait for a worker's judgement."""
-        with_workers = sum(len(session.in_flight) for session in self.crew.sessions())
+        with_workers = sum(session.in_flight for session in self.crew.sessions())
         return with_workers + self.crew.in_limbo() + len(self.handed_in)
 
     def pending(self) -> int:

@@ -24,7 +24,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.timer: Timer | None = None
-        self._lock = threading.Lock()
+        # Reentrant, for a signal handler or a finalizer may publish while its own thread is in here.
+        self._lock = threading.RLock()
         self._heap: list[tuple[float, int, Target]] = []
         self._ties = itertools.count()
 

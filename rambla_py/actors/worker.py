@@ -97,10 +97,11 @@ class Worker(Actor):
                     return
                 continue
             session = self.session
-            batch = self._take(session)
+            now = time.monotonic()
+            batch = self._take(session, now)
             if batch and session is not None:
-                self._attempts.attempt(session, batch)
-                session.alone = session.alone and bool(session.in_flight)
+                self._attempts.attempt(session, batch, now)
+                session.alone = session.alone and session.in_flight > 0
             elif not worked and self._rest(ready=True):
                 return
 
@@ -125,7 +126,7 @@ class Worker(Actor):
         session = self.session
         if session is None or session.held or session.alone:
             return True
-        return len(session.in_flight) >= self._target.config.max_in_flight
+        return session.in_flight >= self._target.config.max_in_flight
 
     # -- answers --------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Worker(Actor):
         self._timed(self.judge.judge, delivery, answer)
         if session is None:
             return
-        session.alone = session.alone and bool(session.in_flight)
+        session.alone = session.alone and session.in_flight > 0
         if isinstance(answer, _LOSSES):
             session.lose(answer)
 
@@ -232,10 +233,11 @@ class Worker(Actor):
             log.warning("%s: worker %d lost its connection: %s", target.config.name, self.index, text)
         if target.events.listeners:
             target.events.emit("worker_down", target.service, target.channel, worker=self.index, error=error)
+        # What is in flight is taken first: cancelling would have it answered as failed.
+        left = session.give_up(target.config.attempt_timeout_s, error)
+        target.handed_in.extend((None, *pair) for pair in reversed(left))
         self._loop.cancel(session)
         self._timed(self.close_connection, session.state.connection)
-        for delivery, answer in reversed(session.give_up(target.config.attempt_timeout_s, error)):
-            self.judge.judge(delivery, answer)
 
     def close_connection(self, connection: Any) -> None:
         """Close a connection, whatever that raises; from any thread, once the worker is stuck or dead."""
@@ -256,20 +258,18 @@ class Worker(Actor):
 
     # -- attempts -------------------------------------------------------------------------------------
 
-    def _take(self, session: Session | None) -> list[Delivery]:
+    def _take(self, session: Session | None, now: float) -> list[Delivery]:
         target = self._target
         if session is None or self._full():
             return []
-        now = time.monotonic()
         wait_s = target.outlet.wait_s(now, draining=target.stop_at is not None)
         if wait_s is not None:
             self.actor_inbox.due = now + wait_s
             return []
         self.actor_inbox.due = None
-        in_flight = len(session.in_flight)
+        in_flight = session.in_flight
         limit = min(self._limit, target.config.max_in_flight - in_flight)
         batch = target.take(self.index, limit, now, alone_ok=not in_flight)
         if batch:
             session.alone = batch[0].losses >= ALONE_AFTER_LOSSES
-            session.begin(batch, now)
         return batch

@@ -66,6 +66,10 @@ class ChannelConfig(ChannelSettings, frozen=True, kw_only=True):
         """``service.channel``, as errors and logs call it."""
         return f"{self.service}.{self.channel}"
 
+    def __repr__(self) -> str:
+        # The settings of a handler without a ``Connection`` are a plain dict, which may hold a password.
+        return f"ChannelConfig({self.name}, connection={self.connection!r}, {self.handler.__name__})"
+
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One service: its handler class, its connections, its channels, in the order of the file."""
@@ -75,6 +79,9 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True):
     handler_name: str
     connections: dict[str, Any]
     channels: dict[str, ChannelConfig]
+
+    def __repr__(self) -> str:
+        return f"ServiceConfig({self.name}, {self.handler_name}, channels={list(self.channels)})"
 
 
 class RamblaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
