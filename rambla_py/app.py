@@ -27,6 +27,7 @@ from rambla_py.redaction import Redactor
 from rambla_py.report import Audit, Ping, TargetStatus
 from rambla_py.route import PLAIN, draft
 from rambla_py.telemetry.events import Event, Events
+from rambla_py.telemetry.records import describe
 
 __all__ = ["Rambla"]
 
@@ -156,6 +157,7 @@ class Rambla:
         Returns the receipt; ``await`` that for the result. Raises as ``publish`` does.
         """
         began = time.monotonic()
+        channels = channels if isinstance(channels, str) else tuple(channels)
         while True:
             for target in self._targets_of(channels):
                 await _room(target, began)
@@ -269,7 +271,7 @@ class Rambla:
             in_flight=target.in_flight(),
             statuses={str(status): count for status, count in ledger.statuses.items()},
             reasons=dict(ledger.reasons),
-            last_error=None if error is None else self._redact(f"{type(error).__name__}: {error}"),
+            last_error=None if error is None else self._redact(describe(error)),
         )
 
     # -- inside ---------------------------------------------------------------------------------------
@@ -360,11 +362,15 @@ async def _room(target: Target, began: float) -> None:
                 target.service, target.channel, config.max_pending, waited_s=config.publish_timeout_s
             )
         room = asyncio.Event()
-        target.room.when_free(functools.partial(_tell, loop, room))
+        wake = functools.partial(_tell, loop, room)
+        target.room.when_free(wake)
         try:
             await asyncio.wait_for(room.wait(), left_s)
         except TimeoutError:
             continue
+        finally:
+            if not room.is_set():
+                target.room.forget(wake)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, room: asyncio.Event) -> None:

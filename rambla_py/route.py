@@ -28,8 +28,8 @@ def draft(
 ) -> list[Delivery]:
     """Return a checked delivery for each target; nothing is accepted yet. Raises ``OptionError``."""
     read = [(target, *_read(message, options, target.config.envelope)) for target in targets]
-    for _, _, given in read[:1]:
-        _check_names(targets, given)
+    for name in dict.fromkeys(name for _, _, given in read for name in given):
+        _check_name(targets, name)
     shared_id = next_id() if len(targets) > 1 else None
     return [
         _delivery(target, payload, given, receipt, shared_id, first_slot + at)
@@ -56,12 +56,11 @@ def _envelope_options(envelope: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_names(targets: Sequence[Target], given: Mapping[str, Any]) -> None:
-    for name in given:
-        if not any(accepts(target.config, name) for target in targets):
-            known = {known for target in targets for known in option_names(target.config.handler)}
-            where = ", ".join(target.config.name for target in targets)
-            raise OptionError(name, f"unknown to {where}", channel=targets[0].channel, known=sorted(known))
+def _check_name(targets: Sequence[Target], name: str) -> None:
+    if not any(accepts(target.config, name) for target in targets):
+        known = {known for target in targets for known in option_names(target.config.handler)}
+        where = ", ".join(target.config.name for target in targets)
+        raise OptionError(name, f"unknown to {where}", channel=targets[0].channel, known=sorted(known))
 
 
 def _delivery(

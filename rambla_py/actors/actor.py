@@ -21,6 +21,9 @@ TICK = "tick"
 
 OnDeath = Callable[[BaseException], None]
 
+_BEGIN = "begin"
+
+_BEGIN_ENVELOPE: Envelope[Any] = Envelope(_BEGIN)
 _WAKE_ENVELOPE: Envelope[Any] = Envelope(WAKE)
 _TICK_ENVELOPE: Envelope[Any] = Envelope(TICK)
 
@@ -89,6 +92,8 @@ class Actor(pykka.ThreadingActor):
         return self
 
     def _start_actor_loop(self) -> None:
+        # The beginning is a message as any other: pykka would not tell of a death in on_start.
+        self.actor_inbox.put(_BEGIN_ENVELOPE)
         self.thread = threading.Thread(target=self._actor_loop, name=self.name, daemon=True)
         self.thread.start()
 
@@ -110,13 +115,14 @@ class Actor(pykka.ThreadingActor):
         thread.join(max(0.0, timeout_s))
         return not thread.is_alive()
 
-    def on_start(self) -> None:
-        """Run ``begun``; for pykka."""
-        self._guarded(self.begun)
-
     def on_receive(self, message: Any) -> Any:
-        """Run ``receive``; for pykka."""
-        return self._guarded(self.receive, message)
+        """Run ``begun`` or ``receive``, and carry what is no Exception out as one; for pykka."""
+        try:
+            return self.begun() if message is _BEGIN else self.receive(message)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise ActorCrashError(str(error)) from error
 
     def begun(self) -> None:
         """Do what comes first, on the actor's own thread."""
@@ -130,12 +136,3 @@ class Actor(pykka.ThreadingActor):
         error: BaseException = (exception_value.__cause__ if crashed else None) or exception_value
         log.error("%s died", self.name, exc_info=error)
         self._on_death(error)
-
-    @staticmethod
-    def _guarded(step: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return step(*args)
-        except Exception:
-            raise
-        except BaseException as error:
-            raise ActorCrashError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.actors.judge import Judge
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rambla_py.actors.target import Target
     from rambla_py.delivery import Delivery
 
-__all__ = ["Nobody", "run_callbacks"]
+__all__ = ["Nobody", "finish_callbacks", "run_callbacks"]
 
 
 class Nobody:
@@ -40,7 +41,7 @@ class Nobody:
     def check(self, now: float) -> None:
         """There is nobody to look after."""
 
-    def nudge(self) -> None:
+    def nudge(self, worker: int | None = None) -> None:
         """Run the callbacks that wait, on a thread for the purpose; one at a time."""
         if self._target.after and self._running.acquire(blocking=False):
             name = f"rambla {self._target.config.name} callbacks"
@@ -59,11 +60,13 @@ class Nobody:
 
 
 def run_callbacks(target: Target) -> None:
-    """Run the callbacks that wait, here, with a handler made for them and never connected."""
+    """Judge what has an answer and run the callbacks that wait, here, with a handler never connected."""
     loop = Loop(f"rambla {target.config.name} callbacks")
     judge = Judge(target, make_handler(target.config), loop.resolved)
     enter_worker()
     try:
+        while target.handed_in:
+            judge.judge(*target.handed_in.popleft()[1:])
         while target.after:
             judge.run_after(target.after.popleft())
     except IndexError:  # a worker has come and was quicker
@@ -71,3 +74,22 @@ def run_callbacks(target: Target) -> None:
     finally:
         leave_worker()
         loop.close()
+
+
+def finish_callbacks(targets: Iterable[Target], timeout_s: float) -> None:
+    """Do that wherever something waits, for no longer than ``timeout_s``: a callback may hang."""
+    left = [target for target in targets if target.handed_in or target.after]
+    if not left:
+        return
+    thread = threading.Thread(target=_run_for_all, args=(left,), name="rambla callbacks", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending and starts no threads
+        _run_for_all(left)
+    else:
+        thread.join(timeout_s)
+
+
+def _run_for_all(targets: Iterable[Target]) -> None:
+    for target in targets:
+        run_callbacks(target)

@@ -134,7 +134,8 @@ class Attempts:
         judged: list[tuple[Delivery, Any]] = []
         for delivery, answer in zip(batch, answers, strict=True):
             if answer is not None:
-                if isinstance(answer, _JUDGED):
+                # By its type alone: what a stranger's object says of its class may raise.
+                if issubclass(type(answer), _JUDGED):
                     judged.append((delivery, answer))
                 else:
                     delivery.result = answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from rambla_py.errors import RamblaError
 from rambla_py.handler import ChildSpec, Command
 
 __all__ = ["ExternalServerError", "Running", "begin"]
+
+log = logging.getLogger("rambla_py.external")
 
 _PROBE_S = 0.05
 _GRACE_S = 5.0
@@ -66,7 +69,10 @@ def _spec_alive(server: ChildSpec, handle: Any) -> bool:
 
 def _spec_stop(server: ChildSpec, handle: Any) -> None:
     if server.stop is not None:
-        server.stop(handle)
+        try:
+            server.stop(handle)
+        except BaseException:  # user code: the servers before it have to be stopped all the same
+            log.exception("external server %r: its stop raised", server.id)
 
 
 def _stop_actor(ref: pykka.ActorRef[Any]) -> None:

@@ -13,7 +13,7 @@ from rambla_py.errors import AttemptTimeoutError, ConnectionLostError, DeliveryE
 from rambla_py.message import Failed, Ok, Retry, Stop
 from rambla_py.policy import Again, End, after_failure, backoff_delay, is_retryable
 from rambla_py.receipt import Receipt
-from rambla_py.telemetry.records import log_extra
+from rambla_py.telemetry.records import describe, log_extra
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -129,7 +129,7 @@ class Judge:
         decision = after_failure(
             error,
             retryable=retryable,
-            verdict=verdict if isinstance(verdict, Retry | Stop) else None,
+            verdict=self._sane(verdict),
             policy=policy,
             attempts=delivery.attempts,
             failures=delivery.failures,
@@ -161,6 +161,7 @@ class Judge:
         self._consult("on_fatal", delivery, decide)
 
     def _decide_fatal(self, delivery: Delivery, decision: End, wish: Any, now: float) -> None:
+        wish = self._sane(wish)
         if isinstance(wish, Retry) and delivery.rounds < self._target.config.max_rounds:
             delivery.rounds += 1
             delivery.failures = 0
@@ -168,7 +169,11 @@ class Judge:
             if delay_s is None:
                 delay_s = backoff_delay(delivery.policy.backoff, 1, self._uniform())
             left = delivery.policy.retries if wish.retries is None else wish.retries
-            self._again(delivery, delay_s, left, now)
+            expires_at = delivery.expires_at
+            if expires_at is not None and now + delay_s >= expires_at:
+                self._target.expire(delivery)
+            else:
+                self._again(delivery, delay_s, left, now)
         else:
             self._target.finish(delivery, decision.status, error=decision.error)
 
@@ -177,13 +182,23 @@ class Judge:
             self._target.events.attempted(delivery, error)
         if error is not None:
             log.warning(
-                "%s: attempt %d failed: %s: %s",
+                "%s: attempt %d failed: %s",
                 self._target.config.name,
                 delivery.attempts,
-                type(error).__name__,
-                self._target.redact(str(error)),
+                self._target.redact(describe(error)),
                 extra=log_extra(delivery, "failed"),
             )
+
+    def _sane(self, verdict: Any) -> Retry | Stop | None:
+        """Return a callback's verdict; nonsense is None, and said so in the log."""
+        if isinstance(verdict, Stop):
+            return verdict
+        if isinstance(verdict, Retry):
+            numbers = (verdict.delay_s, verdict.retries)
+            if all(number is None or (isinstance(number, int | float) and number >= 0) for number in numbers):
+                return verdict
+            log.error("%s: a callback answered %r; taken as None", self._target.config.name, verdict)
+        return None
 
     def _consult(self, name: str, delivery: Delivery, decide: Callable[[Judge, Any], None]) -> None:
         """Ask a callback and go on with its answer, unless it took so long that another judge went on."""

@@ -30,7 +30,10 @@ class Loop:
         """Return what user code answered; when that is awaitable, run it and wait for its result."""
         if not inspect.isawaitable(answer):
             return answer
-        return asyncio.run_coroutine_threadsafe(_awaited(answer), self._running()).result()
+        error, result = asyncio.run_coroutine_threadsafe(_awaited(answer), self._running()).result()
+        if error is not None:
+            raise error
+        return result
 
     def deliver_each(self, session: Session, batch: Sequence[Delivery], handle: Callable[..., Any]) -> None:
         """Run ``handle(message, options, state)`` for all of a batch at once; each settles by itself."""
@@ -87,8 +90,12 @@ class Loop:
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
 
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
+async def _awaited(awaitable: Any) -> tuple[BaseException | None, Any]:
+    """Return an error as a value: a SystemExit that left its task would end the event loop."""
+    try:
+        return None, await awaitable
+    except BaseException as error:
+        return error, None
 
 
 async def _settle_one(session: Session, delivery: Delivery, handle: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from rambla_py.policy import worker_of
@@ -22,10 +22,14 @@ ALONE_AFTER_LOSSES = 2
 class Mailbox:
     """What waits for the workers of one target; it outlives every actor, so their deaths lose nothing.
 
-    Publishers append new deliveries to ``ready`` without a lock; all else is done under ``lock``. ``ready``
-    is in the order of acceptance, so among those that share the channel's ``expires_s`` the oldest expires
-    first; those with an ``expires_s`` of their own stand in ``_timed`` as well. The messages of a key stand
-    in a lane: the first waits for its worker in ``_keyed``, the others in ``_lanes[key]`` until it has ended.
+    ``ready`` is the plain case: new deliveries without a key, with the channel's own expiry and priority.
+    Publishers append to it without a lock, and it is in the order of acceptance, so its oldest expires first.
+    All else stands apart, under ``lock``: in a queue of its kind, and in ``_apart``, which says what of the
+    queues still waits. Who leaves before his turn (expired, dropped) leaves ``_apart`` only, and is passed
+    over when his turn comes, so that no queue is ever searched.
+
+    The messages of a key stand in a lane: the first waits for its worker in ``_keyed``, the others in
+    ``_lanes[key]`` until it has ended.
     """
 
     def __init__(self, *, workers: int, max_pending: int, expires_s: float | None) -> None:
@@ -34,19 +38,21 @@ class Mailbox:
         self.room = max_pending
         self._max_pending = max_pending
         self._expires_s = expires_s
+        self._apart: set[Delivery] = set()
         self._urgent: deque[Delivery] = deque()
+        self._single: deque[Delivery] = deque()
         self._returned: deque[Delivery] = deque()
         self._suspects: deque[Delivery] = deque()
         self._keyed: list[deque[Delivery]] = [deque() for _ in range(workers)]
         self._lanes: dict[str, deque[Delivery]] = {}
         self._parked: list[tuple[float, int, Delivery]] = []
-        self._timed: list[tuple[float, int, Delivery]] = []
-        self._apart = 0
+        self._expiries: list[tuple[float, int, Delivery]] = []
+        self._arrivals: deque[Delivery] = deque()
         self._turn = 0
         self._ties = itertools.count()
 
     def __len__(self) -> int:
-        return len(self.ready) + self._apart
+        return len(self.ready) + len(self._apart)
 
     def __repr__(self) -> str:
         return f"Mailbox(waiting={len(self)}, parked={len(self._parked)}, lanes={len(self._lanes)})"
@@ -57,23 +63,14 @@ class Mailbox:
         return len(self.ready) >= self.room
 
     @property
-    def parked(self) -> int:
-        """How many wait for a time: retries and delays."""
-        return len(self._parked)
+    def plain(self) -> bool:
+        """Whether only plain deliveries wait, which expire in their order."""
+        return not self._apart
 
-    @property
-    def mixed(self) -> bool:
-        """Whether deliveries wait that do not share the channel's ``expires_s`` or place in the queue."""
-        return self._apart > 0 or bool(self._timed)
-
-    def oldest_at(self) -> float | None:
-        """Return when the oldest of those that can be taken was accepted."""
-        with self.lock:
-            heads = [queue[0].accepted_at for queue in self._queues() if queue]
-            return min(heads, default=None)
+    # -- in --------------------------------------------------------------------------------------------
 
     def put(self, delivery: Delivery) -> None:
-        """Take in a new delivery."""
+        """Take in a new delivery that is not plain."""
         with self.lock:
             self._enter(delivery)
 
@@ -86,22 +83,42 @@ class Mailbox:
     def park(self, delivery: Delivery, due: float) -> None:
         """Keep a delivery until ``due``; a lane that it holds stays held."""
         with self.lock:
+            self._add_apart(delivery)
             heapq.heappush(self._parked, (due, next(self._ties), delivery))
-            self._count_apart(1)
 
-    def unpark(self, now: float) -> int:
-        """Make those takeable whose time has come; return how many."""
+    def unpark(self, now: float) -> list[Delivery]:
+        """Make those takeable whose time has come, and return them."""
         with self.lock:
-            moved = 0
+            due = []
             while self._parked and self._parked[0][0] <= now:
                 delivery = heapq.heappop(self._parked)[2]
-                self._count_apart(-1)
-                moved += 1
+                if delivery not in self._apart:
+                    continue
+                due.append(delivery)
                 if delivery.attempts or delivery.losses:
                     self._re_enter(delivery)
                 else:
                     self._enter(delivery)
-            return moved
+            return due
+
+    def release_lane(self, delivery: Delivery) -> bool:
+        """Let the next delivery of its key go; called once one that ``holds_lane`` has ended.
+
+        Returns whether there was a next one.
+        """
+        with self.lock:
+            key = cast(str, delivery.key)
+            delivery.holds_lane = False
+            lane = self._lanes.get(key)
+            while lane:
+                following = lane.popleft()
+                if following in self._apart:
+                    self._lead(following)
+                    return True
+            self._lanes.pop(key, None)
+            return False
+
+    # -- out -------------------------------------------------------------------------------------------
 
     def take(self, worker: int, limit: int, *, alone_ok: bool) -> list[Delivery]:
         """Take up to ``limit`` deliveries for a worker.
@@ -110,125 +127,136 @@ class Mailbox:
         flight on that worker); the worker gets nothing more until then.
         """
         with self.lock:
-            if self._suspects:
-                return self._take_suspect(alone_ok)
-            taken = self._take_apart(worker, limit) if self._apart else []
+            taken: list[Delivery] = []
+            if self._apart:
+                if self._clear_head(self._suspects):
+                    return self._take_suspect() if alone_ok else []
+                taken = self._take_apart(worker, limit)
             ready = self.ready
             taken += [ready.popleft() for _ in range(min(limit - len(taken), len(ready)))]
             return taken
 
-    def takeable(self, worker: int) -> bool:
-        """Say whether ``take`` may find something for a worker."""
-        if self.ready:
-            return True
-        return bool(self._apart) and bool(
-            self._returned or self._urgent or self._keyed[worker] or self._suspects
-        )
-
-    def release_lane(self, delivery: Delivery) -> None:
-        """Let the next delivery of its key go; called once a delivery that ``holds_lane`` has ended."""
+    def takeable(self, worker: int, *, alone_ok: bool) -> bool:
+        """Say whether ``take`` would find something for a worker."""
         with self.lock:
-            key = cast(str, delivery.key)
-            delivery.holds_lane = False
-            lane = self._lanes.get(key)
-            if lane:
-                self._lead(lane.popleft())
-            else:
-                self._lanes.pop(key, None)
+            if self._clear_head(self._suspects):
+                return alone_ok
+            queues = (self._returned, self._urgent, self._keyed[worker], self._single)
+            return bool(self.ready) or any(self._clear_head(queue) for queue in queues)
 
     def take_oldest(self) -> Delivery | None:
         """Take the oldest delivery that was never attempted, to make room; None when there is none."""
         with self.lock:
-            queues = [self.ready, self._urgent, *self._keyed]
-            fresh = [found for queue in queues if (found := next(_fresh(queue), None)) is not None]
-            oldest = min(fresh, key=lambda delivery: delivery.accepted_at, default=None)
-            if oldest is not None:
-                self._remove(oldest)
-            return oldest
+            arrivals = self._arrivals
+            while arrivals and (arrivals[0] not in self._apart or _attempted(arrivals[0])):
+                arrivals.popleft()
+            apart = arrivals[0] if arrivals else None
+            if self.ready and (apart is None or self.ready[0].accepted_at <= apart.accepted_at):
+                return self.ready.popleft()
+            if apart is not None:
+                self._leave(apart)
+            return apart
 
     def take_expired(self, now: float) -> list[Delivery]:
-        """Take those whose ``expires_at`` has come; parked ones are due before they expire, by the policy."""
+        """Take those whose ``expires_at`` has come, wherever they wait."""
         with self.lock:
-            expired = self._expired_on_time(now)
-            for queue in self._queues():
-                while queue and _is_over(queue[0], now):
-                    expired.append(queue[0])
-                    self._remove(queue[0])
+            expired = []
+            while self._expiries and self._expiries[0][0] <= now:
+                delivery = heapq.heappop(self._expiries)[2]
+                if delivery in self._apart:
+                    self._leave(delivery)
+                    expired.append(delivery)
+            if self._expires_s is not None:
+                while self.ready and self.ready[0].accepted_at + self._expires_s <= now:
+                    expired.append(self.ready.popleft())
             return expired
-
-    def next_due(self) -> float | None:
-        """Return when the next parked delivery is due or one with an ``expires_s`` of its own expires."""
-        with self.lock:
-            heads = [heap[0][0] for heap in (self._parked, self._timed) if heap]
-            return min(heads, default=None)
 
     def take_all(self) -> list[Delivery]:
         """Take everything, parked deliveries and lanes included, and forget the lanes."""
         with self.lock:
-            waiting = [entry[2] for entry in self._parked]
-            for queue in self._queues():
-                waiting += [queue.popleft() for _ in range(len(queue))]
-            self._lanes.clear()
-            self._parked.clear()
-            self._timed.clear()
-            self._apart = 0
-            self.room = self._max_pending
+            waiting = [*self._apart, *(self.ready.popleft() for _ in range(len(self.ready)))]
+            self._forget_apart()
             return sorted(waiting, key=lambda delivery: delivery.accepted_at)
 
     def take_parked_after(self, time: float) -> list[Delivery]:
         """Take the parked deliveries that are due later than ``time``."""
         with self.lock:
-            late = [entry for entry in self._parked if entry[0] > time]
-            self._parked = [entry for entry in self._parked if entry[0] <= time]
-            heapq.heapify(self._parked)
-            self._count_apart(-len(late))
-            return [entry[2] for entry in late]
+            late = [entry[2] for entry in self._parked if entry[0] > time and entry[2] in self._apart]
+            for delivery in late:
+                self._leave(delivery)
+            return late
 
-    def oldest_seq(self) -> int | None:
-        """Return the lowest sequence number that waits."""
+    # -- looking ---------------------------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Return when the next parked delivery is due, or the next one apart expires."""
         with self.lock:
-            waiting = [delivery.seq for queue in self._queues() for delivery in _copy(queue)]
-            waiting += [entry[2].seq for entry in self._parked]
-            return min(waiting, default=None)
+            heads = [heap[0][0] for heap in (self._parked, self._expiries) if heap]
+            return min(heads, default=None)
 
-    def _queues(self) -> Iterator[deque[Delivery]]:
-        yield self.ready
-        yield self._urgent
-        yield self._returned
-        yield self._suspects
-        yield from self._keyed
-        yield from self._lanes.values()
+    def oldest_at(self) -> float | None:
+        """Return when the oldest delivery that waits for workers was accepted, so far as the heads show."""
+        with self.lock:
+            queues = (self.ready, self._urgent, self._single, self._returned, self._suspects, *self._keyed)
+            return min((queue[0].accepted_at for queue in queues if queue), default=None)
+
+    # -- inside, under the lock ------------------------------------------------------------------------
 
     def _enter(self, delivery: Delivery) -> None:
-        self._note_expiry(delivery)
-        key = delivery.key
-        if key is not None:
-            lane = self._lanes.get(key)
+        self._add_apart(delivery)
+        if delivery.key is not None:
+            lane = self._lanes.get(delivery.key)
             if lane is None:
-                self._lanes[key] = deque()
+                self._lanes[delivery.key] = deque()
                 self._lead(delivery)
             else:
                 lane.append(delivery)
         elif delivery.policy.priority == "high":
             self._urgent.append(delivery)
         else:
-            self.ready.append(delivery)
-            return
-        self._count_apart(1)
+            self._single.append(delivery)
 
     def _re_enter(self, delivery: Delivery) -> None:
-        self._note_expiry(delivery)
+        self._add_apart(delivery)
         if delivery.losses >= ALONE_AFTER_LOSSES:
             self._suspects.appendleft(delivery)
         elif delivery.key is not None:
             self._keyed[worker_of(delivery.key, len(self._keyed))].appendleft(delivery)
         else:
             self._returned.appendleft(delivery)
-        self._count_apart(1)
 
     def _lead(self, delivery: Delivery) -> None:
         delivery.holds_lane = True
         self._keyed[worker_of(cast(str, delivery.key), len(self._keyed))].append(delivery)
+
+    def _add_apart(self, delivery: Delivery) -> None:
+        if delivery not in self._apart:
+            self._apart.add(delivery)
+            if not _attempted(delivery):
+                self._arrivals.append(delivery)
+            expires_at = delivery.expires_at
+            if expires_at is not None:
+                heapq.heappush(self._expiries, (expires_at, next(self._ties), delivery))
+            self._tidy()
+        self.room = self._max_pending - len(self._apart)
+
+    def _leave(self, delivery: Delivery) -> None:
+        self._apart.discard(delivery)
+        self.room = self._max_pending - len(self._apart)
+
+    def _tidy(self) -> None:
+        """Forget those that are gone, so that what is kept about them stays as small as the mailbox."""
+        bound = 2 * len(self._apart) + 64
+        if len(self._expiries) > bound:
+            self._expiries = [entry for entry in self._expiries if entry[2] in self._apart]
+            heapq.heapify(self._expiries)
+        if len(self._parked) > bound:
+            self._parked = [entry for entry in self._parked if entry[2] in self._apart]
+            heapq.heapify(self._parked)
+        if len(self._arrivals) > bound:
+            self._arrivals = deque(
+                one for one in self._arrivals if one in self._apart and not _attempted(one)
+            )
 
     def _take_apart(self, worker: int, limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
@@ -238,73 +266,38 @@ class Mailbox:
         if mine:
             # Keyed and unkeyed share the batch; with an odd place they take turns, so that neither starves.
             self._turn ^= 1
-            free = limit - len(taken)
-            unkeyed = min(len(self.ready), (free + self._turn) // 2)
+            unkeyed = min(len(self.ready) + len(self._single), (limit - len(taken) + self._turn) // 2)
             self._move(mine, taken, limit - unkeyed)
-        self._count_apart(-len(taken))
+        self._move(self._single, taken, limit)
+        self.room = self._max_pending - len(self._apart)
         return taken
 
-    def _take_suspect(self, alone_ok: bool) -> list[Delivery]:
-        if not alone_ok:
-            return []
-        self._count_apart(-1)
-        return [self._suspects.popleft()]
+    def _take_suspect(self) -> list[Delivery]:
+        suspect = self._suspects.popleft()
+        self._leave(suspect)
+        return [suspect]
 
-    @staticmethod
-    def _move(queue: deque[Delivery], taken: list[Delivery], limit: int) -> None:
+    def _move(self, queue: deque[Delivery], taken: list[Delivery], limit: int) -> None:
         while queue and len(taken) < limit:
-            taken.append(queue.popleft())
+            delivery = queue.popleft()
+            if delivery in self._apart:
+                self._apart.discard(delivery)
+                taken.append(delivery)
 
-    def _remove(self, delivery: Delivery) -> bool:
-        for queue in self._queues():
-            if delivery in queue:
-                queue.remove(delivery)
-                if queue is not self.ready:
-                    self._count_apart(-1)
-                return True
-        return False
+    def _clear_head(self, queue: deque[Delivery]) -> bool:
+        """Pass over those that are gone; say whether one is left."""
+        while queue and queue[0] not in self._apart:
+            queue.popleft()
+        return bool(queue)
 
-    def _count_apart(self, by: int) -> None:
-        self._apart += by
-        self.room = self._max_pending - self._apart
-
-    def _note_expiry(self, delivery: Delivery) -> None:
-        expires_at = delivery.expires_at
-        if expires_at is None or delivery.policy.expires_s == self._expires_s:
-            return
-        heapq.heappush(self._timed, (expires_at, next(self._ties), delivery))
-        if len(self._timed) > 2 * len(self) + 64:
-            self._forget_gone()
-
-    def _forget_gone(self) -> None:
-        """Drop the entries of deliveries that no longer wait: the heap stays as small as the mailbox."""
-        waiting = {id(delivery) for queue in self._queues() for delivery in _copy(queue)}
-        self._timed = [entry for entry in self._timed if id(entry[2]) in waiting]
-        heapq.heapify(self._timed)
-
-    def _expired_on_time(self, now: float) -> list[Delivery]:
-        expired = []
-        while self._timed and self._timed[0][0] <= now:
-            delivery = heapq.heappop(self._timed)[2]
-            if self._remove(delivery):
-                expired.append(delivery)
-        return expired
+    def _forget_apart(self) -> None:
+        queues = (self._urgent, self._single, self._returned, self._suspects, self._arrivals, *self._keyed)
+        for queue in queues:
+            queue.clear()
+        for container in (self._apart, self._lanes, self._parked, self._expiries):
+            container.clear()
+        self.room = self._max_pending
 
 
-def _fresh(queue: deque[Delivery]) -> Iterator[Delivery]:
-    return (delivery for delivery in _copy(queue) if not delivery.attempts and not delivery.losses)
-
-
-def _copy(queue: deque[Delivery]) -> list[Delivery]:
-    # Publishers append to `ready` without the lock, which a walk in Python would trip over; a copy made
-    # by `list` is one step under the interpreter's lock unless the garbage collector cuts in.
-    while True:
-        try:
-            return list(queue)
-        except RuntimeError:
-            continue
-
-
-def _is_over(delivery: Delivery, now: float) -> bool:
-    expires_at = delivery.expires_at
-    return expires_at is not None and expires_at <= now
+def _attempted(delivery: Delivery) -> bool:
+    return delivery.attempts > 0 or delivery.losses > 0

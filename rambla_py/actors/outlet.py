@@ -24,16 +24,13 @@ class Outlet:
 
     def take(self, worker: int, limit: int, now: float, *, alone_ok: bool) -> list[Delivery]:
         """Return what that worker may attempt now, at most ``limit``."""
-        mixed = self._mailbox.mixed
         if self._rate is None:
-            batch = self._mailbox.take(worker, limit, alone_ok=alone_ok)
-        else:
-            batch = self._take_at_rate(self._rate, worker, limit, now, alone_ok)
-        if batch and (mixed or self._may_be_over(batch, now)):
-            batch = self._without_expired(batch, now)
-        if self._config.batch_bytes is not None and len(batch) > 1:
-            batch = self._cut(batch, self._config.batch_bytes)
-        return batch
+            return self._take(worker, limit, now, alone_ok)
+        with self._mailbox.lock:
+            granted = self._rate.grant(limit, now)
+            batch = self._take(worker, granted, now, alone_ok) if granted else []
+            self._rate.give_back(granted - len(batch))
+            return batch
 
     def wait_s(self, now: float, *, draining: bool) -> float | None:
         """Return how long to wait although messages do: for a batch to fill, or for the rate; else None."""
@@ -48,22 +45,19 @@ class Outlet:
         with self._mailbox.lock:
             return self._rate.wait_s(now) if self._rate is not None else None
 
-    def _take_at_rate(
-        self, rate: RateLimit, worker: int, limit: int, now: float, alone_ok: bool
-    ) -> list[Delivery]:
-        with self._mailbox.lock:
-            granted = rate.grant(limit, now)
-            batch = self._mailbox.take(worker, granted, alone_ok=alone_ok) if granted else []
-            rate.give_back(granted - len(batch))
-            return batch
+    def _take(self, worker: int, limit: int, now: float, alone_ok: bool) -> list[Delivery]:
+        plain = self._mailbox.plain
+        batch = self._mailbox.take(worker, limit, alone_ok=alone_ok)
+        if batch and not (plain and self._is_in_time(batch[0], now)):
+            batch = self._without_expired(batch, now)
+        if self._config.batch_bytes is not None and len(batch) > 1:
+            batch = self._cut(batch, self._config.batch_bytes)
+        return batch
 
-    def _may_be_over(self, batch: Sequence[Delivery], now: float) -> bool:
-        """Look at the oldest only, where all of a batch share the channel's ``expires_s``."""
-        config, oldest = self._config, batch[0]
-        if oldest.policy is not config.policy or batch[-1].policy is not config.policy:
-            return True
-        expires_s = config.policy.expires_s
-        return expires_s is not None and oldest.accepted_at + expires_s <= now
+    def _is_in_time(self, oldest: Delivery, now: float) -> bool:
+        """Say whether the oldest of a plain batch has time left, and with it all of them."""
+        expires_s = self._config.policy.expires_s
+        return expires_s is None or oldest.accepted_at + expires_s > now
 
     def _without_expired(self, batch: Sequence[Delivery], now: float) -> list[Delivery]:
         kept = []

@@ -12,6 +12,7 @@ from rambla_py.actors.plan import make_handler
 from rambla_py.config.schema import ChannelConfig
 from rambla_py.errors import ConnectionLostError
 from rambla_py.report import Ping
+from rambla_py.telemetry.records import describe
 
 __all__ = ["ping_all"]
 
@@ -62,5 +63,5 @@ def _answer(
         took_s, error = replies.get(timeout=max(0.0, deadline - time.monotonic()))
     except Empty:
         took_s, error = timeout_s, ConnectionLostError(f"no answer within {timeout_s:g} s")
-    text = None if error is None else redact(f"{type(error).__name__}: {error}")
+    text = None if error is None else redact(describe(error))
     return Ping(channel.service, channel.channel, error is None, took_s, text, error)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rambla_py.actors.actor import Actor, OnDeath
 from rambla_py.actors.worker import Worker
-from rambla_py.errors import UnknownOutcomeError
+from rambla_py.errors import DeliveryError, UnknownOutcomeError
 from rambla_py.policy import restarts_exceeded
+from rambla_py.telemetry.records import describe
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -63,10 +64,12 @@ class Pool(Actor):
         """How many stuck threads there are."""
         return sum(worker.is_alive() for worker in self._abandoned)
 
-    def nudge(self) -> None:
-        """Make a sleeping worker look around."""
-        for worker in self._living():
-            worker.nudge()
+    def nudge(self, worker: int | None = None) -> None:
+        """Make that worker look around, or every one, if it sleeps."""
+        chosen = self._living() if worker is None else [self._workers[worker]]
+        for one in chosen:
+            if one is not None:
+                one.nudge()
 
     def abandon_judgements(self) -> list[tuple[Delivery, Any]]:
         """Take what hanging callbacks were asked about."""
@@ -87,6 +90,7 @@ class Pool(Actor):
     def begun(self) -> None:
         self._target.crew = self
         self._target.idle.clear()
+        self._target.watch()
         for index in range(len(self._workers)):
             self._start_worker(index)
 
@@ -123,7 +127,8 @@ class Pool(Actor):
         worker = self._workers[index]
         if worker is not None:
             worker.state = "down"
-            self._take_over(worker, UnknownOutcomeError(f"the worker died: {error}"))
+            died = DeliveryError(f"the worker died: {describe(error)}")
+            self._take_over(worker, UnknownOutcomeError(str(died)), running=died)
         self.wake()
 
     def _replace_missing(self, now: float) -> None:
@@ -179,17 +184,21 @@ class Pool(Actor):
         self._abandoned.append(worker)
         self._take_over(worker, late)
 
-    def _take_over(self, worker: Worker, error: BaseException) -> None:
+    def _take_over(
+        self, worker: Worker, error: BaseException, *, running: BaseException | None = None
+    ) -> None:
         """Hand what a worker had to whoever judges next, and close its connection from outside."""
         session, target = worker.session, self._target
+        worker.retire()
         worker.session = None
         if session is not None:
             session.error = session.error or error
-            for delivery, answer in session.give_up(target.config.attempt_timeout_s, error):
+            for delivery, answer in session.give_up(target.config.attempt_timeout_s, error, running=running):
                 target.hand_in(None, delivery, answer)
             self._close_outside(worker, session)
         for delivery, undecided in worker.judge.abandon():
             target.hand_in(None, delivery, undecided)
+        target.wake()
 
     def _close_outside(self, worker: Worker, session: Session) -> None:
         # Closing may hang as well, and often it is what frees the stuck call.

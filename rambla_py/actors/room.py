@@ -67,8 +67,16 @@ class Room:
             gate.acquire()
             self.when_free(gate.release)
             if not gate.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                self.forget(gate.release)
                 return not self._mailbox.full
         return True
+
+    def forget(self, wake: Callable[[], None]) -> None:
+        """Wait no more; a place offered meanwhile goes to the next."""
+        try:
+            self.waiters.remove(wake)
+        except ValueError:
+            self.offer()
 
     def offer(self) -> None:
         """Wake as many as there are free places; each looks again."""

@@ -104,18 +104,25 @@ class Session:
         if self.claim(delivery):
             self._desk.hand_in(self, delivery, answer)
 
-    def give_up(self, timeout_s: float, error: BaseException) -> list[tuple[Delivery, BaseException]]:
-        """Take all that is in flight, each with what is to be said of it: overdue, or lost with ``error``."""
+    def give_up(
+        self, timeout_s: float, error: BaseException, *, running: BaseException | None = None
+    ) -> list[tuple[Delivery, BaseException]]:
+        """Take all that is in flight, each with what is to be said of it: overdue, or lost with ``error``.
+
+        ``running`` is said of the batch that the worker itself was busy with, where that is something else.
+        """
         now = time.monotonic()
         late = AttemptTimeoutError(timeout_s)
         lost = error if isinstance(error, UnknownOutcomeError) else UnknownOutcomeError(str(error))
-        together = self.batch
-        taken = [(delivery, self.batch_at) for delivery in together] if self.end_together() else []
+        batch, answer = self.batch, late if now - self.batch_at >= timeout_s else running or lost
+        taken: list[tuple[Delivery, BaseException]] = []
+        if self.end_together():
+            taken = [(delivery, answer) for delivery in batch]
         for delivery in list(self.flying):
             began = self.flying.pop(delivery, None)
             if began is not None:
-                taken.append((delivery, began))
-        return [(delivery, late if now - began >= timeout_s else lost) for delivery, began in taken]
+                taken.append((delivery, late if now - began >= timeout_s else lost))
+        return taken
 
     def forget(self) -> None:
         """Let nobody settle anything; in a forked child, where all of it is the parent's."""

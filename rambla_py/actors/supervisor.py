@@ -66,6 +66,7 @@ class Supervisor(Actor):
         self._wanted |= {child.name for child in children if not child.lazy}
         self._restarts: deque[float] = deque(maxlen=max_restarts + 1)
         self._retry_at = 0.0
+        self._state: str | None = None
         self.stopping = stopping or threading.Event()
 
     def begun(self) -> None:
@@ -117,7 +118,7 @@ class Supervisor(Actor):
             return True
         log.error("%s: down after %d restarts in %g s", self.name, self._max_restarts, self._max_seconds)
         self._restarts.clear()
-        self._on_state("down")
+        self._tell("down")
         self._retry_at = self.actor_inbox.due = now + SLOW_RESTART_S
         return False
 
@@ -133,13 +134,19 @@ class Supervisor(Actor):
                 self._not_started(child, error)
                 return
         self._retry_at = 0.0
-        self._on_state(None)
+        self._tell(None)
+
+    def _tell(self, state: str | None) -> None:
+        """Tell a new state, once: in between, the note on the target may be another's."""
+        if state != self._state:
+            self._state = state
+            self._on_state(state)
 
     def _not_started(self, child: Child, error: Exception) -> None:
         log.error("%s: %s did not start: %s", self.name, child.name, error)
         now = time.monotonic()
         if self._may_restart(1, now):
-            self._on_state("connecting")
+            self._tell("connecting")
             self._retry_at = self.actor_inbox.due = now + 1.0
 
     def _stop_from(self, first: int) -> None:

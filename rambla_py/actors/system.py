@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rambla_py.actors.aftermath import Nobody, run_callbacks
+from rambla_py.actors.aftermath import Nobody, finish_callbacks
 from rambla_py.actors.plan import Plan
 from rambla_py.actors.target import Target
 from rambla_py.actors.timer import Watch
@@ -72,9 +72,7 @@ class System:
         for target in self.targets.values():
             target.close()
         self._tree.stop(max(0.0, deadline - time.monotonic()) + _CLOSE_S)
-        for target in self.targets.values():
-            if target.after:
-                run_callbacks(target)
+        finish_callbacks(self.targets.values(), _CLOSE_S)
 
     def forked(self) -> None:
         """Take note, in a forked child, that all of this lives on in the parent only."""

@@ -17,8 +17,9 @@ from rambla_py.encoding import encode
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError
 from rambla_py.handler import Handler
 from rambla_py.outcome import Status
+from rambla_py.policy import worker_of
 from rambla_py.receipt import Home, Receipt
-from rambla_py.telemetry.records import log_extra
+from rambla_py.telemetry.records import describe, log_extra
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -43,7 +44,7 @@ class Crew(Protocol):
 
     def check(self, now: float) -> None: ...
 
-    def nudge(self) -> None: ...
+    def nudge(self, worker: int | None = None) -> None: ...
 
     def states(self) -> list[str]: ...
 
@@ -167,10 +168,8 @@ class Target:
             self._ready.append(delivery)
         else:
             self.mailbox.put(delivery)
-            if policy is not self.policy:
-                self._alarm_for_next()
-        if self.idle:
-            self.wake()
+            self._alarm_for_next()
+        self._wake_for(delivery)
 
     def check_room(self, number: int) -> None:
         """Raise ``MailboxFullError`` when ``number`` messages do not fit and nobody may wait here."""
@@ -186,9 +185,20 @@ class Target:
         except IndexError:
             return
         waker.wake()
+        self.watch()
+
+    def watch(self) -> None:
+        """Have the timer look here, until it finds that nothing can happen by itself."""
         if not self._watched:
             self._watched = True
             self._watch(self, time.monotonic() + self.interval_s)
+
+    def _wake_for(self, delivery: Delivery) -> None:
+        """Wake somebody who may take this delivery: the one worker of its key, or any."""
+        if delivery.key is not None:
+            self.crew.nudge(worker_of(delivery.key, self.config.count))
+        if self.idle:
+            self.wake()
 
     def _number(self, delivery: Delivery) -> None:
         delivery.seq = next(self._numbers)
@@ -236,7 +246,8 @@ class Target:
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """Take back deliveries that are to be attempted again at once."""
         self.mailbox.put_back(deliveries)
-        self.wake()
+        for delivery in deliveries:
+            self._wake_for(delivery)
 
     # -- ending ---------------------------------------------------------------------------------------
 
@@ -252,7 +263,7 @@ class Target:
             delivery.status = "ok"
             delivery.ended_at = now
             if delivery.holds_lane:
-                self.mailbox.release_lane(delivery)
+                self._release_lane(delivery)
             self._settle(delivery)
         self.ledger.ended(deliveries)
 
@@ -265,8 +276,7 @@ class Target:
         self.ledger.count(status, reason=_reason(error) if error is not None else None)
         self._log_end(delivery, status, error)
         if delivery.holds_lane:
-            self.mailbox.release_lane(delivery)
-            self.wake()
+            self._release_lane(delivery)
         if status == "fatal" and self.fallback is not None:
             self.fallback(delivery, lambda: self._end(delivery))
         else:
@@ -275,7 +285,7 @@ class Target:
     def _log_end(self, delivery: Delivery, status: Status, error: BaseException | None) -> None:
         """Log one error for each bad end; of drops, which come in floods, the first, second, fourth ..."""
         extra = log_extra(delivery, status)
-        text = "" if error is None else self.redact(str(error))
+        text = self.redact(describe(error))
         if status == "dropped":
             number = self.ledger.statuses["dropped"]
             if number & (number - 1) == 0:
@@ -283,6 +293,10 @@ class Target:
         elif status != "ok":
             attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
             log.error("%s: %s after %s: %s", self.config.name, status, attempts, text, extra=extra)
+
+    def _release_lane(self, delivery: Delivery) -> None:
+        if self.mailbox.release_lane(delivery):
+            self._wake_for(delivery)
 
     def expire(self, delivery: Delivery) -> None:
         """End a delivery whose time is over, with its last error as the cause."""
@@ -316,8 +330,8 @@ class Target:
         """Do what time asks for; return when to look again, or None while nothing can happen by itself."""
         with self.mailbox.lock:
             self._next_alarm = float("inf")
-        if self.mailbox.unpark(now):
-            self.nudge_all()
+        for delivery in self.mailbox.unpark(now):
+            self._wake_for(delivery)
         for delivery in self.mailbox.take_expired(now):
             self.expire(delivery)
         if self.room.waiters:
@@ -360,22 +374,23 @@ class Target:
         self.nudge_all()
 
     def close(self) -> None:
-        """End what is left: as ``dropped``, or in flight as ``unknown``; drop what still comes, too."""
+        """End what is left: as ``dropped``, or in flight as ``unknown``; drop what still comes, too.
+
+        What has an answer already is left to the judges.
+        """
         self.idle.clear()
-        self.idle.append(_Once(self.close))
+        self._drop_waiting()
         for session in self.crew.sessions():
             for delivery, _ in session.give_up(0.0, DroppedError("stopped")):
                 self.finish(delivery, "unknown", error=DroppedError("stopped while in flight"))
-        while self.handed_in:
-            self._end_unjudged(*self.handed_in.popleft()[1:])
         for delivery, _ in self.crew.abandon_judgements():
             self.finish(delivery, "dropped", error=_dropped("stopped", delivery.error))
+
+    def _drop_waiting(self) -> None:
+        # First in line for the next wake, and so called again by whoever comes too late.
+        self.idle.appendleft(_Once(self._drop_waiting))
         for delivery in self.mailbox.take_all():
             self.finish(delivery, "dropped", error=_dropped("stopped", delivery.error))
-
-    def _end_unjudged(self, delivery: Delivery, answer: Any) -> None:
-        error = answer if isinstance(answer, BaseException) else None
-        self.finish(delivery, "dropped" if error is not None else "ok", error=error)
 
     # -- looking --------------------------------------------------------------------------------------
 

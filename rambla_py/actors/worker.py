@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -23,6 +24,7 @@ from rambla_py.errors import (
 )
 from rambla_py.handler import State
 from rambla_py.policy import RECONNECT, backoff_delay
+from rambla_py.telemetry.records import describe
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -73,6 +75,7 @@ class Worker(Actor):
 
     def receive(self, message: Any) -> None:
         self._sleeping = False
+        self._unlist()
         self._run()
 
     def wake(self) -> None:
@@ -84,6 +87,10 @@ class Worker(Actor):
         if self._sleeping:
             self._sleeping = False
             super().wake()
+
+    def retire(self) -> None:
+        """Be woken by publishers no more; from any thread, once it is stuck or dead."""
+        self._unlist()
 
     def _run(self) -> None:
         home = self._target.home
@@ -119,8 +126,17 @@ class Worker(Actor):
         return False
 
     def _takeable(self) -> bool:
-        waiting = self._target.mailbox.takeable(self.index)
-        return waiting and not self._full() and self.actor_inbox.due is None
+        session = self.session
+        if session is None or self._full() or self.actor_inbox.due is not None:
+            return False
+        return self._target.mailbox.takeable(self.index, alone_ok=not session.in_flight)
+
+    def _unlist(self) -> None:
+        """Leave the list of the idle, where a publisher would wake it in place of one that is free."""
+        if self._listed:
+            self._listed = False
+            with contextlib.suppress(ValueError, IndexError):
+                self._target.idle.remove(self)
 
     def _full(self) -> bool:
         session = self.session
@@ -150,7 +166,12 @@ class Worker(Actor):
         return worked
 
     def _judge_one(self, session: Session | None, delivery: Delivery, answer: Any) -> None:
-        self._timed(self.judge.judge, delivery, answer)
+        try:
+            self._timed(self.judge.judge, delivery, answer)
+        except BaseException as error:  # a bug of ours must not cost a message its outcome
+            log.exception("%s: an answer could not be judged", self._target.config.name)
+            if delivery.receipt is not None:
+                self._target.finish(delivery, "fatal", error=error)
         if session is None:
             return
         session.alone = session.alone and session.in_flight > 0
@@ -206,7 +227,7 @@ class Worker(Actor):
         refused = isinstance(error, AccessError)
         if not self._silent or (refused and self.state != "down"):
             self._silent = True
-            text = target.redact(f"{type(error).__name__}: {error}")
+            text = target.redact(describe(error))
             log.log(
                 logging.ERROR if refused else logging.WARNING,
                 "%s: worker %d cannot connect, and goes on trying: %s",
@@ -219,17 +240,19 @@ class Worker(Actor):
         delay_s = backoff_delay(RECONNECT, self._failures, random.uniform(0.5, 1.0))
         self._connect_at = time.monotonic() + delay_s
         self.actor_inbox.due = self._connect_at
+        target.watch()
 
     def _disconnect(self, session: Session) -> None:
         """Close a lost connection; what was in flight on it has an unknown outcome."""
         target, error = self._target, session.error or ConnectionLostError("closed")
+        target.watch()
         self.session, self.state = None, "connecting"
         if not isinstance(error, RenewalError):
             # A server that takes connections only to drop them is given more and more time.
             lasted_s = time.monotonic() - self._connected_at
             self._failures = self._failures + 1 if lasted_s < _STEADY_S else 1
             self._connect_at = time.monotonic() + backoff_delay(RECONNECT, self._failures, random.random())
-            text = target.redact(str(error))
+            text = target.redact(describe(error))
             log.warning("%s: worker %d lost its connection: %s", target.config.name, self.index, text)
         if target.events.listeners:
             target.events.emit("worker_down", target.service, target.channel, worker=self.index, error=error)
@@ -244,15 +267,19 @@ class Worker(Actor):
         try:
             self._loop.resolved(self._handler.close(connection))
         except BaseException as error:  # user code: a connection that cannot be closed is gone all the same
-            log.debug("closing failed: %s", self._target.redact(repr(error)))
+            log.debug("closing failed: %s", self._target.redact(describe(error)))
 
     def on_stop(self) -> None:
         """Close the connection on the worker's own thread."""
-        self._judge_answers()
-        self.state = "stopped"
+        self._unlist()
         session, self.session = self.session, None
         if session is not None:
+            # After stop() there is nothing; after the death of an external server others go on with it.
+            left = session.give_up(self._target.config.attempt_timeout_s, ConnectionLostError("stopped"))
+            self._target.handed_in.extend((None, *pair) for pair in reversed(left))
             self._timed(self.close_connection, session.state.connection)
+        self._judge_answers()
+        self.state = "stopped"
         self._loop.close()
         leave_worker()
 

@@ -42,6 +42,19 @@ class MailboxModel(RuleBasedStateMachine):
         self.lanes: dict[str, deque[int]] = {}
         self.out: set[int] = set()
 
+    @rule()
+    def accept_a_plain_one(self) -> None:
+        delivery = make_delivery(policy=DEFAULT, accepted_at=self.now)
+        self.mailbox.ready.append(delivery)
+        self.waiting[delivery.seq] = delivery
+
+    @rule(delay_s=st.floats(0, 10), key=keys)
+    def put_with_a_delay(self, delay_s: float, key: str | None) -> None:
+        delivery = make_delivery(policy=DEFAULT, accepted_at=self.now, key=key)
+        self.mailbox.park(delivery, self.now + delay_s)
+        self.waiting[delivery.seq] = delivery
+        self.parked[delivery.seq] = self.now + delay_s
+
     @rule(key=keys, policy=policies)
     def put(self, key: str | None, policy: Policy) -> None:
         delivery = make_delivery(policy=policy, accepted_at=self.now, key=key)
@@ -69,7 +82,7 @@ class MailboxModel(RuleBasedStateMachine):
 
     def _gone(self, delivery: Delivery) -> None:
         self.out.discard(delivery.seq)
-        if delivery.key is not None:
+        if delivery.key is not None and delivery.seq in self.lanes.get(delivery.key, ()):
             self.lanes[delivery.key].remove(delivery.seq)
         if delivery.holds_lane:
             self.mailbox.release_lane(delivery)
@@ -102,36 +115,41 @@ class MailboxModel(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         due = {seq for seq, at in self.parked.items() if at <= self.now}
-        assert self.mailbox.unpark(self.now) == len(due)
-        for seq in due:
-            del self.parked[seq]
+        released = self.mailbox.unpark(self.now)
+        assert {delivery.seq for delivery in released} == due
+        for delivery in released:
+            del self.parked[delivery.seq]
+            if delivery.key is not None and not delivery.attempts and not delivery.losses:
+                # A delayed one takes its place among those of its key when its delay is over.
+                self.lanes.setdefault(delivery.key, deque()).append(delivery.seq)
         expected = {
             seq
             for seq, delivery in self.waiting.items()
-            if seq not in self.parked and delivery.expires_at is not None and delivery.expires_at <= self.now
+            if delivery.expires_at is not None and delivery.expires_at <= self.now
         }
-        # The end of the first of a key brings the next one forward, and into view: as the timer, look again.
-        expired: set[int] = set()
-        while found := self.mailbox.take_expired(self.now):
-            for delivery in found:
-                expired.add(delivery.seq)
-                del self.waiting[delivery.seq]
-                self._gone(delivery)
-        assert expired == expected
+        found = self.mailbox.take_expired(self.now)
+        assert {delivery.seq for delivery in found} == expected
+        for delivery in found:
+            del self.waiting[delivery.seq]
+            self.parked.pop(delivery.seq, None)
+            self._gone(delivery)
 
     @rule()
     def take_oldest(self) -> None:
         oldest = self.mailbox.take_oldest()
-        if oldest is not None:
-            assert not oldest.attempts
-            assert not oldest.losses
-            del self.waiting[oldest.seq]
-            self._gone(oldest)
+        fresh = [one for one in self.waiting.values() if not one.attempts and not one.losses]
+        if not fresh:
+            assert oldest is None
+            return
+        assert oldest is not None
+        assert oldest.accepted_at == min(one.accepted_at for one in fresh)
+        del self.waiting[oldest.seq]
+        self.parked.pop(oldest.seq, None)
+        self._gone(oldest)
 
     @invariant()
     def everything_is_where_it_should_be(self) -> None:
         assert len(self.mailbox) == len(self.waiting)
-        assert self.mailbox.parked == len(self.parked)
         assert self.mailbox.full == (len(self.waiting) >= 10)
 
     @invariant()
@@ -200,4 +218,4 @@ def test_the_heap_of_own_expiries_forgets_what_has_ended() -> None:
     for _ in range(10_000):
         mailbox.put(make_delivery(policy=own))
         mailbox.take(0, 1, alone_ok=True)
-    assert len(mailbox._timed) < 200
+    assert len(mailbox._expiries) < 200
