@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from rambla_py.outcome import Outcome
 
 __all__ = ["Home", "Receipt"]
+
+log = logging.getLogger("rambla_py.receipt")
 
 # Reentrant, for a signal handler or a finalizer may publish and wait while its own thread is in here.
 # Held only to add or take waiters, never while anything waits; a settle without waiters does not touch it.
@@ -114,7 +117,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             self.callbacks.append(fn)
         if self.complete:
             for late in self.take_callbacks():
-                late(self)
+                _call(late, self)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.complete:
@@ -219,6 +222,13 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             waiters, self.waiters = self.waiters, None
         for wake in waiters or ():
             wake()
+
+
+def _call(callback: Callable[[Receipt], Any], receipt: Receipt) -> None:
+    try:
+        callback(receipt)
+    except (Exception, SystemExit):  # user code, run where another piece of user code is at work
+        log.exception("a receipt's callback raised")
 
 
 def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:

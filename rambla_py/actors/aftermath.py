@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from rambla_py.actors.target import Target
     from rambla_py.delivery import Delivery
 
-__all__ = ["Nobody", "finish_callbacks", "run_callbacks"]
+__all__ = ["Nobody", "finish_callbacks"]
+
+log = logging.getLogger("rambla_py.delivery")
 
 
 class Nobody:
@@ -51,45 +55,54 @@ class Nobody:
                 self._running.release()
 
     def _run(self) -> None:
+        loop = Loop(f"rambla {self._target.config.name} callbacks")
         try:
-            run_callbacks(self._target)
+            _run(self._target, Judge(self._target, make_handler(self._target.config), loop.resolved))
         finally:
+            loop.close()
             self._running.release()
         if self._target.after:
             self.nudge()
 
 
-def run_callbacks(target: Target) -> None:
-    """Judge what has an answer and run the callbacks that wait, here, with a handler never connected."""
-    loop = Loop(f"rambla {target.config.name} callbacks")
-    judge = Judge(target, make_handler(target.config), loop.resolved)
+def finish_callbacks(targets: Iterable[Target], timeout_s: float) -> None:
+    """Judge what has an answer and run the callbacks that still wait, within ``timeout_s`` in all.
+
+    After that the answers are judged without asking anybody: each delivery gets its outcome.
+    """
+    deadline = time.monotonic() + timeout_s
+    for target in targets:
+        if target.handed_in or target.after:
+            _finish(target, deadline)
+
+
+def _finish(target: Target, deadline: float) -> None:
+    handler, loop = make_handler(target.config), Loop(f"rambla {target.config.name} callbacks")
+    judge = Judge(target, handler, loop.resolved)
+    thread = threading.Thread(target=_run, args=(target, judge), name="rambla callbacks", daemon=True)
+    try:
+        thread.start()
+        thread.join(max(0.0, deadline - time.monotonic()))
+    except RuntimeError:  # the interpreter is ending and starts no threads
+        _run(target, judge)
+    loop.close()
+    silent = Judge(target, handler, loop.resolved, asking=False)
+    for delivery, undecided in judge.abandon():
+        silent.judge(delivery, undecided)
+    while target.handed_in:
+        silent.judge(*target.handed_in.popleft()[1:])
+    if target.after:
+        log.error("%s: %d callbacks were not run before the stop", target.config.name, len(target.after))
+
+
+def _run(target: Target, judge: Judge) -> None:
     enter_worker()
     try:
         while target.handed_in:
             judge.judge(*target.handed_in.popleft()[1:])
         while target.after:
             judge.run_after(target.after.popleft())
-    except IndexError:  # a worker has come and was quicker
+    except IndexError:  # another was quicker
         pass
     finally:
         leave_worker()
-        loop.close()
-
-
-def finish_callbacks(targets: Iterable[Target], timeout_s: float) -> None:
-    """Do that wherever something waits, for no longer than ``timeout_s``: a callback may hang."""
-    left = [target for target in targets if target.handed_in or target.after]
-    if not left:
-        return
-    thread = threading.Thread(target=_run_for_all, args=(left,), name="rambla callbacks", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # the interpreter is ending and starts no threads
-        _run_for_all(left)
-    else:
-        thread.join(timeout_s)
-
-
-def _run_for_all(targets: Iterable[Target]) -> None:
-    for target in targets:
-        run_callbacks(target)

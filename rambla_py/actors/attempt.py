@@ -64,9 +64,13 @@ class Attempts:
         """Attempt a batch; callable payloads each by themselves."""
         if self._target.calls_seen:
             for delivery in [delivery for delivery in batch if delivery.calls]:
+                if session.lost:
+                    break
                 batch.remove(delivery)
                 self._one(session, delivery, self._call_payload, now)
-        if batch:
+        if session.lost:
+            self._target.put_back(batch)
+        elif batch:
             self._deliver(session, batch, now)
 
     def _each(self, session: Session, batch: Sequence[Delivery], now: float) -> None:

@@ -41,8 +41,11 @@ class Judge:
         handler: Handler,
         resolved: Callable[[Any], Any],
         uniform: Callable[[], float] = random.random,
+        *,
+        asking: bool = True,
     ) -> None:
         self._target, self._handler, self._resolved, self._uniform = target, handler, resolved, uniform
+        self._asking = asking
         self._limbo: dict[Delivery, Callable[[Judge, Any], None]] = {}
 
     @property
@@ -92,7 +95,7 @@ class Judge:
         self._ask("on_outcome", item, outcome)
 
     def _unknown(self, delivery: Delivery, error: UnknownOutcomeError) -> None:
-        if self._target.config.on_unknown == "report":
+        if self._target.config.on_unknown == "report" or self._target.closed:
             self._target.finish(delivery, "unknown", error=error)
         else:
             self._lost(delivery, error)
@@ -209,6 +212,8 @@ class Judge:
 
     def _ask(self, name: str, delivery: Delivery, outcome: Outcome) -> Any:
         answer = None
+        if not self._asking:
+            return None
         for hook in self._target.hooks_of(delivery, self._handler, name):
             answer = self._call(name, hook, outcome)
         return answer

@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     rambla (one_for_one)
     └── null: NullHandler (one_for_one)
         └── demo (rest_for_one)
-            └── pool: 1 worker, lazy, connection 'here'; at most once: every message is discarded
+            └── pool: 1 worker, lazy, connection 'here'; at most once, to nowhere: every message is forgotten
     """
 
     services: tuple[ServicePlan, ...]

@@ -17,7 +17,7 @@ from rambla_py.encoding import encode
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError
 from rambla_py.handler import Handler
 from rambla_py.outcome import Status
-from rambla_py.policy import worker_of
+from rambla_py.policy import Policy, worker_of
 from rambla_py.receipt import Home, Receipt
 from rambla_py.telemetry.records import describe, log_extra
 
@@ -99,11 +99,12 @@ class Target:
         self.stop_at: float | None = None
         self.note: str | None = None
         self.calls_seen = False
+        self.closed = False
         self.interval_s = max(0.02, min(1.0, config.attempt_timeout_s / 4, (policy.expires_s or 60.0) / 4))
         self._watch = watch
         self._watched = False
         self._next_alarm = float("inf")
-        self._hooked = bool(policy.callbacks) or any(
+        self._hooked = _has_after_hook(policy) or any(
             getattr(config.handler, name) is not getattr(Handler, name) for name in _AFTER_HOOKS
         )
         # The hot path, bound once.
@@ -289,7 +290,8 @@ class Target:
         if status == "dropped":
             number = self.ledger.statuses["dropped"]
             if number & (number - 1) == 0:
-                log.warning("%s: %d dropped so far: %s", self.config.name, number, text, extra=extra)
+                why = "" if error is None else _reason(error)
+                log.warning("%s: %d dropped so far: %s", self.config.name, number, why, extra=extra)
         elif status != "ok":
             attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
             log.error("%s: %s after %s: %s", self.config.name, status, attempts, text, extra=extra)
@@ -319,7 +321,7 @@ class Target:
             delivery.session = None
         if receipt is not None and receipt.settle(delivery):
             self.after.append(receipt)
-        if self._hooked or (delivery.policy is not self.policy and delivery.policy.callbacks):
+        if self._hooked or (delivery.policy is not self.policy and _has_after_hook(delivery.policy)):
             self.after.append(delivery)
         if self.events.listeners:
             self.events.ended(delivery)
@@ -378,6 +380,7 @@ class Target:
 
         What has an answer already is left to the judges.
         """
+        self.closed = True
         self.idle.clear()
         self._drop_waiting()
         for session in self.crew.sessions():
@@ -435,6 +438,10 @@ class Target:
             yield chosen
         elif getattr(type(handler), name) is not getattr(Handler, name):
             yield getattr(handler, name)
+
+
+def _has_after_hook(policy: Policy) -> bool:
+    return any(getattr(policy.callbacks, name) is not None for name in _AFTER_HOOKS)
 
 
 def _reason(error: BaseException) -> str:
