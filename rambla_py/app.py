@@ -21,13 +21,17 @@ from rambla_py.actors.room import is_inside_worker, leave_worker
 from rambla_py.actors.system import System
 from rambla_py.actors.target import Target
 from rambla_py.config import Config, load_config
-from rambla_py.errors import MailboxFullError, NotRunningError, UnknownChannelError
+from rambla_py.errors import (
+    MailboxFullError,
+    NotRunningError,
+    UnknownChannelError,
+    describe,
+)
 from rambla_py.receipt import Receipt
 from rambla_py.redaction import Redactor
 from rambla_py.report import Audit, Ping, TargetStatus
 from rambla_py.route import PLAIN, draft
 from rambla_py.telemetry.events import Event, Events
-from rambla_py.telemetry.records import describe
 
 __all__ = ["Rambla"]
 
@@ -271,6 +275,7 @@ class Rambla:
             in_flight=target.in_flight(),
             statuses={str(status): count for status, count in ledger.statuses.items()},
             reasons=dict(ledger.reasons),
+            abandoned=sum(worker.is_alive() for worker in target.abandoned),
             last_error=None if error is None else self._redact(describe(error)),
         )
 
@@ -323,6 +328,10 @@ class Rambla:
             self._state = "stopped"
             _apps.discard(self)
             self._stopped.set()
+
+    def _settle_in(self) -> None:
+        if self._system is not None and self._state == "running":
+            self._system.settle_in(min(1.0, self.config.rambla.exit_timeout_s))
 
     def _stop_at_exit(self) -> None:
         self._stop(self.config.rambla.exit_timeout_s)
@@ -397,5 +406,14 @@ def _apps_forked() -> None:
         app._after_fork()
 
 
+def _settle_apps_in() -> None:
+    for app in list(_apps):
+        app._settle_in()
+
+
 atexit.register(_stop_apps)
+# Private, and what concurrent.futures stands on: it runs before threads can no longer be started, where
+# atexit runs after. Without it, a script that publishes and ends at once would drop all on 3.12 and later.
+with contextlib.suppress(AttributeError):
+    threading._register_atexit(_settle_apps_in)  # type: ignore[attr-defined]  # private
 os.register_at_fork(after_in_child=_apps_forked)

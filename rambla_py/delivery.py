@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from rambla_py.errors import UnknownOutcomeError
-from rambla_py.message import Failed, Ok
+from rambla_py.message import Failed
 from rambla_py.outcome import Outcome, Status
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class _Target(Protocol):
 
 class _Session(Protocol):
     def settle(self, delivery: Delivery, answer: Any) -> None: ...
+
+    def settle_ok(self, delivery: Delivery, result: Any) -> None: ...
 
 
 class Delivery(msgspec.Struct, gc=False, eq=False):
@@ -89,7 +91,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False):
     def ok(self, result: Any = None) -> None:
         """Settle as delivered."""
         if self.session is not None:
-            self.session.settle(self, Ok(result))
+            self.session.settle_ok(self, result)
 
     def failed(self, reason: str | BaseException = "failed", *, retryable: bool | None = None) -> None:
         """Settle as a failed attempt; ``retryable`` defaults to what the reason itself says."""

@@ -58,6 +58,7 @@ __all__ = [
     "UnknownChannelError",
     "UnknownOutcomeError",
     "UnroutableError",
+    "describe",
     "nearest",
 ]
 
@@ -72,9 +73,29 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def describe(error: BaseException | None) -> str:
+    """Return an error as ``Type: text``; a stranger's ``__str__`` may raise, and must not take us along.
+
+    >>> describe(ValueError("no"))
+    'ValueError: no'
+    """
+    if error is None:
+        return ""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException as second:
+        text = f"(its text raised {type(second).__name__})"
+    return f"{name}: {text}" if text else name
+
+
 def _hint(name: str, known: Iterable[str]) -> str:
     close = nearest(name, known)
     return f"; did you mean {close!r}?" if close else ""
+
+
+def _text_of(error: BaseException | None) -> str:
+    return describe(error).removeprefix(f"{type(error).__name__}: ")
 
 
 class RamblaError(Exception):
@@ -173,7 +194,7 @@ class PublishError(RamblaError):
         self.outcomes = tuple(outcomes)
         bad = [outcome for outcome in self.outcomes if not outcome.succeeded]
         lead = f"{len(bad)} of {len(self.outcomes)} deliveries did not succeed: "
-        shown = "; ".join(f"{o.service}.{o.channel} {o.status} ({o.error})" for o in bad[:3])
+        shown = "; ".join(f"{o.service}.{o.channel} {o.status} ({_text_of(o.error)})" for o in bad[:3])
         super().__init__(lead + shown + (f"; and {len(bad) - 3} more" if len(bad) > 3 else ""))
 
 

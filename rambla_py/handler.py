@@ -184,7 +184,7 @@ class Handler:
         """Deliver one message. What is returned is success (``Ok(v)`` gives ``v``), what is raised a failure.
 
         ``message`` has ``payload``, ``id``, ``key``, ``headers`` and ``body()``, the bytes for the wire.
-        ``options`` is an instance of ``Options``, or of ``dict`` where the class declares none.
+        ``options`` is an instance of ``Options``; None where the class declares none.
         """
         raise NotImplementedError
 

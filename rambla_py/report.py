@@ -38,7 +38,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
     ``state``: ``idle`` (not started), ``up``, ``connecting``, ``blocked``, ``down``, ``disabled``.
     ``workers``: the state of each. ``queued`` and ``in_flight`` count deliveries; ``statuses`` those that
     ended, by status, and ``reasons`` why, with failed attempts, losses and callbacks that raised.
-    ``last_error`` is redacted.
+    ``abandoned`` counts threads that hang in user code. ``last_error`` is redacted.
     """
 
     service: str
@@ -50,6 +50,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
     in_flight: int
     statuses: dict[str, int]
     reasons: dict[str, int]
+    abandoned: int = 0
     last_error: str | None = None
 
 

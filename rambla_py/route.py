@@ -59,6 +59,11 @@ def _envelope_options(envelope: Mapping[str, Any]) -> dict[str, Any]:
 def _check_name(targets: Sequence[Target], name: str) -> None:
     if not any(accepts(target.config, name) for target in targets):
         known = {known for target in targets for known in option_names(target.config.handler)}
+        if len(targets) == 1:
+            only = targets[0]
+            raise OptionError(
+                name, "unknown", service=only.service, channel=only.channel, known=sorted(known)
+            )
         where = ", ".join(target.config.name for target in targets)
         raise OptionError(name, f"unknown to {where}", channel=targets[0].channel, known=sorted(known))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 import pykka
@@ -32,7 +32,8 @@ class Inbox:
     """A pykka inbox that also delivers TICK when ``due`` comes (monotonic seconds; None: never)."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
+        # Looked up here and not at the import: gevent may have patched it in between.
+        self._queue: queue.SimpleQueue[Envelope[Any]] = queue.SimpleQueue()
         self.due: float | None = None
 
     def put(self, envelope: Envelope[Any], /) -> None:
@@ -45,7 +46,7 @@ class Inbox:
             return self._queue.get()
         try:
             return self._queue.get(timeout=max(0.0, self.due - time.monotonic()))
-        except Empty:
+        except queue.Empty:
             self.due = None
             return _TICK_ENVELOPE
 

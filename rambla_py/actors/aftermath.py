@@ -72,7 +72,7 @@ def finish_callbacks(targets: Iterable[Target], timeout_s: float) -> None:
     """
     deadline = time.monotonic() + timeout_s
     for target in targets:
-        if target.handed_in or target.after:
+        if target.answered:
             _finish(target, deadline)
 
 
@@ -98,6 +98,7 @@ def _finish(target: Target, deadline: float) -> None:
 def _run(target: Target, judge: Judge) -> None:
     enter_worker()
     try:
+        target.end_successes(len(target.succeeded))
         while target.handed_in:
             judge.judge(*target.handed_in.popleft()[1:])
         while target.after:

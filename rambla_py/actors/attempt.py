@@ -147,7 +147,7 @@ class Attempts:
             bad = {id(delivery) for delivery, _ in judged}
             batch = [delivery for delivery in batch if id(delivery) not in bad]
         if batch:
-            self._succeed(batch)
+            self._target.succeed(batch, time.monotonic())
         if judged:
             self._judge_later(session, judged)
 
@@ -163,13 +163,6 @@ class Attempts:
             return None, self._resolved(self._timed(fn, *args))
         except BaseException as error:  # user code: whatever it raises is a failed attempt
             return error, None
-
-    def _succeed(self, deliveries: Sequence[Delivery]) -> None:
-        now, events = time.monotonic(), self._target.events
-        self._target.succeed(deliveries, now)
-        if events.listeners:
-            for delivery in deliveries:
-                events.attempted(delivery, None)
 
     def _judge_later(self, session: Session, judged: Sequence[tuple[Delivery, Any]]) -> None:
         """Leave answers to whoever judges next: should a callback hang, the rest does not hang with it."""

@@ -9,11 +9,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
-from rambla_py.errors import AttemptTimeoutError, ConnectionLostError, DeliveryError, UnknownOutcomeError
+from rambla_py.errors import (
+    AttemptTimeoutError,
+    ConnectionLostError,
+    DeliveryError,
+    UnknownOutcomeError,
+    describe,
+)
 from rambla_py.message import Failed, Ok, Retry, Stop
 from rambla_py.policy import Again, End, after_failure, backoff_delay, is_retryable
 from rambla_py.receipt import Receipt
-from rambla_py.telemetry.records import describe, log_extra
+from rambla_py.telemetry.records import log_extra
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -79,8 +85,6 @@ class Judge:
             self._fail(delivery, answer, retryable=is_retryable(answer))
         else:
             delivery.result = answer.result if isinstance(answer, Ok) else answer
-            delivery.error = None
-            self._report_attempt(delivery, None)
             self._target.succeed((delivery,), delivery.ended_at)
 
     def run_after(self, item: Delivery | Receipt) -> None:
@@ -119,7 +123,7 @@ class Judge:
             delivery.left = delivery.policy.retries
         delivery.failures += 1
         delivery.status, delivery.error = "failed", error
-        self._report_attempt(delivery, error)
+        self._report_failure(delivery, error)
 
         def decide(judge: Judge, verdict: Any) -> None:
             judge._decide(delivery, error, retryable, verdict)
@@ -180,17 +184,16 @@ class Judge:
         else:
             self._target.finish(delivery, decision.status, error=decision.error)
 
-    def _report_attempt(self, delivery: Delivery, error: BaseException | None) -> None:
+    def _report_failure(self, delivery: Delivery, error: BaseException) -> None:
         if self._target.events.listeners:
             self._target.events.attempted(delivery, error)
-        if error is not None:
-            log.warning(
-                "%s: attempt %d failed: %s",
-                self._target.config.name,
-                delivery.attempts,
-                self._target.redact(describe(error)),
-                extra=log_extra(delivery, "failed"),
-            )
+        log.warning(
+            "%s: attempt %d failed: %s",
+            self._target.config.name,
+            delivery.attempts,
+            self._target.redact(describe(error)),
+            extra=log_extra(delivery, "failed"),
+        )
 
     def _sane(self, verdict: Any) -> Retry | Stop | None:
         """Return a callback's verdict; nonsense is None, and said so in the log."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 
 from rambla_py.actors.loop import Loop
 from rambla_py.actors.plan import make_handler
 from rambla_py.config.schema import ChannelConfig
-from rambla_py.errors import ConnectionLostError
+from rambla_py.errors import (
+    ConnectionLostError,
+    describe,
+)
 from rambla_py.report import Ping
-from rambla_py.telemetry.records import describe
 
 __all__ = ["ping_all"]
 
@@ -27,8 +29,8 @@ def ping_all(channels: Sequence[ChannelConfig], timeout_s: float, redact: Callab
 _Reply = tuple[float, BaseException | None]
 
 
-def _ask(channel: ChannelConfig) -> SimpleQueue[_Reply]:
-    replies: SimpleQueue[_Reply] = SimpleQueue()
+def _ask(channel: ChannelConfig) -> queue.SimpleQueue[_Reply]:
+    replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
     # A daemon of its own, for a driver may hang for longer than anybody wants to wait.
     threading.Thread(
         target=_try, args=(channel, replies), name=f"rambla ping {channel.name}", daemon=True
@@ -36,7 +38,7 @@ def _ask(channel: ChannelConfig) -> SimpleQueue[_Reply]:
     return replies
 
 
-def _try(channel: ChannelConfig, replies: SimpleQueue[_Reply]) -> None:
+def _try(channel: ChannelConfig, replies: queue.SimpleQueue[_Reply]) -> None:
     began, loop = time.monotonic(), Loop(f"rambla ping {channel.name}")
     error: BaseException | None = None
     try:
@@ -54,14 +56,14 @@ def _try(channel: ChannelConfig, replies: SimpleQueue[_Reply]) -> None:
 
 def _answer(
     channel: ChannelConfig,
-    replies: SimpleQueue[_Reply],
+    replies: queue.SimpleQueue[_Reply],
     deadline: float,
     timeout_s: float,
     redact: Callable[[str], str],
 ) -> Ping:
     try:
         took_s, error = replies.get(timeout=max(0.0, deadline - time.monotonic()))
-    except Empty:
+    except queue.Empty:
         took_s, error = timeout_s, ConnectionLostError(f"no answer within {timeout_s:g} s")
     text = None if error is None else redact(describe(error))
     return Ping(channel.service, channel.channel, error is None, took_s, text, error)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from rambla_py.actors.actor import Actor, OnDeath
 from rambla_py.actors.worker import Worker
-from rambla_py.errors import DeliveryError, UnknownOutcomeError
+from rambla_py.errors import (
+    DeliveryError,
+    UnknownOutcomeError,
+    describe,
+)
 from rambla_py.policy import restarts_exceeded
-from rambla_py.telemetry.records import describe
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -41,7 +44,6 @@ class Pool(Actor):
         super().__init__(f"rambla {target.service}.{target.channel} pool", on_death)
         self._target = target
         self._workers: list[Worker | None] = [None] * target.config.count
-        self._abandoned: list[Worker] = []
         self._restarts: deque[float] = deque(maxlen=target.config.max_restarts + 1)
         self._slow_until = 0.0
 
@@ -58,11 +60,6 @@ class Pool(Actor):
     def in_limbo(self) -> int:
         """Return how many deliveries wait for what a callback says of them."""
         return sum(worker.judge.in_limbo for worker in self._living())
-
-    @property
-    def abandoned(self) -> int:
-        """How many stuck threads there are."""
-        return sum(worker.is_alive() for worker in self._abandoned)
 
     def nudge(self, worker: int | None = None) -> None:
         """Make that worker look around, or every one, if it sleeps."""
@@ -99,7 +96,7 @@ class Pool(Actor):
         for worker in self._living():
             if self._stuck(worker, now):
                 self._give_up(worker, now)
-        self._abandoned = [worker for worker in self._abandoned if worker.is_alive()]
+        self._target.abandoned = [worker for worker in self._target.abandoned if worker.is_alive()]
         self._replace_missing(now)
 
     def on_stop(self) -> None:
@@ -107,7 +104,8 @@ class Pool(Actor):
         for worker in self._living():
             worker.stop()
         for worker in self._living():
-            worker.halt(_STOP_WORKER_S)
+            if not worker.halt(_STOP_WORKER_S):
+                self._abandon(worker, UnknownOutcomeError("its pool was stopped while it was stuck"))
 
     def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Give up the workers: the next pool starts its own."""
@@ -136,8 +134,8 @@ class Pool(Actor):
         for index in dead:
             if now < self._slow_until:
                 return
-            if len(self._abandoned) >= MAX_ABANDONED:
-                self._go_slow(now, f"{len(self._abandoned)} workers are stuck")
+            if len(self._target.abandoned) >= MAX_ABANDONED:
+                self._go_slow(now, f"{len(self._target.abandoned)} workers are stuck")
                 return
             self._restarts.append(now)
             config = self._target.config
@@ -177,12 +175,15 @@ class Pool(Actor):
                 session.lose(late)
             return
         log.error("%s: worker %d is stuck and abandoned", config.name, worker.index)
+        self._abandon(worker, late)
+
+    def _abandon(self, worker: Worker, error: BaseException) -> None:
         worker.abandoned = True
         worker.state = "stuck"
         worker.stop()  # should its call ever return, the thread ends
         self._workers[worker.index] = None
-        self._abandoned.append(worker)
-        self._take_over(worker, late)
+        self._target.abandoned.append(worker)
+        self._take_over(worker, error)
 
     def _take_over(
         self, worker: Worker, error: BaseException, *, running: BaseException | None = None

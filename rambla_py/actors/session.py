@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rambla_py.errors import AttemptTimeoutError, UnknownOutcomeError
@@ -17,9 +17,8 @@ __all__ = ["Session"]
 
 
 class _Desk(Protocol):
-    def hand_in(self, session: Session, delivery: Delivery, answer: Any) -> None: ...
-
-    def nudge(self) -> None: ...
+    succeeded: deque[Delivery]
+    handed_in: deque[tuple[Session | None, Delivery, Any]]
 
 
 class Session:
@@ -33,6 +32,7 @@ class Session:
 
     __slots__ = (
         "_desk",
+        "_nudge",
         "_resumed_at",
         "_token",
         "alone",
@@ -44,8 +44,8 @@ class Session:
         "state",
     )
 
-    def __init__(self, desk: _Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: _Desk, nudge: Callable[[], None]) -> None:
+        self._desk, self._nudge = desk, nudge
         self.flying: dict[Delivery, float] = {}
         self.batch: Sequence[Delivery] = ()
         self.batch_at = 0.0
@@ -102,7 +102,15 @@ class Session:
     def settle(self, delivery: Delivery, answer: Any) -> None:
         """Take a handler's answer for one delivery; from any thread."""
         if self.claim(delivery):
-            self._desk.hand_in(self, delivery, answer)
+            self._desk.handed_in.append((self, delivery, answer))
+            self._nudge()
+
+    def settle_ok(self, delivery: Delivery, result: Any) -> None:
+        """Take a success, which nobody has to judge; from any thread."""
+        if self.claim(delivery):
+            delivery.result = result
+            self._desk.succeeded.append(delivery)
+            self._nudge()
 
     def give_up(
         self, timeout_s: float, error: BaseException, *, running: BaseException | None = None
@@ -133,14 +141,14 @@ class Session:
         """Take the connection as gone; from any thread, once."""
         if self.error is None:
             self.error = error
-            self._desk.nudge()
+            self._nudge()
 
     def hold(self, held: bool) -> None:
         """Stop, or start, taking new messages; from any thread."""
         if not held:
             self._resumed_at = time.monotonic()
         self.held = held
-        self._desk.nudge()
+        self._nudge()
 
     def overdue(self, now: float, timeout_s: float) -> bool:
         """Say whether the oldest attempt began over ``timeout_s`` ago; a held connection has no clock."""

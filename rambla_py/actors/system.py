@@ -23,6 +23,7 @@ from rambla_py.telemetry.events import Events
 __all__ = ["System"]
 
 _CLOSE_S = 2.0
+_LOOK_S = 0.005
 
 
 class System:
@@ -63,6 +64,15 @@ class System:
     def flush(self, deadline: float | None) -> bool:
         """Wait until all that was accepted by now has ended; say whether it did by ``deadline``."""
         return all(_flushed(target, deadline) for target in list(self.targets.values()))
+
+    def settle_in(self, timeout_s: float) -> None:
+        """Wait until the workers of all targets where messages wait have tried to connect.
+
+        Called when the main thread ends: from Python 3.12 on no thread can be started a moment later.
+        """
+        deadline, pause = time.monotonic() + timeout_s, threading.Event()
+        while time.monotonic() < deadline and any(_unsettled(target) for target in self.targets.values()):
+            pause.wait(_LOOK_S)
 
     def stop(self, deadline: float) -> None:
         """Deliver what can be until ``deadline``, end the rest as dropped, and stop the tree."""
@@ -130,6 +140,10 @@ class System:
                 ),
                 over_bound=True,
             )
+
+
+def _unsettled(target: Target) -> bool:
+    return len(target.mailbox) > 0 and target.state in ("idle", "connecting")
 
 
 def _flushed(target: Target, deadline: float | None) -> bool:

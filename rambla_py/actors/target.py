@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -14,19 +15,19 @@ from rambla_py.actors.outlet import Outlet
 from rambla_py.actors.room import Room, must_not_wait
 from rambla_py.delivery import Delivery
 from rambla_py.encoding import encode
-from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError
+from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError, describe
 from rambla_py.handler import Handler
 from rambla_py.outcome import Status
 from rambla_py.policy import Policy, worker_of
 from rambla_py.receipt import Home, Receipt
-from rambla_py.telemetry.records import describe, log_extra
+from rambla_py.telemetry.records import log_extra
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
     from rambla_py.config.schema import ChannelConfig
     from rambla_py.telemetry.events import Events
 
-__all__ = ["Crew", "Target"]
+__all__ = ["Crew", "Stuck", "Target"]
 
 log = logging.getLogger("rambla_py.delivery")
 
@@ -51,6 +52,12 @@ class Crew(Protocol):
     def in_limbo(self) -> int: ...
 
     def abandon_judgements(self) -> list[tuple[Delivery, Any]]: ...
+
+
+class Stuck(Protocol):
+    """A worker whose thread hangs in user code."""
+
+    def is_alive(self) -> bool: ...
 
 
 class _Once:
@@ -94,16 +101,17 @@ class Target:
         self.crew: Crew = nobody(self)
         self.idle: deque[_Waker] = deque([_Once(start)])
         self.handed_in: deque[tuple[Session | None, Delivery, Any]] = deque()
+        self.succeeded: deque[Delivery] = deque()
         self.after: deque[Delivery | Receipt] = deque()
         self.fallback: Callable[[Delivery, Callable[[], None]], None] | None = None
         self.stop_at: float | None = None
         self.note: str | None = None
         self.calls_seen = False
+        self.abandoned: list[Stuck] = []
         self.closed = False
         self.interval_s = max(0.02, min(1.0, config.attempt_timeout_s / 4, (policy.expires_s or 60.0) / 4))
         self._watch = watch
         self._watched = False
-        self._next_alarm = float("inf")
         self._hooked = _has_after_hook(policy) or any(
             getattr(config.handler, name) is not getattr(Handler, name) for name in _AFTER_HOOKS
         )
@@ -252,6 +260,21 @@ class Target:
 
     # -- ending ---------------------------------------------------------------------------------------
 
+    @property
+    def answered(self) -> bool:
+        """Whether answers, or callbacks that follow them, wait for a worker."""
+        return bool(self.succeeded or self.handed_in or self.after)
+
+    def end_successes(self, limit: int) -> None:
+        """End up to ``limit`` of those that were settled as delivered, one by one, from other threads."""
+        succeeded = self.succeeded
+        batch: list[Delivery] = []
+        with contextlib.suppress(IndexError):
+            while len(batch) < limit:
+                batch.append(succeeded.popleft())
+        if batch:
+            self.succeed(batch, time.monotonic())
+
     def hand_in(self, session: Session | None, delivery: Delivery, answer: Any) -> None:
         """Take an answer that a worker has to judge; whoever hands it in holds the claim."""
         self.handed_in.append((session, delivery, answer))
@@ -265,8 +288,13 @@ class Target:
             delivery.ended_at = now
             if delivery.holds_lane:
                 self._release_lane(delivery)
+            if delivery.error is not None:
+                delivery.error = None
             self._settle(delivery)
         self.ledger.ended(deliveries)
+        if self.events.listeners:
+            for delivery in deliveries:
+                self.events.attempted(delivery, None)
 
     def finish(
         self, delivery: Delivery, status: Status, *, result: Any = None, error: BaseException | None = None
@@ -330,8 +358,6 @@ class Target:
 
     def tick(self, now: float) -> float | None:
         """Do what time asks for; return when to look again, or None while nothing can happen by itself."""
-        with self.mailbox.lock:
-            self._next_alarm = float("inf")
         for delivery in self.mailbox.unpark(now):
             self._wake_for(delivery)
         for delivery in self.mailbox.take_expired(now):
@@ -345,20 +371,14 @@ class Target:
             if self._quiet():
                 return None
             self._watched = True
-        with self.mailbox.lock:
-            due = self.mailbox.next_due()
-            self._next_alarm = min(now + self.interval_s, now + self.interval_s if due is None else due)
-            return self._next_alarm
+        due, regular = self.mailbox.next_due(), now + self.interval_s
+        return regular if due is None else min(due, regular)
 
     def _quiet(self) -> bool:
         return not self.pending() and len(self.idle) >= max(1, len(self.crew.states()))
 
     def _alarm(self, due: float) -> None:
-        with self.mailbox.lock:
-            if due >= self._next_alarm and self._watched:
-                return
-            self._next_alarm = min(due, self._next_alarm)
-            self._watched = True
+        self.watch()
         self._watch(self, due)
 
     def _alarm_for_next(self) -> None:
@@ -373,7 +393,7 @@ class Target:
         self.stop_at = stop_at
         for delivery in self.mailbox.take_parked_after(stop_at):
             self.finish(delivery, "dropped", error=_dropped("stopped", delivery.error))
-        self.nudge_all()
+        self.crew.nudge()
 
     def close(self) -> None:
         """End what is left: as ``dropped``, or in flight as ``unknown``; drop what still comes, too.
@@ -400,7 +420,8 @@ class Target:
     def in_flight(self) -> int:
         """Return how many deliveries are with workers or wait for a worker's judgement."""
         with_workers = sum(session.in_flight for session in self.crew.sessions())
-        return with_workers + self.crew.in_limbo() + len(self.handed_in)
+        answered = len(self.succeeded) + len(self.handed_in)
+        return with_workers + self.crew.in_limbo() + answered
 
     def pending(self) -> int:
         """Return how many deliveries have no outcome yet, counted where they are."""
@@ -409,11 +430,6 @@ class Target:
     def nudge(self) -> None:
         """Make a worker look around."""
         self.crew.nudge()
-
-    def nudge_all(self) -> None:
-        """Wake everyone who waits for messages."""
-        for _ in range(len(self.idle)):
-            self.wake()
 
     @property
     def state(self) -> str:

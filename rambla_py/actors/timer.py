@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Timer", "Watch"]
 
-log = logging.getLogger("rambla_py.timer")
+_NEVER = float("inf")
 
 
 class Watch:
@@ -26,14 +25,18 @@ class Watch:
         self.timer: Timer | None = None
         # Reentrant, for a signal handler or a finalizer may publish while its own thread is in here.
         self._lock = threading.RLock()
+        self._at: dict[Target, float] = {}
         self._heap: list[tuple[float, int, Target]] = []
         self._ties = itertools.count()
 
     def add(self, target: Target, at: float) -> None:
-        """Look at a target at that time, on the monotonic clock; from any thread."""
+        """Look at a target at that time, on the monotonic clock, or sooner; from any thread."""
         with self._lock:
-            first = not self._heap or at < self._heap[0][0]
+            if self._at.get(target, _NEVER) <= at:
+                return
+            self._at[target] = at
             heapq.heappush(self._heap, (at, next(self._ties), target))
+            first = self._heap[0][2] is target
         if first and self.timer is not None:
             self.timer.wake()
 
@@ -42,8 +45,11 @@ class Watch:
         with self._lock:
             due = []
             while self._heap and self._heap[0][0] <= now:
-                due.append(heapq.heappop(self._heap)[2])
-        return list(dict.fromkeys(due))
+                at, _, target = heapq.heappop(self._heap)
+                if self._at.get(target) == at:  # else it was to be looked at sooner, and has been
+                    del self._at[target]
+                    due.append(target)
+        return due
 
     def next_at(self) -> float | None:
         """Return when the next target is to be looked at."""

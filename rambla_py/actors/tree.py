@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from rambla_py.actors.actor import OnDeath
@@ -12,9 +15,15 @@ from rambla_py.actors.pool import Pool
 from rambla_py.actors.supervisor import Child, Supervisor
 from rambla_py.actors.target import Target
 from rambla_py.actors.timer import Timer, Watch
+from rambla_py.errors import describe
 from rambla_py.handler import ChildSpec, Command
+from rambla_py.policy import restarts_exceeded
 
 __all__ = ["Tree"]
+
+log = logging.getLogger("rambla_py.supervisor")
+
+_ROOT_RESTARTS = 10
 
 TargetKey = tuple[str, str]
 
@@ -48,10 +57,27 @@ class Tree:
         self._services: dict[str, Supervisor] = {}
         children = [Child("timer", self._start_timer)]
         children += [Child(f"service {service.name}", self._service(service)) for service in plan.services]
-        self._root = Supervisor("root", children, _nobody_left, strategy=plan.strategy)
+        self._root_children, self._strategy = children, plan.strategy
+        self._deaths: deque[float] = deque(maxlen=_ROOT_RESTARTS + 1)
+        self._stopping = False
+        self._root = self._make_root()
 
     def start(self) -> None:
         """Start the supervisors, the timer, and the channels that are not lazy."""
+        self._root.begin()
+
+    def _make_root(self) -> Supervisor:
+        return Supervisor("root", self._root_children, self._root_died, strategy=self._strategy)
+
+    def _root_died(self, error: BaseException) -> None:
+        """Put a new root in the place of one that died: there is nobody above it to do so."""
+        now = time.monotonic()
+        self._deaths.append(now)
+        too_many = restarts_exceeded(self._deaths, now, max_restarts=_ROOT_RESTARTS, max_seconds=60.0)
+        if self._stopping or too_many:
+            log.critical("the root supervisor is gone: %s", describe(error))
+            return
+        self._root = self._make_root()
         self._root.begin()
 
     def ensure(self, service: str, channel: str) -> None:
@@ -63,6 +89,7 @@ class Tree:
 
     def stop(self, timeout_s: float) -> bool:
         """Stop everything in reverse order; say whether it ended in time."""
+        self._stopping = True
         return self._root.halt(timeout_s)
 
     def _start_timer(self, on_death: OnDeath) -> Timer:
@@ -112,7 +139,3 @@ class Tree:
 def _server_child(at: int, server: ChildSpec | Command, stopping: threading.Event) -> Child:
     name = f"external server {at}"
     return Child(name, lambda on_death: _Server(begin(server, stopping)), watched=True)
-
-
-def _nobody_left(error: BaseException) -> None:
-    """Take the death of the root itself, which has nobody above; the actor has logged it."""

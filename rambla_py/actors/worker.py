@@ -6,8 +6,9 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rambla_py.actors.actor import Actor, OnDeath
 from rambla_py.actors.attempt import Attempts, RenewalError
@@ -21,10 +22,10 @@ from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     UnknownOutcomeError,
+    describe,
 )
 from rambla_py.handler import State
 from rambla_py.policy import RECONNECT, backoff_delay
-from rambla_py.telemetry.records import describe
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -34,7 +35,10 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("rambla_py.worker")
 
-_STEADY_S = 10.0
+Item = TypeVar("Item")
+
+_SUCCESSES_A_TURN = 500
+_ANSWERS_A_TURN = 50
 _LOSSES = (ConnectionLostError, UnknownOutcomeError)
 
 
@@ -63,7 +67,8 @@ class Worker(Actor):
         self._limit = 1 if self._attempts.one_by_one else config.batch_size
         self._failures = 0
         self._silent = False
-        self._connect_at = self._connected_at = 0.0
+        self._ok_before = 0
+        self._connect_at = 0.0
         self._sleeping = False
         self._listed = False
 
@@ -108,7 +113,6 @@ class Worker(Actor):
             batch = self._take(session, now)
             if batch and session is not None:
                 self._attempts.attempt(session, batch, now)
-                session.alone = session.alone and session.in_flight > 0
             elif not worked and self._rest(ready=True):
                 return
 
@@ -119,10 +123,11 @@ class Worker(Actor):
             self._listed = True
             self._target.idle.append(self)
         session = self.session
-        busy = self._target.handed_in or self._target.after or (session is not None and session.lost)
-        if not busy and not (ready and self._takeable()):
+        lost = session is not None and session.lost
+        if not (lost or self._target.answered or (ready and self._takeable())):
             return True
         self._sleeping = False
+        self._unlist()
         return False
 
     def _takeable(self) -> bool:
@@ -140,30 +145,24 @@ class Worker(Actor):
 
     def _full(self) -> bool:
         session = self.session
-        if session is None or session.held or session.alone:
+        if session is None or session.held:
             return True
-        return session.in_flight >= self._target.config.max_in_flight
+        in_flight = session.in_flight
+        return in_flight >= self._target.config.max_in_flight or (session.alone and in_flight > 0)
 
     # -- answers --------------------------------------------------------------------------------------
 
     def _judge_answers(self) -> bool:
-        handed_in, after = self._target.handed_in, self._target.after
-        worked = False
-        while handed_in:
-            try:
-                session, delivery, answer = handed_in.popleft()
-            except IndexError:
-                break
-            worked = True
+        """See to what was answered, a share at a time: in between the connection is to be kept busy."""
+        target = self._target
+        if not target.answered:
+            return False
+        target.end_successes(_SUCCESSES_A_TURN)
+        for session, delivery, answer in _taken(target.handed_in, _ANSWERS_A_TURN):
             self._judge_one(session, delivery, answer)
-        while after:
-            try:
-                item = after.popleft()
-            except IndexError:
-                break
-            worked = True
+        for item in _taken(target.after, _ANSWERS_A_TURN):
             self._timed(self.judge.run_after, item)
-        return worked
+        return True
 
     def _judge_one(self, session: Session | None, delivery: Delivery, answer: Any) -> None:
         try:
@@ -174,7 +173,6 @@ class Worker(Actor):
                 self._target.finish(delivery, "fatal", error=error)
         if session is None:
             return
-        session.alone = session.alone and session.in_flight > 0
         if isinstance(answer, _LOSSES):
             session.lose(answer)
 
@@ -202,7 +200,7 @@ class Worker(Actor):
         return self._connect()
 
     def _connect(self) -> bool:
-        target, session = self._target, Session(self._target)
+        target, session = self._target, Session(self._target, self.nudge)
         self._handler.link = session.link()
         try:
             connection = self._timed(lambda: self._loop.resolved(self._handler.connect()))
@@ -214,7 +212,7 @@ class Worker(Actor):
             return False
         session.state = State(connection, target.channel, target.service, self.index)
         self.session = session
-        self.state, self._silent, self._connected_at = "up", False, time.monotonic()
+        self.state, self._silent, self._ok_before = "up", False, target.ledger.statuses["ok"]
         self.actor_inbox.due = None
         if target.events.listeners:
             target.events.emit("worker_up", target.service, target.channel, worker=self.index)
@@ -248,9 +246,9 @@ class Worker(Actor):
         target.watch()
         self.session, self.state = None, "connecting"
         if not isinstance(error, RenewalError):
-            # A server that takes connections only to drop them is given more and more time.
-            lasted_s = time.monotonic() - self._connected_at
-            self._failures = self._failures + 1 if lasted_s < _STEADY_S else 1
+            # A server that takes connections only to drop them gets more and more time.
+            useful = target.ledger.statuses["ok"] > self._ok_before
+            self._failures = 1 if useful else self._failures + 1
             self._connect_at = time.monotonic() + backoff_delay(RECONNECT, self._failures, random.random())
             text = target.redact(describe(error))
             log.warning("%s: worker %d lost its connection: %s", target.config.name, self.index, text)
@@ -278,7 +276,8 @@ class Worker(Actor):
             left = session.give_up(self._target.config.attempt_timeout_s, ConnectionLostError("stopped"))
             self._target.handed_in.extend((None, *pair) for pair in reversed(left))
             self._timed(self.close_connection, session.state.connection)
-        self._judge_answers()
+        while self._judge_answers():
+            continue
         self.state = "stopped"
         self._loop.close()
         leave_worker()
@@ -300,3 +299,13 @@ class Worker(Actor):
         if batch:
             session.alone = batch[0].losses >= ALONE_AFTER_LOSSES
         return batch
+
+
+def _taken(queue: deque[Item], limit: int) -> Iterator[Item]:
+    """Yield up to ``limit`` items, each taken as it is asked for: what is not, is left to other workers."""
+    for _ in range(limit):
+        try:
+            item = queue.popleft()
+        except IndexError:
+            return
+        yield item

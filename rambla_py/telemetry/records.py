@@ -1,4 +1,4 @@
-"""This module says what log records about deliveries carry, and puts errors into words that cannot fail."""
+"""This module says what log records about deliveries carry beside their text."""
 
 from __future__ import annotations
 
@@ -7,23 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["describe", "log_extra"]
-
-
-def describe(error: BaseException | None) -> str:
-    """Return an error as ``Type: text``; a stranger's ``__str__`` may raise, and must not take us along.
-
-    >>> describe(ValueError("no"))
-    'ValueError: no'
-    """
-    if error is None:
-        return ""
-    name = type(error).__name__
-    try:
-        text = str(error)
-    except BaseException as second:
-        text = f"(its text raised {type(second).__name__})"
-    return f"{name}: {text}" if text else name
+__all__ = ["log_extra"]
 
 
 def log_extra(delivery: Delivery, status: str) -> dict[str, Any]:

@@ -1,0 +1,5 @@
+"""This module runs the command line as ``python -m rambla_py``."""
+
+from rambla_py.cli.program import main
+
+main()

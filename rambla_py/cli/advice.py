@@ -1,0 +1,61 @@
+"""This module says how to mend what a ping found."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from rambla_py.errors import AccessError
+
+__all__ = ["advice"]
+
+_PLACE = re.compile(r"(?<![\w/@])([A-Za-z0-9_.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})(?!\w)")
+_CERTIFICATE: Final = re.compile(r"certificate|\bTLS\b|\bSSL\b", re.IGNORECASE)
+_UNKNOWN_HOST: Final = re.compile(
+    r"name or service not known|name resolution|nodename nor servname", re.IGNORECASE
+)
+_LATE: Final = re.compile(r"did not answer|no answer|timed? ?out", re.IGNORECASE)
+
+
+def advice(error: BaseException | None, text: str, *, connection: str) -> str:
+    """Return what a person should look at; ``text`` is the error without secrets.
+
+    ``connection`` is the dotted name of the connection's table.
+
+    >>> advice(ConnectionRefusedError(), "no way to localhost:6379", connection="redis.connections.a")
+    'is the server running at localhost:6379? Its address is in [redis.connections.a]'
+    """
+    causes = list(_causes(error))
+    place = _place(text)
+    if _has(causes, ConnectionRefusedError) or "connection refused" in text.lower():
+        return f"is the server running{place}? Its address is in [{connection}]"
+    if _has(causes, socket.gaierror) or _UNKNOWN_HOST.search(text):
+        return f"the host is not known: correct its name in [{connection}]"
+    if _has(causes, AccessError) and _CERTIFICATE.search(text):
+        return f"look at the tls settings of [{connection}]"
+    if _has(causes, AccessError):
+        return f"look at the name and the password in [{connection}], and at the server's rights"
+    if _has(causes, PermissionError):
+        return "may this user write there?"
+    if _has(causes, TimeoutError) or _LATE.search(text):
+        return f"is the address right, or a firewall in between{place}? --timeout waits longer"
+    return f"look at [{connection}]"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _has(causes: list[BaseException], kind: type[BaseException]) -> bool:
+    return any(isinstance(cause, kind) for cause in causes)
+
+
+def _place(text: str) -> str:
+    found = _PLACE.search(text)
+    return f" at {found[0]}" if found else ""

@@ -1,0 +1,189 @@
+"""This module encodes messages as AMQP 0-9-1 frames: what is constant once, the rest by message."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from rambla_py.errors import PayloadTooLargeError, PermanentError
+from rambla_py.handlers.amqp_settings import AmqpOptions, Properties
+from rambla_py.handlers.amqp_table import (
+    HEADERS_FLAG,
+    MESSAGE_ID_FLAG,
+    constant_properties,
+    short_text,
+    table,
+)
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+
+__all__ = ["FrameEncoder", "content_type_of", "publish_frame"]
+
+_FRAME = struct.Struct(">BHI")  # type, channel, size of what follows but for the end mark
+_CONTENT = struct.Struct(">BHIHHQH")  # the same, then class, weight, size of the body, flags
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_END: Final = b"\xce"
+_BASIC: Final = 60
+_PUBLISH: Final = 40
+_FRAME_EXTRA = _FRAME.size + len(_END)
+_FIXED = 14
+"""Bytes of a content header before its properties."""
+
+_SHAPES_KEPT = 1_024
+_CONTENT_TYPES = {"json": "application/json", "msgpack": "application/msgpack"}
+
+
+def publish_frame(channel_number: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    """Return the method frame of Basic.Publish; raises ``PermanentError`` for a name over 255 bytes.
+
+    >>> publish_frame(1, "", "paid", True).hex()
+    '0100010000000d003c0028000000047061696401ce'
+    """
+    arguments = short_text("exchange", exchange) + short_text("routing_key", routing_key)
+    payload = struct.pack(">HHH", _BASIC, _PUBLISH, 0) + arguments + (b"\x01" if mandatory else b"\x00")
+    return _FRAME.pack(_METHOD, channel_number, len(payload)) + payload + _END
+
+
+def content_type_of(kind: type, policy: Any) -> str:
+    """Return the media type of a payload of this type, as ``Delivery.body`` puts it on the wire.
+
+    Text is ``text/plain`` and bytes are ``application/octet-stream``, unless ``format = "object"`` made JSON
+    of them; anything else is what its serializer writes, ``application/octet-stream`` for a user's own.
+    """
+    if policy.format != "object":
+        if issubclass(kind, str):
+            return "text/plain"
+        if issubclass(kind, bytes | bytearray | memoryview):
+            return "application/octet-stream"
+    return _CONTENT_TYPES.get(policy.serializer, "application/octet-stream")
+
+
+class _Template:
+    """All that one message of a kind shares with the next."""
+
+    __slots__ = ("before", "flags", "head", "headers", "message_id", "second", "shapes", "tail")
+
+    def __init__(self, head: bytes, properties: Properties, content_type: str, persistent: bool) -> None:
+        constant = constant_properties(properties, content_type=content_type, persistent=persistent)
+        self.head = head
+        self.before = constant.first
+        self.second = constant.second
+        self.tail = constant.third
+        self.flags = constant.flags | MESSAGE_ID_FLAG
+        self.headers = properties.headers
+        given = properties.message_id
+        self.message_id = None if given is None else short_text("property 'message_id'", given)[1:]
+        # (size of the body, size of the id) -> what goes before the id, and after it
+        self.shapes: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+
+
+class FrameEncoder:
+    """Turns deliveries into the bytes of their frames, for one channel of one connection.
+
+    What depends only on the options is encoded once and kept; for a message like the one before it nothing
+    but its id, its headers and its sizes is left to do. Not thread-safe: a worker has its own.
+    """
+
+    def __init__(
+        self, *, channel_number: int = 1, frame_max: int = 131_072, max_message_bytes: int = 134_217_728
+    ) -> None:
+        self._channel_number = channel_number
+        self._fragment = frame_max - _FRAME_EXTRA
+        self._max_message_bytes = max_message_bytes
+        self._options: AmqpOptions | None = None
+        self._policy: Any = None
+        self._kind: type | None = None
+        self._template: Any = None
+        self._shared: Mapping[str, Any] | None = None
+        self._shared_table = b""
+        # Bounded: a routing key may be different for each message.
+        self._publish = functools.lru_cache(maxsize=256)(functools.partial(publish_frame, channel_number))
+
+    def encode(self, delivery: Delivery) -> tuple[bytes | memoryview, ...]:
+        """Return the frames of one message, in parts to be joined.
+
+        Raises ``PermanentError`` for what AMQP cannot hold, ``PayloadTooLargeError``, and what
+        ``delivery.body()`` raises.
+        """
+        kind = type(delivery.payload)
+        if (
+            delivery.options is not self._options
+            or kind is not self._kind
+            or delivery.policy is not self._policy
+        ):
+            self._choose(delivery, kind)
+        template = self._template
+        body = delivery.body()
+        size = len(body)
+        if size > self._max_message_bytes:
+            raise PayloadTooLargeError(size, self._max_message_bytes, "max_message_bytes")
+        message_id = template.message_id or delivery.id.encode()
+        if delivery.headers or template.headers:
+            return self._with_headers(template, delivery.headers, message_id, body)
+        try:
+            before, after = template.shapes[size, len(message_id)]
+        except KeyError:
+            before, after = self._shape(template, size, len(message_id))
+        if size <= self._fragment:
+            return (before, message_id, after, body, _END) if size else (before, message_id, after)
+        return (before, message_id, after, *self._fragments(body))
+
+    def _choose(self, delivery: Delivery, kind: type) -> None:
+        options: AmqpOptions = delivery.options
+        head = self._publish(options.exchange, options.routing_key, options.mandatory)
+        content_type = content_type_of(kind, delivery.policy)
+        self._template = _Template(head, options.properties, content_type, options.persistent)
+        self._options, self._policy, self._kind = options, delivery.policy, kind
+
+    def _shape(self, template: _Template, size: int, id_size: int) -> tuple[bytes, bytes]:
+        shape = self._around(template, template.before + template.second, template.flags, size, id_size)
+        if len(template.shapes) >= _SHAPES_KEPT:
+            template.shapes.clear()
+        template.shapes[size, id_size] = shape
+        return shape
+
+    def _around(
+        self, template: _Template, properties: bytes, flags: int, size: int, id_size: int
+    ) -> tuple[bytes, bytes]:
+        """Return what goes on the wire before the message id, and between it and the body."""
+        if id_size > 255:
+            raise PermanentError(f"property 'message_id': {id_size} bytes, and AMQP takes 255")
+        header_size = _FIXED + len(properties) + 1 + id_size + len(template.tail)
+        header = _CONTENT.pack(_HEADER, self._channel_number, header_size, _BASIC, 0, size, flags)
+        if header_size > self._fragment:
+            raise PermanentError(
+                f"headers: {header_size} bytes of properties; a frame takes {self._fragment}"
+            )
+        after = template.tail + _END
+        if 0 < size <= self._fragment:
+            after += _FRAME.pack(_BODY, self._channel_number, size)
+        return template.head + header + properties + bytes((id_size,)), after
+
+    def _with_headers(
+        self, template: _Template, headers: Mapping[str, Any], message_id: bytes, body: bytes
+    ) -> tuple[bytes | memoryview, ...]:
+        properties = template.before + self._table(template.headers, headers) + template.second
+        flags = template.flags | HEADERS_FLAG
+        before, after = self._around(template, properties, flags, len(body), len(message_id))
+        if len(body) <= self._fragment:
+            return (before, message_id, after, body, _END) if body else (before, message_id, after)
+        return (before, message_id, after, *self._fragments(body))
+
+    def _table(self, constant: Mapping[str, Any], headers: Mapping[str, Any]) -> bytes:
+        if constant:
+            return table("headers", {**constant, **headers})
+        # Messages without headers of their own share their channel's, which never change.
+        if headers is not self._shared:
+            self._shared_table = table("headers", headers)
+            self._shared = headers
+        return self._shared_table
+
+    def _fragments(self, body: bytes) -> list[bytes | memoryview]:
+        view, parts = memoryview(body), list[bytes | memoryview]()
+        for start in range(0, len(body), self._fragment):
+            piece = view[start : start + self._fragment]
+            parts += (_FRAME.pack(_BODY, self._channel_number, len(piece)), piece, _END)
+        return parts

@@ -1,0 +1,203 @@
+"""This module is what the author of a handler tells the contract suite: flags, tables, what arrived."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from rambla_py.encoding import encode
+from rambla_py.handler import Handler
+from rambla_py.message import Message
+from rambla_py.outcome import Outcome
+from rambla_py.registry import find_handler
+from rambla_py.testing.ports import HOST, free_port
+from rambla_py.testing.trial import CHANNEL, SERVICE, Trial, numbered, until
+
+__all__ = ["CANARY", "MANY", "HandlerCase", "Received", "comparable", "only_if"]
+
+CANARY = "canary-Jx7-s3cret"
+"""The password that ``wrong_password`` gives, and that must never show."""
+
+MANY = 1_000
+POISON_AT = 567
+
+_Test = TypeVar("_Test", bound=Callable[..., Any])
+
+
+class Received(NamedTuple):
+    """A message as it arrived: its payload as it was kept, and its id where there is a place for it."""
+
+    payload: Any
+    id: str | None = None
+
+
+def only_if(flag: str) -> Callable[[_Test], _Test]:
+    """Give a test to those classes only whose flag is up: what cannot be, is not skipped but absent."""
+
+    def mark(test: _Test) -> _Test:
+        test._rambla_flag = flag  # type: ignore[attr-defined]  # read in __init_subclass__
+        return test
+
+    return mark
+
+
+class HandlerCase:
+    """A handler, configured and ready to be put through its paces; see ``HandlerContract``."""
+
+    handler: ClassVar[type[Handler] | str]
+    stores: ClassVar[bool] = True
+    carries_ids: ClassVar[bool] = True
+    serializes: ClassVar[bool] = True
+    has_poison: ClassVar[bool] = True
+    has_server: ClassVar[bool] = True
+    has_address: ClassVar[bool] = True
+    has_login: ClassVar[bool] = True
+    can_cut: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in reversed(cls.__mro__[1:]):
+            for name, test in vars(base).items():
+                flag = getattr(test, "_rambla_flag", None)
+                if flag is not None and name not in vars(cls):
+                    setattr(cls, name, test if getattr(cls, flag) else None)
+
+    # -- what the author gives ------------------------------------------------------------------------
+
+    def connection(self) -> Mapping[str, Any]:
+        """Return the table of a connection that works."""
+        return {}
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the options of the channel; those of the backend, best with names that no other test has."""
+        return {}
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what else stands in the channel's table."""
+        return {}
+
+    def payload(self, number: int) -> Any:
+        """Return an ordinary payload; each number another one."""
+        return {"n": number}
+
+    def takes(self, payload: Any) -> bool:
+        """Say whether a payload of this kind can be delivered; one that cannot has to be fatal at once."""
+        return True
+
+    def arrives_as(self, payload: Any) -> Any:
+        """Return what ``received`` shows for a payload: the bytes on the wire, unless it says otherwise."""
+        return encode(payload)
+
+    def is_result(self, result: Any) -> bool:
+        """Say whether this is what ``Receipt.result()`` should give for a delivered message."""
+        return result is None
+
+    def received(self) -> Sequence[Received]:
+        """Return everything that has arrived since the test began, duplicates too, in any order."""
+        raise NotImplementedError("write received(), or say stores = False")
+
+    def unserializable(self) -> tuple[Any, str]:
+        """Return a payload that no serializer takes, and the path to the value in it."""
+        return {"order": {"lines": [1, object()]}}, "$.order.lines[1]"
+
+    def poison(self) -> Any:
+        """Return a payload, or a ``Message``, that the backend refuses for what it is."""
+        raise NotImplementedError("write poison(), or say has_poison = False")
+
+    def unreachable(self) -> Mapping[str, Any]:
+        """Return the table of a connection to where no server is; a closed port, where there are ports."""
+        if not self.has_address:
+            raise NotImplementedError("write unreachable(), or say has_server = False")
+        return self.at(HOST, free_port())
+
+    def at(self, host: str, port: int) -> Mapping[str, Any]:
+        """Return the table of a connection to a server at that address."""
+        raise NotImplementedError("write at(), or say has_address = False")
+
+    def wrong_password(self) -> Mapping[str, Any]:
+        """Return a table that reaches the server with ``CANARY`` as its password, which is wrong."""
+        raise NotImplementedError("write wrong_password(), or say has_login = False")
+
+    def cut(self) -> None:
+        """See to it that all connections break within the next hundred or so messages."""
+        raise NotImplementedError("write cut(), or say can_cut = False")
+
+    def cuts(self) -> int:
+        """Return how many connections broke so far, for the proof that it happened."""
+        raise NotImplementedError("write cuts(), or say can_cut = False")
+
+    # -- the app --------------------------------------------------------------------------------------
+
+    def table(self, connection: Mapping[str, Any], channel: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the configuration of an app with one channel."""
+        quick = {"retries": 2, "backoff": {"initial_s": 0.01, "max_s": 0.02}}
+        options = {**quick, **self.options(), **channel.get("options", {})}
+        settings = {**self.settings(), **channel, "options": options, "connection": "main"}
+        service = {
+            "handler": self.handler,
+            "connections": {"main": dict(connection)},
+            "channels": {CHANNEL: settings},
+        }
+        return {SERVICE: service}
+
+    def trial(self, connection: Mapping[str, Any] | None = None, **channel: Any) -> Trial:
+        """Return an app on a connection, the one that works unless another is given."""
+        return Trial(self.table(self.connection() if connection is None else connection, channel))
+
+    def handler_class(self) -> type[Handler]:
+        """Return the class under test."""
+        return find_handler(self.handler) if isinstance(self.handler, str) else self.handler
+
+    def payloads(self, number: int = MANY) -> list[Any]:
+        """Return so many ordinary payloads."""
+        return [self.payload(at) for at in range(number)]
+
+    # -- checks -----------------------------------------------------------------------------------------
+
+    def check_arrivals(self, expected: Sequence[tuple[Any, str]]) -> None:
+        """Compare what arrived with what was published, each once, in any order."""
+        arrived = Counter(comparable(one.payload) for one in self.received())
+        wanted = Counter(comparable(self.arrives_as(payload)) for payload, _ in expected)
+        assert arrived == wanted
+        if self.carries_ids:
+            assert Counter(one.id for one in self.received()) == Counter(name for _, name in expected)
+
+    def check_poison(self, trial: Trial, poison: Any) -> None:
+        """Publish a thousand messages with one that is to fail; check that it alone does."""
+        messages: list[Any] = numbered(self.payloads(), "m")
+        given = poison if isinstance(poison, Message) else Message(poison)
+        messages[POISON_AT] = Message(given.payload, **{**given.options, "id": "poison"})
+        outcomes = trial.publish_many(messages)
+        assert [at for at, outcome in enumerate(outcomes) if outcome.status != "ok"] == [POISON_AT]
+        assert outcomes[POISON_AT].status == "fatal", f"{outcomes[POISON_AT]!r}"
+        assert outcomes[POISON_AT].error is not None
+        if self.stores:
+            good = [at for at in range(MANY) if at != POISON_AT]
+            self.check_nothing_missing([outcomes[at] for at in good])
+
+    def check_nothing_missing(self, outcomes: Sequence[Outcome]) -> None:
+        """Check that what is ok has arrived, and that what came twice carries the same id."""
+        ids = defaultdict(set)
+        for one in self.received():
+            ids[comparable(one.payload)].add(one.id)
+        missing = [o.message_id for o in outcomes if comparable(self.arrives_as(o.payload)) not in ids]
+        assert not missing, f"confirmed and not there: {missing[:5]} and {len(missing) - 5} more"
+        if self.carries_ids:
+            wrong = [o for o in outcomes if ids[comparable(self.arrives_as(o.payload))] != {o.message_id}]
+            assert not wrong, f"arrived with another id: {wrong[:3]}"
+
+    def publish_over_a_cut(self, trial: Trial) -> tuple[list[Outcome], Counter[str]]:
+        """Deliver one message, so that the connection stands; then a thousand while it is cut."""
+        assert trial.publish(self.payload(MANY)).status == "ok"
+        before, ends = self.cuts(), trial.count_ends()
+        self.cut()
+        outcomes = trial.publish_many(numbered(self.payloads(), "m"))
+        assert self.cuts() > before, "no connection was cut: the test has proved nothing"
+        assert until(lambda: sum(ends.values()) >= MANY)
+        return outcomes, ends
+
+
+def comparable(value: Any) -> Any:
+    """Return what may be a key, equal for what is equal on the wire."""
+    return value if isinstance(value, bytes | str) else repr(value)

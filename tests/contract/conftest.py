@@ -1,0 +1,10 @@
+"""This module gives contract tests the fixtures of real servers."""
+
+from __future__ import annotations
+
+import pytest
+import server_fixtures
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    server_fixtures.register(config)

@@ -1,0 +1,66 @@
+"""This module holds the amqp handler to the contract, on a real broker behind a fault proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from rambla_py.message import Message
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, RabbitMqServer, Received, Server
+
+_MID_BATCH_BYTES = 20_000
+_ANSWER_BYTES = 300
+
+
+class TestAmqp(HandlerContract):
+    """Messages go to a queue of the test's own, by the default exchange."""
+
+    handler = "amqp"
+
+    @pytest.fixture(autouse=True)
+    def _server(
+        self,
+        rabbitmq: RabbitMqServer,
+        fault_proxy: Callable[[Server], FaultProxy],
+        queue_name: str,
+    ) -> Iterator[None]:
+        self.proxy, self.queue = fault_proxy(rabbitmq), queue_name
+        self.url = rabbitmq.url
+        self.arrived: list[Received] = []
+        yield
+        with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+            connection.channel().queue_delete(self.queue)
+
+    def connection(self) -> dict[str, Any]:
+        return {"host": self.proxy.host, "port": self.proxy.port}
+
+    def options(self) -> dict[str, Any]:
+        return {"routing_key": self.queue, "declare": {"queue": {"name": self.queue}}}
+
+    def received(self) -> list[Received]:
+        with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+            channel = connection.channel()
+            while True:
+                method, properties, body = channel.basic_get(self.queue, auto_ack=True)
+                if method is None:
+                    return self.arrived
+                self.arrived.append(Received(body, properties.message_id))
+
+    def poison(self) -> Message:
+        return Message("poison", routing_key="no-such-queue")
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        return {"host": host, "port": port, "connect_timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        return {"url": f"amqp://guest:{CANARY}@{self.proxy.host}:{self.proxy.port}/%2f"}
+
+    def cut(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
+        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
+
+    def cuts(self) -> int:
+        return self.proxy.cuts

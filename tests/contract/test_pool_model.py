@@ -1,0 +1,450 @@
+"""Pool, mailbox and timer against a plain model, driven by hand: every delivery ends once, in order, accounted for.
+
+No thread runs: the test is the publisher, two workers, the timer, and the one who stops. The code reads the clock
+itself (``time.monotonic``), so time passes by handing a later ``now`` to the timer and to whoever takes; the times
+that are used lie far apart (0, 10, 100 s), so that the seconds of a run do not matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from rambla_py import (
+    RETRY,
+    STOP,
+    ConnectionLostError,
+    Failed,
+    Handler,
+    MailboxFullError,
+    PermanentError,
+    Rambla,
+    Receipt,
+    Retry,
+    UnknownOutcomeError,
+)
+from rambla_py.actors.judge import Judge
+from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
+from rambla_py.actors.session import Session
+from rambla_py.actors.system import System
+from rambla_py.actors.target import Target
+from rambla_py.delivery import Delivery
+from rambla_py.policy import worker_of
+from rambla_py.route import draft
+from rambla_py.telemetry.events import Event, Events
+
+WORKERS = 2
+MAX_PENDING = 8
+NEVER, LONG_S, SHORT_S = float("inf"), 1_000.0, 50.0
+
+
+class Probe(Handler):
+    """A handler that is never called: the test answers in its place."""
+
+    def handle_publish(self, message: Delivery, options: Any, state: Any) -> None:
+        raise AssertionError("nobody calls it")
+
+
+class HandCrew:
+    """The workers of a target, as the test plays them."""
+
+    def __init__(self, target: Target, verdict: Callable[[], Any]) -> None:
+        self.target, self.verdict = target, verdict
+        self.judge = Judge(target, Probe({}), lambda answer: answer, lambda: 0.5)
+        self.seats = [Session(target, lambda: None) for _ in range(WORKERS)]
+
+    def sessions(self) -> list[Session]:
+        return self.seats
+
+    def states(self) -> list[str]:
+        return ["up"] * WORKERS
+
+    def in_limbo(self) -> int:
+        return self.judge.in_limbo
+
+    def abandon_judgements(self) -> list[tuple[Delivery, Any]]:
+        return self.judge.abandon()
+
+    def check(self, now: float) -> None:
+        """There is no thread that could hang."""
+
+    def nudge(self, worker: int | None = None) -> None:
+        """Nobody sleeps."""
+
+    def reconnect(self, worker: int, error: BaseException) -> None:
+        """Lose a connection as a worker does: what was in flight is answered, and a new session begins."""
+        session = self.seats[worker]
+        session.lose(error)
+        self.seats[worker] = Session(self.target, lambda: None)
+        left = session.give_up(30.0, error)
+        self.target.handed_in.extend((None, *pair) for pair in reversed(left))
+
+    def answer_all(self) -> None:
+        """Judge what was answered, and run the callbacks that follow."""
+        target = self.target
+        while target.succeeded or target.handed_in or target.after:
+            target.end_successes(100)
+            if target.handed_in:
+                _, delivery, answer = target.handed_in.popleft()
+                self.judge.judge(delivery, answer)
+            if target.after:
+                self.judge.run_after(target.after.popleft())
+
+
+class Entry:
+    """What the model knows of one accepted message."""
+
+    def __init__(self, number: int, receipt: Receipt, key: str | None, expires_s: float) -> None:
+        self.number, self.receipt, self.key, self.expires_s = number, receipt, key, expires_s
+        self.attempts = self.losses = 0
+        self.began = False
+        self.fatal = False
+        self.allowed: set[str] = set()
+
+
+class PoolModel(RuleBasedStateMachine):
+    """Publishes, takes, answers, loses connections, lets time pass, and stops, in any order."""
+
+    @initialize(
+        overflow=st.sampled_from(["raise", "drop_oldest", "drop_newest", "block"]),
+        on_unknown=st.sampled_from(["retry", "report"]),
+        retries=st.integers(0, 2),
+        fallback=st.booleans(),
+        rounds=st.integers(0, 1),
+    )
+    def begin(self, overflow: str, on_unknown: str, retries: int, fallback: bool, rounds: int) -> None:
+        self.verdict: Any = None
+        self.wish: Any = None
+        self.heard: Counter[int] = Counter()
+        self.ended: Counter[str] = Counter()
+        self.entries: dict[int, Entry] = {}
+        self.flying: dict[int, Delivery] = {}
+        self.seat_of: dict[int, int] = {}
+        self.old: list[Delivery] = []
+        self.ids: dict[str, int] = {}
+        self.stopped = False
+        self.overflow, self.on_unknown = overflow, on_unknown
+        callbacks = {
+            "on_failure": lambda outcome: self.verdict,
+            "on_fatal": lambda outcome: self.wish,
+            "on_outcome": lambda outcome: self.heard.update([outcome.payload]),
+        }
+        app = Rambla(
+            {
+                "probe": {
+                    "handler": Probe,
+                    "connections": {"here": {}},
+                    "channels": {
+                        "orders": {
+                            "count": WORKERS,
+                            "overflow": overflow,
+                            "on_unknown": on_unknown,
+                            "max_pending": MAX_PENDING,
+                            "max_rounds": rounds,
+                            "publish_timeout_s": 0.0,
+                            "options": {
+                                "retries": retries,
+                                "expires_s": LONG_S,
+                                "backoff": {"initial_s": 0.0, "max_s": 0.0},
+                                "callbacks": callbacks,
+                            },
+                        }
+                    },
+                }
+            }
+        )
+        events = Events()
+        events.listen(self.hear)
+        self.system = System(app.config, app.plan, events, str)
+        self.target: Target = next(iter(self.system.targets.values()))
+        self.target.idle.clear()
+        self.crew = self.target.crew = HandCrew(self.target, lambda: self.verdict)
+        self.waiting_fallbacks: list[tuple[Delivery, Callable[[], None]]] = []
+        if fallback:
+            self.target.fallback = lambda delivery, then: self.waiting_fallbacks.append((delivery, then))
+
+    def hear(self, event: Event) -> None:
+        if event.kind == "outcome":
+            self.ended[event.data["outcome"].message_id] += 1
+
+    # -- publishing -----------------------------------------------------------------------------------
+
+    @rule(
+        key=st.sampled_from([None, None, "a", "b", "c"]),
+        expires_s=st.sampled_from([LONG_S, LONG_S, SHORT_S, NEVER]),
+        priority=st.sampled_from(["normal", "normal", "high"]),
+        delay_s=st.sampled_from([0.0, 0.0, 0.0, 20.0]),
+        number=st.integers(1, 3),
+    )
+    def publish(self, key: str | None, expires_s: float, priority: str, delay_s: float, number: int) -> None:
+        options: dict[str, Any] = {}
+        if key is not None and not delay_s:  # a delay is a wish to be late: it says nothing of order
+            options["key"] = key
+        if expires_s != LONG_S:
+            options["expires_s"] = expires_s
+        if priority != "normal":
+            options["priority"] = priority
+        if delay_s:
+            options["delay_s"] = delay_s
+        for _ in range(number):
+            self.publish_one(options)
+
+    def publish_one(self, options: dict[str, Any]) -> None:
+        payload = len(self.entries)
+        receipt = Receipt.expecting(self.system.home, 1, 1, many=False)
+        (delivery,) = draft((self.target,), payload, options, receipt, self.system.next_id, 0)
+        full = self.target.mailbox.full
+        try:
+            self.target.admit(delivery)
+        except MailboxFullError:
+            assert full
+            assert self.overflow in ("raise", "block")
+            assert not self.stopped
+            return
+        assert not (full and self.overflow in ("raise", "block") and not self.stopped)
+        entry = Entry(payload, receipt, options.get("key"), options.get("expires_s", LONG_S))
+        self.entries[payload] = entry
+        self.ids[delivery.id] = payload
+        if full:
+            self.note_drop()
+
+    def note_drop(self) -> None:
+        """One of those that were never attempted was dropped, or there was none and the newest was."""
+        dropped = [e for e in self.entries.values() if e.receipt.done() and not e.allowed]
+        assert len(dropped) <= 1
+        for entry in dropped:
+            assert not entry.began, "what was attempted is never dropped"
+            entry.allowed = {"dropped"}
+
+    # -- working --------------------------------------------------------------------------------------
+
+    @rule(worker=st.integers(0, WORKERS - 1), limit=st.integers(1, 4))
+    def take(self, worker: int, limit: int) -> None:
+        self.take_at(worker, limit, time.monotonic())
+
+    def take_at(self, worker: int, limit: int, now: float) -> None:
+        session = self.crew.seats[worker]
+        if session.alone and session.in_flight:
+            return
+        takeable = self.target.mailbox.takeable(worker, alone_ok=not session.in_flight)
+        batch = self.target.take(worker, limit, now, alone_ok=not session.in_flight)
+        assert len(batch) <= limit
+        assert takeable or not batch, "takeable said no, and a worker would sleep"
+        session.alone = bool(batch) and batch[0].losses >= ALONE_AFTER_LOSSES
+        session.begin_each(batch, now)
+        for delivery in batch:
+            self.note_attempt(worker, delivery)
+        if session.alone:
+            assert session.in_flight == 1, "a suspect is not alone"
+
+    def note_attempt(self, worker: int, delivery: Delivery) -> None:
+        entry = self.entries[delivery.payload]
+        assert not entry.receipt.done(), "attempted after its end"
+        assert entry.number not in self.flying, "attempted twice at once"
+        assert delivery.attempts == entry.attempts + 1
+        assert delivery.losses == entry.losses
+        if entry.key is not None:
+            mates = [other for other in self.entries.values() if other.key == entry.key]
+            assert not any(other.number in self.flying for other in mates), "two of a key in flight"
+            first = next(other for other in mates if not other.receipt.done() and not other.fatal)
+            assert entry is first, "overtaken within its key"
+            if entry.losses < ALONE_AFTER_LOSSES:
+                assert worker_of(entry.key, WORKERS) == worker
+        entry.began = True
+        self.flying[entry.number] = delivery
+        self.seat_of[entry.number] = worker
+
+    def landed(self, entry: Entry) -> None:
+        self.old.append(self.flying.pop(entry.number))
+        del self.seat_of[entry.number]
+
+    @precondition(lambda self: self.flying)
+    @rule(
+        data=st.data(),
+        answer=st.sampled_from(["ok", "ok", "failed", "permanent", "returned", "unknown", "lost"]),
+        verdict=st.sampled_from([None, None, None, RETRY, STOP, Retry(delay_s=20.0), Retry(retries=1), "nonsense"]),
+        wish=st.sampled_from([None, None, RETRY, Retry(delay_s=20.0, retries=0)]),
+    )
+    def answer(self, data: st.DataObject, answer: str, verdict: Any, wish: Any) -> None:
+        number = data.draw(st.sampled_from(sorted(self.flying)))
+        entry, delivery = self.entries[number], self.flying[number]
+        self.verdict, self.wish = verdict, wish
+        losing = answer in ("unknown", "lost")
+        self.expect(entry, answer)
+        worker = self.seat_of[number]
+        {
+            "ok": lambda: delivery.ok("result"),
+            "failed": lambda: delivery.failed("no"),
+            "permanent": lambda: delivery.failed(PermanentError("no")),
+            "returned": lambda: self.crew.seats[worker].settle(delivery, Failed("no", retryable=False)),
+            "unknown": lambda: delivery.unknown("gone"),
+            "lost": lambda: delivery.failed(ConnectionLostError("gone")),
+        }[answer]()
+        self.landed(entry)
+        if losing:
+            self.lose(worker, UnknownOutcomeError("gone") if answer == "unknown" else ConnectionLostError("gone"))
+        else:
+            self.crew.answer_all()
+            self.settle_model()
+
+    def expect(self, entry: Entry, answer: str) -> None:
+        """Note what may come of an answer: an end of some kind, or another attempt."""
+        if answer == "ok":
+            entry.allowed = {"ok"}
+            entry.attempts += 1
+        elif answer == "unknown" and self.on_unknown == "report":
+            entry.allowed = {"unknown"}
+        elif answer in ("unknown", "lost") and entry.losses < ALONE_AFTER_LOSSES:
+            entry.losses += 1
+        else:
+            entry.attempts += 1
+            stop = self.verdict is STOP
+            entry.allowed = {"failed"} if stop else {"fatal", "expired", "again"}
+
+    @rule(worker=st.integers(0, WORKERS - 1), verdict=st.sampled_from([None, STOP]))
+    def lose_connection(self, worker: int, verdict: Any) -> None:
+        self.verdict, self.wish = verdict, None
+        self.lose(worker, ConnectionLostError("the server went away"))
+
+    def lose(self, worker: int, error: BaseException) -> None:
+        for number in [number for number, seat in self.seat_of.items() if seat == worker]:
+            self.expect(self.entries[number], "unknown")
+            self.landed(self.entries[number])
+        self.crew.reconnect(worker, error)
+        self.crew.answer_all()
+        self.settle_model()
+
+    @precondition(lambda self: self.old)
+    @rule(data=st.data(), late=st.sampled_from(["ok", "failed", "unknown"]))
+    def settle_late(self, data: st.DataObject, late: str) -> None:
+        """An answer to an attempt that is over changes nothing."""
+        delivery = data.draw(st.sampled_from(self.old[-20:]))
+        before = self.target.ledger.statuses.copy(), self.target.pending()
+        {"ok": delivery.ok, "failed": delivery.failed, "unknown": delivery.unknown}[late]()
+        self.crew.answer_all()
+        assert (self.target.ledger.statuses, self.target.pending()) == before
+
+    @precondition(lambda self: self.waiting_fallbacks)
+    @rule()
+    def fallback_ends(self) -> None:
+        delivery, then = self.waiting_fallbacks.pop(0)
+        assert not self.entries[delivery.payload].receipt.done(), "done before its fallback"
+        then()
+        self.crew.answer_all()
+        assert self.entries[delivery.payload].receipt.done()
+
+    # -- time -----------------------------------------------------------------------------------------
+
+    @rule(jump_s=st.sampled_from([0.0, 10.0, 30.0, 100.0]))
+    def time_passes(self, jump_s: float) -> None:
+        now = time.monotonic() + jump_s
+        expiring = {
+            entry.number
+            for entry in self.entries.values()
+            if not entry.receipt.done() and not entry.fatal and entry.number not in self.flying
+            if entry.expires_s <= jump_s
+        }
+        for number in expiring:
+            self.entries[number].allowed = {"expired"}
+        # Those brought forward by an end are seen by the next look, as with the real timer.
+        while any(not self.entries[number].receipt.done() for number in expiring):
+            before = self.target.ledger.statuses["expired"]
+            self.target.tick(now)
+            assert self.target.ledger.statuses["expired"] > before, "the timer does not see what is over"
+        self.target.tick(now)
+        self.crew.answer_all()
+        self.settle_model()
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.stopped and len(self.entries) > 15)
+    @rule(left_s=st.sampled_from([0.0, 1.0, 60.0]))
+    def stop_accepting(self, left_s: float) -> None:
+        """From now on what is due later is dropped; the rest goes on."""
+        self.target.stop_accepting(time.monotonic() + left_s)
+        self.stopped = True
+        self.crew.answer_all()
+        self.settle_model(also={"dropped"})
+
+    def teardown(self) -> None:
+        if not hasattr(self, "target"):
+            return
+        self.target.close()
+        self.verdict = self.wish = None
+        self.crew.answer_all()
+        while self.waiting_fallbacks:
+            self.waiting_fallbacks.pop()[1]()
+        self.crew.answer_all()
+        self.target.close()
+        self.crew.answer_all()
+        self.accounts_add_up()
+        assert self.target.pending() == 0
+        assert all(entry.receipt.done() for entry in self.entries.values()), "an end is missing"
+        assert self.heard == Counter(range(len(self.entries))), "on_outcome is not told once of each"
+        assert all(number == 1 for number in self.ended.values())
+        assert {self.ids[name] for name in self.ended} == set(self.entries)
+
+    # -- what must hold -------------------------------------------------------------------------------
+
+    def settle_model(self, also: set[str] | None = None) -> None:
+        """Compare what was expected with what came, for those that were answered or ran out of time."""
+        for entry in self.entries.values():
+            waits = any(delivery.payload == entry.number for delivery, _ in self.waiting_fallbacks)
+            entry.fatal = entry.fatal or waits
+            if entry.receipt.done() or waits:
+                status = "fatal" if waits else entry.receipt.outcomes()[0].status
+                allowed = entry.allowed | (also or set()) | ({"dropped"} if self.stopped else set())
+                assert status in allowed, f"{entry.number}: {status} instead of {allowed}"
+                entry.allowed = {status}
+            elif entry.number not in self.flying:
+                assert not entry.allowed or "again" in entry.allowed, f"{entry.number}: not {entry.allowed}"
+                entry.allowed = set()
+
+    @invariant()
+    def accounts_add_up(self) -> None:
+        if not hasattr(self, "target"):
+            return
+        statuses, pending = self.target.ledger.statuses, self.target.pending()
+        assert self.target.ledger.accepted() == len(self.entries)
+        assert len(self.entries) == sum(statuses.values()) + pending
+        unended = sum(not e.receipt.done() for e in self.entries.values())
+        assert pending == unended - len(self.waiting_fallbacks)
+        assert self.target.in_flight() == len(self.flying) or self.target.closed
+
+    @invariant()
+    def receipts_tell_what_was_counted(self) -> None:
+        if not hasattr(self, "target"):
+            return
+        told = Counter(e.receipt.outcomes()[0].status for e in self.entries.values() if e.receipt.done())
+        told.update(fatal=len(self.waiting_fallbacks))
+        assert {s: n for s, n in told.items() if n} == {s: n for s, n in self.target.ledger.statuses.items() if n}
+
+    @invariant()
+    def one_end_each(self) -> None:
+        if hasattr(self, "ended"):
+            assert all(number == 1 for number in self.ended.values())
+
+
+TestPool = PoolModel.TestCase
+TestPool.settings = settings(
+    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Any:
+    """Spare the log the thousands of failures that the model asks for."""
+    logger = logging.getLogger("rambla_py")
+    logger.setLevel(logging.CRITICAL)
+    yield
+    with suppress(ValueError):
+        logger.setLevel(logging.NOTSET)

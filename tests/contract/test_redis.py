@@ -1,0 +1,119 @@
+"""This module holds the redis handler to the contract, on a real server behind a fault proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from rambla_py.message import Message
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, Server
+
+_MID_BATCH_BYTES = 20_000
+_ANSWER_BYTES = 300
+
+
+class Redis(HandlerContract):
+    """What the commands share."""
+
+    handler = "redis"
+
+    @pytest.fixture(autouse=True)
+    def _server(
+        self,
+        redis_server: RedisServer,
+        fault_proxy: Callable[[Server], FaultProxy],
+        unique_name: str,
+    ) -> Iterator[None]:
+        self.proxy, self.key = fault_proxy(redis_server), unique_name
+        with redis.Redis.from_url(redis_server.url) as self.client:
+            yield
+            self.client.flushdb()
+
+    def connection(self) -> dict[str, Any]:
+        return {"host": self.proxy.host, "port": self.proxy.port}
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        return {"host": host, "port": port, "connect_timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        return {"url": f"redis://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}/0"}
+
+    def cut(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
+        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
+
+    def cuts(self) -> int:
+        return self.proxy.cuts
+
+
+class TestRedisStream(Redis):
+    """Each message is an entry of a stream, with its id in a field."""
+
+    def options(self) -> dict[str, Any]:
+        return {"command": "xadd", "stream": self.key}
+
+    def is_result(self, result: Any) -> bool:
+        return isinstance(result, str) and "-" in result
+
+    def received(self) -> list[Received]:
+        entries: Any = self.client.xrange(self.key)
+        return [Received(fields[b"payload"], fields[b"id"].decode()) for _, fields in entries]
+
+    def poison(self) -> Message:
+        self.client.set(f"{self.key}-text", "no stream")
+        return Message("poison", stream=f"{self.key}-text")
+
+
+class TestRedisList(Redis):
+    """Each message is pushed to a list, which has no place for an id."""
+
+    carries_ids = False
+
+    def options(self) -> dict[str, Any]:
+        return {"command": "rpush", "list": self.key}
+
+    def is_result(self, result: Any) -> bool:
+        return isinstance(result, int) and result >= 1
+
+    def received(self) -> list[Received]:
+        entries: Any = self.client.lrange(self.key, 0, -1)
+        return [Received(entry) for entry in entries]
+
+    def poison(self) -> Message:
+        self.client.set(f"{self.key}-text", "no list")
+        return Message("poison", list=f"{self.key}-text")
+
+
+class TestRedisSet(Redis):
+    """Each message is a mapping of keys to values."""
+
+    carries_ids = False
+
+    def payload(self, number: int) -> dict[str, int]:
+        return {f"{self.key}-{number}": number}
+
+    def takes(self, payload: Any) -> bool:
+        return isinstance(payload, dict)
+
+    def is_result(self, result: Any) -> bool:
+        return bool(result == "OK")
+
+    def arrives_as(self, payload: dict[str, Any]) -> Any:
+        return {key: _text(value) for key, value in payload.items()}
+
+    def received(self) -> list[Received]:
+        keys: Any = sorted(self.client.keys())
+        if not all(key.startswith(self.key.encode()) for key in keys):
+            return [Received({key.decode(): self.client.get(key) for key in keys})]
+        return [Received({key.decode(): self.client.get(key)}) for key in keys]
+
+    def poison(self) -> list[int]:
+        return [1, 2]
+
+
+def _text(value: Any) -> bytes:
+    return (json.dumps(value, separators=(",", ":")) if isinstance(value, list) else str(value)).encode()

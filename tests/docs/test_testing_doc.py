@@ -1,0 +1,57 @@
+"""This module runs the examples of docs/testing.md as a stranger would: in their own folder, with pytest."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rambla_py.testing as kit
+
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pytest says of all examples of the page, put together in one file."""
+    folder = tmp_path_factory.mktemp("stranger")
+    examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (folder / "test_examples.py").write_text("\n\n".join(examples))
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    argv = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "test_examples.py"]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_examples_pass(report: str) -> None:
+    """The handler of the page passes the contract suite, and the other examples pass too; none is skipped."""
+    passed = re.search(r"(\d+) passed", report)
+    assert passed is not None
+    assert int(passed[1]) > 30
+    assert not re.search(r"skipped|warning", report)
+
+
+@pytest.mark.parametrize("name", ["test_a_quota_is_waited_for", "test_a_rate_limit_refills"])
+def test_each_example_is_run(report: str, name: str) -> None:
+    """No example of the page is left out."""
+    assert f"::{name} PASSED" in report
+
+
+def test_the_page_names_every_flag_and_step() -> None:
+    """A flag of the contract, or a step of a script, that the page does not know makes it wrong."""
+    text = PAGE.read_text()
+    flags = [name for name, value in vars(kit.HandlerContract.__mro__[1]).items() if value is True]
+    steps = [f"Step.{name}(" for name, made in vars(kit.Step).items() if isinstance(made, classmethod)]
+    assert len(flags) == 8
+    assert len(steps) == 10
+    assert [name for name in [*flags, *steps] if name not in text] == []
+
+
+def test_the_kit_needs_pytest_for_the_contract_only() -> None:
+    """The doubles can be imported where there is no pytest."""
+    program = "import sys, rambla_py.testing as kit; assert 'pytest' not in sys.modules; kit.HandlerContract"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)

@@ -1,0 +1,11 @@
+"""SIGKILL, or the machine's memory ran out, or its power."""
+
+import os
+import signal
+
+from _witness import await_delivered, publish, started
+
+app = started(rate="10/s")
+publish(app)
+await_delivered(10)
+os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,114 @@
+"""This module gives tests real servers, names of their own, and proxies that break connections."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from rambla_py.testing.faults import FaultProxy
+from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, TlsFiles
+
+
+def register(config: pytest.Config) -> None:
+    """Make the fixtures known, once for all folders that ask, so that a run has one server of a kind."""
+    if not config.pluginmanager.has_plugin(__name__):
+        config.pluginmanager.register(sys.modules[__name__], __name__)
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate for localhost and 127.0.0.1, and the authority that signed it."""
+    folder: Path = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+    for part in issued.cert_chain_pems:
+        part.write_to_path(folder / "certificate.pem", append=True)
+    return TlsFiles(
+        certificate=folder / "certificate.pem", key=folder / "key.pem", authority=folder / "authority.pem"
+    )
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tls_files: TlsFiles) -> Iterator[RabbitMqServer]:
+    """The run's RabbitMQ, with TLS on ``tls_url``. A test may kill, pause or alarm it: it is mended."""
+    require(RabbitMqServer)
+    with RabbitMqServer(tls=tls_files) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The run's Redis. A test may kill or pause it: it is mended."""
+    require(RedisServer)
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_tls_server(tls_files: TlsFiles) -> Iterator[RedisServer]:
+    """A Redis that takes TLS only, and wants the password ``s3cret``."""
+    require(RedisServer)
+    with RedisServer(password="s3cret", tls=tls_files) as server:
+        yield server
+
+
+def require(kind: type[Server]) -> None:
+    """Skip the test when the server's program is missing, naming its package; under CI fail it."""
+    if package := kind.missing():
+        reason = f"{kind.__name__} needs the Debian package {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Mend after each test the servers that it may have broken."""
+    yield
+    for name in ("rabbitmq", "redis_server", "redis_tls_server"):
+        if name in request.fixturenames:
+            _mend(request.getfixturevalue(name))
+
+
+def _mend(server: Server) -> None:
+    if server.running:
+        server.resume()
+    server.start()
+    if isinstance(server, RabbitMqServer) and server.memory_alarm:
+        server.set_memory_alarm(False)
+
+
+@pytest.fixture
+def unique_name(request: pytest.FixtureRequest) -> str:
+    """A name that no other test has, telling which test it was."""
+    told = re.sub(r"\W+", "-", request.node.name)[:60].strip("-")
+    return f"{told}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def queue_name(unique_name: str) -> str:
+    """The name of a queue that no other test has; it is not declared yet."""
+    return f"queue-{unique_name}"
+
+
+@pytest.fixture
+def stream_name(unique_name: str) -> str:
+    """The name of a Redis stream, or of any key, that no other test has."""
+    return f"stream-{unique_name}"
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[[Server], FaultProxy]]:
+    """Make a proxy in front of a server: ``fault_proxy(rabbitmq)``; it is closed after the test."""
+    with ExitStack() as open_proxies:
+        yield lambda server: open_proxies.enter_context(FaultProxy(server.host, server.port))

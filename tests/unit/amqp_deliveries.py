@@ -1,0 +1,69 @@
+"""This module hands deliveries to the amqp handler's parts, and notes how they were settled."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import msgspec
+
+from rambla_py.delivery import Delivery
+from rambla_py.encoding import encode
+from rambla_py.handlers.amqp_settings import AmqpOptions
+from rambla_py.policy import Policy
+
+_numbers = itertools.count(1)
+_policy = functools.cache(Policy)  # one object for all messages that have the same, as in the pool
+
+
+class Target:
+    """What a delivery needs of the place it goes to."""
+
+    service, channel, id_prefix = "amqp", "orders", "m-"
+
+    def encode(self, delivery: Delivery) -> bytes:
+        policy = delivery.policy
+        return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
+
+
+class Notes:
+    """A session that writes down each first answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+
+    def settle(self, delivery: Delivery, answer: Any) -> None:
+        self.answers.setdefault(delivery.id, answer)
+
+    def settle_ok(self, delivery: Delivery, result: Any) -> None:
+        self.answers.setdefault(delivery.id, Ok(result))
+
+
+def amqp_options(**table: Any) -> AmqpOptions:
+    """Return options as the configuration makes them."""
+    return msgspec.convert(table, AmqpOptions)
+
+
+def amqp_delivery(
+    payload: Any = b"hello",
+    options: AmqpOptions | None = None,
+    *,
+    notes: Notes | None = None,
+    headers: dict[str, Any] | None = None,
+    given_id: str | None = None,
+    **policy: Any,
+) -> Delivery:
+    """Return a delivery as the pool would make it."""
+    return Delivery(
+        payload=payload,
+        target=Target(),
+        receipt=None,
+        seq=next(_numbers),
+        accepted_at=0.0,
+        options=options or AmqpOptions(),
+        policy=_policy(**policy),
+        headers=headers or {},
+        given_id=given_id,
+        session=notes,
+    )
