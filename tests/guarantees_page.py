@@ -1,4 +1,4 @@
-"""This module reads ``docs/guarantees.md``: the table of cases, and the rules with the tests that show them."""
+"""This module reads ``docs/guarantees.md``: the tables of cases, and the tests that show the rules."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ log = logging.getLogger("rambla_py.delivery")
 
 
 class Nobody:
-    """The crew of a target that has none: not started, disabled, or waiting for its external servers."""
+    """The crew of a target that has none: not started, disabled, waiting for a server, or all stuck."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -46,8 +46,8 @@ class Nobody:
         """There is nobody to look after."""
 
     def nudge(self, worker: int | None = None) -> None:
-        """Run the callbacks that wait, on a thread for the purpose; one at a time."""
-        if self._target.after and self._running.acquire(blocking=False):
+        """See to answers and callbacks that wait, on a thread for the purpose; one at a time."""
+        if self._target.answered and self._running.acquire(blocking=False):
             name = f"rambla {self._target.config.name} callbacks"
             try:
                 threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -61,7 +61,7 @@ class Nobody:
         finally:
             loop.close()
             self._running.release()
-        if self._target.after:
+        if self._target.answered and not self._target.crew.states():
             self.nudge()
 
 

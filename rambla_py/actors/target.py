@@ -98,7 +98,8 @@ class Target:
         self.ledger = Ledger()
         self.room = Room(self.mailbox)
         self.outlet = Outlet(config, self.mailbox, self.expire)
-        self.crew: Crew = nobody(self)
+        self.nobody = nobody(self)
+        self.crew: Crew = self.nobody
         self.idle: deque[_Waker] = deque([_Once(start)])
         self.handed_in: deque[tuple[Session | None, Delivery, Any]] = deque()
         self.succeeded: deque[Delivery] = deque()
@@ -365,6 +366,8 @@ class Target:
         if self.room.waiters:
             self.room.offer()
         self.crew.check(now)
+        if self.answered and not self.crew.states():
+            self.nobody.nudge()
         if self._quiet():
             self._watched = False
             # A publisher that saw `_watched` still set has appended before we look again.

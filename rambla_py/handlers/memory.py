@@ -14,7 +14,7 @@ from msgspec import Meta
 from rambla_py.encoding import as_object
 from rambla_py.errors import SerializationError
 from rambla_py.handler import Handler, State, per_channel
-from rambla_py.handlers._named import Named
+from rambla_py.named import Named
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery

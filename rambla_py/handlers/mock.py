@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from rambla_py.errors import PermanentError
 from rambla_py.handler import Handler, State
-from rambla_py.handlers._named import Named
+from rambla_py.named import Named
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery

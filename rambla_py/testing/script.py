@@ -10,8 +10,8 @@ import msgspec
 
 from rambla_py.delivery import Delivery
 from rambla_py.errors import ConnectionLostError, UnknownOutcomeError
-from rambla_py.handlers._named import Named
 from rambla_py.message import Failed, Ok
+from rambla_py.named import Named
 
 __all__ = ["Arrival", "Script", "Step", "forget", "named", "script"]
 

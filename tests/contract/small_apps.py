@@ -62,9 +62,7 @@ def service(handler: type[Handler], /, **channels: dict[str, Any]) -> dict[str, 
 
 
 @contextmanager
-def running(
-    config: dict[str, Any], *gates: threading.Event, stop_s: float = TIMEOUT_S
-) -> Iterator[Rambla]:
+def running(config: dict[str, Any], *gates: threading.Event, stop_s: float = TIMEOUT_S) -> Iterator[Rambla]:
     """Run an app; at the end open the gates, stop it, and check that every target's accounts add up."""
     app = Rambla(config).start()
     try:

@@ -275,8 +275,12 @@ def layered() -> dict[str, Any]:
         "probe": {
             "handler": ECHO,
             "options": {"retries": 2, "size": 2, "headers": {"service": "s", "connection": "s"}},
-            "connections": {"here": {"options": {"retries": 3, "headers": {"connection": "c", "channel": "c"}}}},
-            "channels": {"orders": {"options": {"retries": 4, "headers": {"channel": "ch", "message": "ch"}}}},
+            "connections": {
+                "here": {"options": {"retries": 3, "headers": {"connection": "c", "channel": "c"}}}
+            },
+            "channels": {
+                "orders": {"options": {"retries": 4, "headers": {"channel": "ch", "message": "ch"}}}
+            },
         },
     }
 
@@ -566,7 +570,9 @@ def test_publish_async_waits_for_room_and_leaves_the_loop_alone(gate: threading.
 
 def test_publish_async_gives_up_after_its_time(gate: threading.Event) -> None:
     """Without room for ``publish_timeout_s`` it raises MailboxFullError, and nothing is accepted."""
-    with running(table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=1, publish_timeout_s=0.1), gate) as app:
+    with running(
+        table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=1, publish_timeout_s=0.1), gate
+    ) as app:
         app.publish("orders", "in flight")
         assert until(lambda: app.status()["probe.orders"].in_flight == 1)
         app.publish("orders", "waiting")

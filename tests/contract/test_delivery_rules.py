@@ -54,7 +54,8 @@ def stuck(app: Rambla, *payloads: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "result"), [(None, None), (False, False), (0, 0), ("v", "v"), (Ok(7), 7), (Ok(None), None), (RETRY, RETRY)]
+    ("answer", "result"),
+    [(None, None), (False, False), (0, 0), ("v", "v"), (Ok(7), 7), (Ok(None), None), (RETRY, RETRY)],
 )
 def test_what_a_handler_returns_is_success(answer: Any, result: Any) -> None:
     """Any value is a success and the result, None and False too; Ok unwraps."""
@@ -63,7 +64,9 @@ def test_what_a_handler_returns_is_success(answer: Any, result: Any) -> None:
     assert (outcome.status, outcome.result, outcome.attempts) == ("ok", result, 1)
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), OSError("no"), SystemExit(3), KeyboardInterrupt(), Failed("no")])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), OSError("no"), SystemExit(3), KeyboardInterrupt(), Failed("no")]
+)
 def test_what_a_handler_raises_or_fails_with_is_retried(error: Any) -> None:
     """Every exception and Failed is a failed attempt; after ``retries`` more the delivery is fatal."""
 
@@ -86,7 +89,8 @@ def test_five_retries_are_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [PermanentError("no"), Failed("no", retryable=False), Failed(PermanentError("no"), retryable=False)]
+    "answer",
+    [PermanentError("no"), Failed("no", retryable=False), Failed(PermanentError("no"), retryable=False)],
 )
 def test_what_no_retry_can_mend_is_fatal_at_once(answer: Any) -> None:
     """An error or a Failed that is not retryable ends after one attempt."""
@@ -160,7 +164,11 @@ def test_on_failure_none_leaves_it_to_the_policy() -> None:
     heard = Seen()
     with running(table(probe(flaky(9)), {"retries": 2, "callbacks": {"on_failure": heard.append}})) as app:
         assert one(app).status == "fatal"
-    assert [(outcome.status, outcome.attempts) for outcome in heard] == [("failed", 1), ("failed", 2), ("failed", 3)]
+    assert [(outcome.status, outcome.attempts) for outcome in heard] == [
+        ("failed", 1),
+        ("failed", 2),
+        ("failed", 3),
+    ]
     assert all(isinstance(outcome.error, ValueError) for outcome in heard)
 
 
@@ -168,7 +176,11 @@ def test_on_failure_stop_ends_here() -> None:
     """STOP ends the delivery as ``failed`` after this attempt; on_fatal and the fallback do not hear of it."""
     fatal = Seen()
     callbacks = {"on_failure": lambda outcome: STOP, "on_fatal": fatal.append}
-    config = {"probe": service(probe(flaky(9)), orders={"options": {"callbacks": callbacks}, "fallback": "other"}, other={})}
+    config = {
+        "probe": service(
+            probe(flaky(9)), orders={"options": {"callbacks": callbacks}, "fallback": "other"}, other={}
+        )
+    }
     with running(config) as app:
         receipt = app.publish("orders", 1)
         outcome = receipt.outcomes(timeout_s=TIMEOUT_S)[0]
@@ -212,7 +224,15 @@ def test_on_failure_sets_the_wait() -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    ["retry", 7, Retry(delay_s="soon"), Retry(retries="many"), Retry(delay_s=float("nan")), Retry(delay_s=-1.0), object],  # type: ignore[arg-type]
+    [
+        "retry",
+        7,
+        Retry(delay_s="soon"),
+        Retry(retries="many"),
+        Retry(delay_s=float("nan")),
+        Retry(delay_s=-1.0),
+        object,
+    ],  # type: ignore[arg-type]
 )
 def test_a_callback_that_answers_nonsense_is_taken_as_none(nonsense: Any) -> None:
     """The policy decides; the delivery has its outcome, and the worker lives on."""
@@ -264,7 +284,9 @@ def test_on_outcome_hears_of_every_end_once(gate: threading.Event) -> None:
         "on_failure": lambda outcome: STOP if str(outcome.error) == "failed" else None,
     }
     options = {"retries": 0, "callbacks": callbacks}
-    with running(table(probe(handle), options, on_unknown="report", max_pending=2, overflow="drop_newest"), gate) as app:
+    with running(
+        table(probe(handle), options, on_unknown="report", max_pending=2, overflow="drop_newest"), gate
+    ) as app:
         receipts = []
         for payload in ("ok", "failed", "fatal", "unknown"):
             receipts.append(app.publish("orders", payload))
@@ -293,7 +315,8 @@ def test_callbacks_may_be_methods_and_options_replace_them() -> None:
 
     names = ("on_success", "on_failure", "on_fatal", "on_outcome")
     handler = probe(
-        lambda message: 1 / 0 if message.payload == "bad" else None, **{name: method(f"method {name}") for name in names}
+        lambda message: 1 / 0 if message.payload == "bad" else None,
+        **{name: method(f"method {name}") for name in names},
     )
     with running(table(handler, {"retries": 0})) as app:
         one(app, "good")
@@ -345,13 +368,20 @@ def test_callbacks_may_publish() -> None:
         if outcome.payload < 5:
             box[0].publish("orders", outcome.payload + 1)
 
-    with running(table(probe(lambda message: delivered.append(message.payload)), {"callbacks": {"on_success": on_success}})) as app:
+    with running(
+        table(
+            probe(lambda message: delivered.append(message.payload)),
+            {"callbacks": {"on_success": on_success}},
+        )
+    ) as app:
         box.append(app)
         app.publish("orders", 0)
         assert delivered.wait(6) == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("name", ["on_success", "on_failure", "on_fatal", "on_outcome", "handler", "done", "async"])
+@pytest.mark.parametrize(
+    "name", ["on_success", "on_failure", "on_fatal", "on_outcome", "handler", "done", "async"]
+)
 def test_stop_from_inside_is_asynchronous(name: str) -> None:
     """From a callback or a handler stop returns None at once; everything accepted still ends, in time."""
     box: list[Rambla] = []
@@ -372,7 +402,9 @@ def test_stop_from_inside_is_asynchronous(name: str) -> None:
     async def stop_async(outcome: Any) -> None:
         stop()
 
-    callbacks = {"on_outcome": stop_async} if name == "async" else {name: stop} if name.startswith("on_") else {}
+    callbacks = (
+        {"on_outcome": stop_async} if name == "async" else {name: stop} if name.startswith("on_") else {}
+    )
     with running(table(probe(handle), {"callbacks": callbacks})) as app:
         box.append(app)
         receipts = [app.publish("orders", 0)]
@@ -396,7 +428,13 @@ def test_a_callback_that_blocks_holds_up_its_own_worker_only(gate: threading.Eve
         if outcome.payload == "block":
             gate.wait(TIMEOUT_S)
 
-    config = {"probe": service(probe(lambda message: None), orders={"options": {"callbacks": {"on_success": on_success}}, "count": 2}, other={})}
+    config = {
+        "probe": service(
+            probe(lambda message: None),
+            orders={"options": {"callbacks": {"on_success": on_success}}, "count": 2},
+            other={},
+        )
+    }
     with running(config, gate) as app:
         assert one(app, "block").status == "ok"
         assert {one(app, n).status for n in range(20)} == {"ok"}
@@ -412,7 +450,10 @@ def test_a_full_mailbox_blocks_until_there_is_room(gate: threading.Event) -> Non
         stuck(app, "in flight")
         app.publish_many("orders", [1, 2])
         done = Seen()
-        threads = [threading.Thread(target=lambda: done.append(app.publish("orders", 3)), daemon=True) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda: done.append(app.publish("orders", 3)), daemon=True)
+            for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         assert until(lambda: len(app._targets()[0].room.waiters) == 3)
@@ -423,7 +464,9 @@ def test_a_full_mailbox_blocks_until_there_is_room(gate: threading.Event) -> Non
 
 def test_block_gives_up_after_publish_timeout_s(gate: threading.Event) -> None:
     """Then MailboxFullError, and nothing is accepted; those who gave up leave nothing behind."""
-    with running(table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=1, publish_timeout_s=0.01), gate) as app:
+    with running(
+        table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=1, publish_timeout_s=0.01), gate
+    ) as app:
         stuck(app, "in flight")
         app.publish("orders", 1)
         for _ in range(20):
@@ -437,7 +480,9 @@ def test_block_gives_up_after_publish_timeout_s(gate: threading.Event) -> None:
 
 def test_raise_raises_at_once(gate: threading.Event) -> None:
     """``overflow = "raise"``: MailboxFullError without a wait; publish_many drops what does not fit."""
-    with running(table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=2, overflow="raise"), gate) as app:
+    with running(
+        table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=2, overflow="raise"), gate
+    ) as app:
         stuck(app, "in flight")
         receipt = app.publish_many("orders", [1, 2, 3, 4])
         assert app.audit()["probe.orders"].dropped == 2
@@ -607,7 +652,9 @@ def test_any_end_lets_the_next_of_its_key_go(end: str, gate: threading.Event) ->
 
     callbacks = {"on_failure": lambda outcome: STOP if end == "failed" else None}
     overflow = {"overflow": "drop_oldest", "max_pending": 2} if end == "dropped" else {}
-    with running(table(probe(handle), {"callbacks": callbacks}, on_unknown="report", **overflow), gate) as app:
+    with running(
+        table(probe(handle), {"callbacks": callbacks}, on_unknown="report", **overflow), gate
+    ) as app:
         if end in ("expired", "dropped"):
             stuck(app, "blocker")
         bad = app.publish("orders", "bad", key="k", **({"expires_s": 0.05} if end == "expired" else {}))
@@ -684,7 +731,9 @@ def test_what_waits_behind_a_stuck_worker_expires_on_time(gate: threading.Event)
 
 
 @pytest.mark.parametrize("options", [{}, {"key": "k"}, {"priority": "high"}], ids=["plain", "key", "high"])
-def test_a_message_expires_although_one_before_it_lives_longer(options: dict[str, Any], gate: threading.Event) -> None:
+def test_a_message_expires_although_one_before_it_lives_longer(
+    options: dict[str, Any], gate: threading.Event
+) -> None:
     """Each has its own time: one that never expires, or later, does not keep what stands behind it alive."""
     with running(table(probe(lambda message: gate.wait(TIMEOUT_S)), {"expires_s": 0.2}), gate) as app:
         stuck(app, "stuck")
@@ -706,7 +755,11 @@ def test_a_message_expires_while_nothing_connects(lazy: bool, connect: str, gate
             gate.wait(TIMEOUT_S)
         raise ConnectionLostError("nobody there")
 
-    with running(table(probe(lambda message: None, connect=connecting), {"expires_s": 0.2}, lazy=lazy), gate, stop_s=1.0) as app:
+    with running(
+        table(probe(lambda message: None, connect=connecting), {"expires_s": 0.2}, lazy=lazy),
+        gate,
+        stop_s=1.0,
+    ) as app:
         assert lazy or until(lambda: app.status()["probe.orders"].state == "connecting")
         outcome = app.publish("orders", 1).outcomes(timeout_s=3.0)[0]
     assert (outcome.status, outcome.attempts) == ("expired", 0)
@@ -742,7 +795,9 @@ def test_what_was_lost_and_put_back_expires_on_time_too(gate: threading.Event) -
 
 def test_an_attempt_that_runs_is_not_cut_by_expiry(gate: threading.Event) -> None:
     """After the write the answer counts, however late it comes."""
-    with running(table(probe(lambda message: gate.wait(TIMEOUT_S) and "late"), {"expires_s": 0.05}), gate) as app:
+    with running(
+        table(probe(lambda message: gate.wait(TIMEOUT_S) and "late"), {"expires_s": 0.05}), gate
+    ) as app:
         receipt = app.publish("orders", 1)
         assert until(lambda: app.status()["probe.orders"].in_flight == 1)
         with pytest.raises(TimeoutError):
@@ -804,7 +859,11 @@ def test_a_fatal_delivery_goes_to_the_fallback_and_succeeds_there() -> None:
         audit = app.audit()
     assert (outcome.status, outcome.attempts, outcome.channel) == ("fatal", 2, "orders")
     assert outcome.fallback is not None
-    assert (outcome.fallback.status, outcome.fallback.channel, outcome.fallback.message_id) == ("ok", "kept", "m-1")
+    assert (outcome.fallback.status, outcome.fallback.channel, outcome.fallback.message_id) == (
+        "ok",
+        "kept",
+        "m-1",
+    )
     assert outcome.succeeded
     assert seen == [({"n": 1}, "m-1", "k", {"a": 1})]
     assert (audit["bad.orders"].fatal, audit["good.kept"].ok) == (1, 1)
@@ -858,7 +917,10 @@ def test_a_fallback_takes_over_although_its_mailbox_is_full(gate: threading.Even
     """The message was accepted once: the bound of the fallback's mailbox does not apply to it again."""
     config = {
         "primary": service(probe(flaky(9, PermanentError("no"))), orders={"fallback": "kept"}),
-        "slow": service(probe(lambda message: gate.wait(TIMEOUT_S) and "kept"), kept={"max_pending": 1, "overflow": "raise"}),
+        "slow": service(
+            probe(lambda message: gate.wait(TIMEOUT_S) and "kept"),
+            kept={"max_pending": 1, "overflow": "raise"},
+        ),
     }
     with running(config, gate) as app:
         app.publish("kept", "in flight")
@@ -876,7 +938,10 @@ def test_on_outcome_of_the_primary_holds_the_fallback() -> None:
     heard = Seen()
     callbacks = {"on_outcome": heard.append, "on_fatal": lambda outcome: heard.append("fatal")}
     config = {
-        "bad": service(probe(flaky(9, PermanentError("no"))), orders={"options": {"callbacks": callbacks}, "fallback": "kept"}),
+        "bad": service(
+            probe(flaky(9, PermanentError("no"))),
+            orders={"options": {"callbacks": callbacks}, "fallback": "kept"},
+        ),
         "good": service(probe(lambda message: "kept"), kept={}),
     }
     with running(config) as app:
@@ -888,7 +953,11 @@ def test_on_outcome_of_the_primary_holds_the_fallback() -> None:
 
 def test_a_cycle_of_fallbacks_is_refused_at_load() -> None:
     """So is a fallback that does not exist; a channel is no fallback of itself."""
-    for channels in ({"a": {"fallback": "b"}, "b": {"fallback": "a"}}, {"a": {"fallback": "a"}}, {"a": {"fallback": "z"}}):
+    for channels in (
+        {"a": {"fallback": "b"}, "b": {"fallback": "a"}},
+        {"a": {"fallback": "a"}},
+        {"a": {"fallback": "z"}},
+    ):
         with pytest.raises(ConfigError, match="fallback"):
             Rambla({"probe": service(probe(lambda message: None), **channels)})
 
@@ -899,7 +968,9 @@ def test_a_cycle_of_fallbacks_is_refused_at_load() -> None:
 def test_rate_limit_bounds_attempts_after_a_burst_of_one_second() -> None:
     """20/s: twenty at once, the next five need a quarter of a second; over all workers."""
     times = Seen()
-    with running(table(probe(lambda message: times.append(time.monotonic())), rate_limit="20/s", count=2)) as app:
+    with running(
+        table(probe(lambda message: times.append(time.monotonic())), rate_limit="20/s", count=2)
+    ) as app:
         app.publish_many("orders", range(25)).result(timeout_s=TIMEOUT_S)
     assert times[19] - times[0] < 0.2
     assert 0.2 <= times[24] - times[0] < 1.5
@@ -1032,7 +1103,9 @@ def test_stop_delivers_what_waits() -> None:
     """Mailboxes, back-offs and delays that are due in time are worked off; nothing new is taken."""
     callbacks = {"on_failure": lambda outcome: Retry(delay_s=0.1)}
     with running(table(probe(flaky(1)), {"callbacks": callbacks})) as app:
-        receipts = [app.publish("orders", n) for n in range(100)] + [app.publish("orders", "later", delay_s=0.1)]
+        receipts = [app.publish("orders", n) for n in range(100)] + [
+            app.publish("orders", "later", delay_s=0.1)
+        ]
         audit = app.stop(timeout_s=10.0)
         assert audit is not None
         assert (audit["probe.orders"].ok, audit["probe.orders"].pending) == (101, 0)
@@ -1078,7 +1151,9 @@ def test_an_answer_that_nobody_judged_before_the_stop_is_told_as_it_was(gate: th
 
     callbacks = {"on_failure": lambda outcome: gate.wait(TIMEOUT_S)}
     names = ["hangs", "good", "failed", "raised", "unknown"]
-    with running(table(probe(handle_deliveries=handle_deliveries), {"retries": 0, "callbacks": callbacks}), gate) as app:
+    with running(
+        table(probe(handle_deliveries=handle_deliveries), {"retries": 0, "callbacks": callbacks}), gate
+    ) as app:
         receipts = {name: app.publish("orders", name) for name in names}
         deliveries = {delivery.payload: delivery for delivery in taken.wait(5)}
         deliveries["hangs"].failed("no")
@@ -1168,7 +1243,9 @@ def run_program(payloads: list[Any], exit_s: float) -> tuple[list[str], float, s
     """Run a program that publishes and ends without stop; return its lines, how long it took, and its errors."""
     program = _PROGRAM.replace("EXIT_S", repr(exit_s)).replace("PAYLOADS", repr(payloads))
     began = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
     return ended.stdout.splitlines(), time.monotonic() - began, ended.stderr
 
 

@@ -195,6 +195,8 @@ class PoolModel(RuleBasedStateMachine):
             options["priority"] = priority
         if delay_s:
             options["delay_s"] = delay_s
+        if self.stopped:
+            return  # an app that stops refuses; so nothing is handed to its targets
         for _ in range(number):
             self.publish_one(options)
 
@@ -208,13 +210,12 @@ class PoolModel(RuleBasedStateMachine):
         except MailboxFullError:
             assert full
             assert self.overflow in ("raise", "block")
-            assert not self.stopped
             return
-        assert not (full and self.overflow in ("raise", "block") and not self.stopped)
+        assert not (full and self.overflow in ("raise", "block"))
         entry = Entry(payload, receipt, options.get("key"), options.get("expires_s", LONG_S))
         self.entries[payload] = entry
         self.ids[delivery.id] = payload
-        if full:
+        if full or self.stopped:
             self.note_drop()
 
     def note_drop(self) -> None:
@@ -271,7 +272,9 @@ class PoolModel(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         answer=st.sampled_from(["ok", "ok", "failed", "permanent", "returned", "unknown", "lost"]),
-        verdict=st.sampled_from([None, None, None, RETRY, STOP, Retry(delay_s=20.0), Retry(retries=1), "nonsense"]),
+        verdict=st.sampled_from(
+            [None, None, None, RETRY, STOP, Retry(delay_s=20.0), Retry(retries=1), "nonsense"]
+        ),
         wish=st.sampled_from([None, None, RETRY, Retry(delay_s=20.0, retries=0)]),
     )
     def answer(self, data: st.DataObject, answer: str, verdict: Any, wish: Any) -> None:
@@ -291,7 +294,9 @@ class PoolModel(RuleBasedStateMachine):
         }[answer]()
         self.landed(entry)
         if losing:
-            self.lose(worker, UnknownOutcomeError("gone") if answer == "unknown" else ConnectionLostError("gone"))
+            self.lose(
+                worker, UnknownOutcomeError("gone") if answer == "unknown" else ConnectionLostError("gone")
+            )
         else:
             self.crew.answer_all()
             self.settle_model()
@@ -426,7 +431,9 @@ class PoolModel(RuleBasedStateMachine):
             return
         told = Counter(e.receipt.outcomes()[0].status for e in self.entries.values() if e.receipt.done())
         told.update(fatal=len(self.waiting_fallbacks))
-        assert {s: n for s, n in told.items() if n} == {s: n for s, n in self.target.ledger.statuses.items() if n}
+        assert {s: n for s, n in told.items() if n} == {
+            s: n for s, n in self.target.ledger.statuses.items() if n
+        }
 
     @invariant()
     def one_end_each(self) -> None:

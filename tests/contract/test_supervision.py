@@ -128,9 +128,13 @@ def test_each_worker_has_a_handler_and_a_connection_of_its_own(gate: threading.E
 # -- user code that misbehaves ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), OSError("no"), BaseException("bare")])
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), OSError("no"), BaseException("bare")]
+)
 @pytest.mark.parametrize("level", ["publish", "batch", "deliveries", "async", "callable"])
-def test_whatever_a_handler_raises_is_a_failed_attempt_and_a_fresh_connection(level: str, error: BaseException) -> None:
+def test_whatever_a_handler_raises_is_a_failed_attempt_and_a_fresh_connection(
+    level: str, error: BaseException
+) -> None:
     """The worker lives on, takes a new connection, and the message is tried again."""
     connects, attempts = Seen(), Seen()
 
@@ -248,7 +252,9 @@ def test_an_error_that_cannot_be_printed_harms_nobody(where: str) -> None:
     def explode(outcome: Any) -> None:
         raise MuteError
 
-    levels: dict[str, Any] = {"handle_deliveries": handle_deliveries} if where == "settled" else {"handle_publish": handle_publish}
+    levels: dict[str, Any] = (
+        {"handle_deliveries": handle_deliveries} if where == "settled" else {"handle_publish": handle_publish}
+    )
     options = {"retries": 1, "callbacks": {"on_success": explode} if where == "callback" else {}}
     with running(table(probe(connect=connect, **levels), options)) as app:
         receipt = app.publish("orders", 1)
@@ -274,7 +280,9 @@ def test_a_batch_with_another_number_of_results_fails_as_a_whole(answers: Any) -
         return answers
 
     seen = Seen()
-    with running(table(probe(handle_batch=handle_batch), {"retries": 0}, batch_size=3, batch_timeout_s=5.0)) as app:
+    with running(
+        table(probe(handle_batch=handle_batch), {"retries": 0}, batch_size=3, batch_timeout_s=5.0)
+    ) as app:
         outcomes = app.publish_many("orders", range(3)).outcomes(timeout_s=TIMEOUT_S)
     assert {outcome.status for outcome in outcomes} == {"fatal"}
     assert all("one result for each of 3" in str(outcome.error) for outcome in outcomes)
@@ -301,7 +309,10 @@ def test_a_handler_whose_constructor_raises_takes_only_its_channel_down() -> Non
         raise SystemExit("no handler today")
 
     config = {
-        "bad": service(probe(lambda message: None, __init__=__init__), broken={"options": {"expires_s": 0.3}, "max_restarts": 2}),
+        "bad": service(
+            probe(lambda message: None, __init__=__init__),
+            broken={"options": {"expires_s": 0.3}, "max_restarts": 2},
+        ),
         "good": service(probe(lambda message: None), orders={}),
     }
     with running(config, stop_s=1.0) as app:
@@ -367,8 +378,7 @@ def test_a_worker_that_dies_in_its_first_turn_is_replaced() -> None:
         assert app.publish("orders", 1).outcomes(timeout_s=3.0)[0].result == "done"
 
 
-@pytest.mark.parametrize("level", ["publish", "deliveries"])
-def test_a_death_spends_an_attempt_of_the_running_delivery(level: str) -> None:
+def test_a_death_spends_an_attempt_of_the_running_delivery() -> None:
     """The delivery whose worker died is tried again, and the death counts as one attempt; what waits is untouched."""
     attempts = Seen()
 
@@ -378,22 +388,8 @@ def test_a_death_spends_an_attempt_of_the_running_delivery(level: str) -> None:
             app.publish("orders", "waits")
             target_of(app).crew._workers[0]._attempts._end = None
 
-    def handle_deliveries(self: Handler, deliveries: Any, state: Any) -> None:
-        for delivery in deliveries:
-            attempts.append((delivery.payload, delivery.attempts))
-            if len(attempts) == 1:
-                kill.set()
-                return
-            delivery.ok()
-
-    kill = threading.Event()
-    handler = probe(handle) if level == "publish" else probe(handle_deliveries=handle_deliveries)
-    with running(table(handler), stop_s=1.0) as app:
+    with running(table(probe(handle)), stop_s=1.0) as app:
         receipt = app.publish("orders", "running")
-        if level == "deliveries":
-            assert kill.wait(TIMEOUT_S)
-            kill_worker(app)
-            app.publish("orders", "waits")
         outcome = receipt.outcomes(timeout_s=4.0)[0]
         assert app.flush(TIMEOUT_S)
     assert (outcome.status, outcome.attempts) == ("ok", 2)
@@ -401,10 +397,35 @@ def test_a_death_spends_an_attempt_of_the_running_delivery(level: str) -> None:
     assert ("waits", 2) not in attempts
 
 
-def test_more_deaths_than_allowed_take_the_channel_down_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_death_is_a_loss_for_what_waits_for_an_answer() -> None:
+    """What the worker had handed over before is in flight, not running: it is sent again, with no attempt spent."""
+    attempts = Seen()
+
+    def handle_deliveries(self: Handler, deliveries: Any, state: Any) -> None:
+        for delivery in deliveries:
+            attempts.append(delivery.attempts)
+            if len(attempts) == 1:
+                handed_over.set()
+                return
+            delivery.ok()
+
+    handed_over = threading.Event()
+    with running(table(probe(handle_deliveries=handle_deliveries)), stop_s=1.0) as app:
+        receipt = app.publish("orders", "in flight")
+        assert handed_over.wait(TIMEOUT_S)
+        kill_worker(app)
+        outcome = receipt.outcomes(timeout_s=4.0)[0]
+    assert (outcome.status, outcome.attempts) == ("ok", 1)
+
+
+def test_more_deaths_than_allowed_take_the_channel_down_and_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """After max_restarts the channel is ``down``, says so once in the log; messages are bounded by expires_s."""
     config = {
-        "probe": service(probe(lambda message: None), orders={"max_restarts": 2, "options": {"expires_s": 0.3}}, other={}),
+        "probe": service(
+            probe(lambda message: None), orders={"max_restarts": 2, "options": {"expires_s": 0.3}}, other={}
+        ),
         "else": service(probe(lambda message: None), elsewhere={}),
     }
     with running(config, stop_s=1.0) as app:
@@ -444,7 +465,9 @@ def test_a_pool_that_dies_is_replaced_and_loses_nothing(gate: threading.Event) -
         assert one(app).status == "ok"
 
 
-@pytest.mark.parametrize("path", [("service probe",), ("service probe", "orders"), ()], ids=["service", "channel", "root"])
+@pytest.mark.parametrize(
+    "path", [("service probe",), ("service probe", "orders"), ()], ids=["service", "channel", "root"]
+)
 def test_a_supervisor_that_dies_is_replaced(path: tuple[str, ...]) -> None:
     """Messages published afterwards are delivered; for the root, what runs goes on running."""
     with running(table(probe(lambda message: None))) as app:
@@ -730,7 +753,12 @@ def test_a_delivery_is_settled_once() -> None:
     with running(table(probe(handle_deliveries=handle_deliveries))) as app:
         receipts = [app.publish("orders", n) for n in range(2)]
         first, second = taken.wait(2)
-        for settle in (lambda: first.ok("one"), lambda: first.failed("two"), lambda: first.unknown(), lambda: first.ok("three")):
+        for settle in (
+            lambda: first.ok("one"),
+            lambda: first.failed("two"),
+            lambda: first.unknown(),
+            lambda: first.ok("three"),
+        ):
             settle()
         threads = [threading.Thread(target=lambda: second.ok("both"), daemon=True) for _ in range(8)]
         for thread in threads:
@@ -824,7 +852,11 @@ def test_an_attempt_that_hangs_is_given_up(level: str, gate: threading.Event) ->
         "deliveries": {"handle_deliveries": handle_deliveries},
         "never settled": {"handle_deliveries": handle_deliveries},
     }
-    handler = probe(connect=connecting(connects), close=lambda self, connection: closed.append(connection), **members[level])
+    handler = probe(
+        connect=connecting(connects),
+        close=lambda self, connection: closed.append(connection),
+        **members[level],
+    )
     with running(table(handler, attempt_timeout_s=0.15), gate) as app:
         receipt = app.publish("orders", 1)
         outcome = receipt.outcomes(timeout_s=4.0)[0]
@@ -836,7 +868,11 @@ def test_an_attempt_that_hangs_is_given_up(level: str, gate: threading.Event) ->
         assert status_of(app).workers == ["up"]
 
 
-@pytest.mark.parametrize("options", [{"delay_s": 50.0}, {"expires_s": 50.0}, {"delay_s": 50.0, "key": "k"}], ids=["delay", "expiry", "key"])
+@pytest.mark.parametrize(
+    "options",
+    [{"delay_s": 50.0}, {"expires_s": 50.0}, {"delay_s": 50.0, "key": "k"}],
+    ids=["delay", "expiry", "key"],
+)
 def test_a_far_alarm_does_not_stop_the_clock(options: dict[str, Any], gate: threading.Event) -> None:
     """A first message that is due, or expires, in a minute: hanging attempts are given up in time all the same."""
     calls = Seen()
@@ -896,7 +932,9 @@ def test_a_connect_that_hangs_is_given_up(gate: threading.Event) -> None:
             gate.wait(TIMEOUT_S)
         return number
 
-    handler = probe(lambda message: None, connect=connect, close=lambda self, connection: closed.append(connection))
+    handler = probe(
+        lambda message: None, connect=connect, close=lambda self, connection: closed.append(connection)
+    )
     with running(table(handler, attempt_timeout_s=0.15), gate) as app:
         outcome = app.publish("orders", 1).outcomes(timeout_s=4.0)[0]
         assert (outcome.status, outcome.attempts) == ("ok", 1)
@@ -913,7 +951,9 @@ def test_a_connect_that_hangs_from_the_start_is_given_up(gate: threading.Event) 
         if len(connects) == 1:
             gate.wait(TIMEOUT_S)
 
-    with running(table(probe(lambda message: None, connect=connect), attempt_timeout_s=0.15, lazy=False), gate) as app:
+    with running(
+        table(probe(lambda message: None, connect=connect), attempt_timeout_s=0.15, lazy=False), gate
+    ) as app:
         connects.wait(1)
         assert app.publish("orders", 1).outcomes(timeout_s=4.0)[0].status == "ok"
 
@@ -979,7 +1019,9 @@ def test_a_callback_that_hangs_is_given_up(name: str, level: str, gate: threadin
             assert until(lambda: len(asked) >= (3 if bad else 7)), f"{len(asked)} were asked"
 
 
-def test_after_a_callback_hung_while_its_worker_was_listed_as_idle_the_next_message_is_delivered(gate: threading.Event) -> None:
+def test_after_a_callback_hung_while_its_worker_was_listed_as_idle_the_next_message_is_delivered(
+    gate: threading.Event,
+) -> None:
     """No wake-up is lost to the worker that was given up."""
     taken = Seen()
 
@@ -988,7 +1030,11 @@ def test_after_a_callback_hung_while_its_worker_was_listed_as_idle_the_next_mess
             taken.append(delivery)
 
     callbacks = {"on_failure": lambda outcome: outcome.payload == "hangs" and gate.wait(60)}
-    config = table(probe(handle_deliveries=handle_deliveries), {"retries": 0, "callbacks": callbacks}, attempt_timeout_s=0.15)
+    config = table(
+        probe(handle_deliveries=handle_deliveries),
+        {"retries": 0, "callbacks": callbacks},
+        attempt_timeout_s=0.15,
+    )
     with running(config, gate, stop_s=2.0) as app:
         hangs = app.publish("orders", "hangs")
         taken.wait(1)[0].failed("no")
@@ -1021,7 +1067,9 @@ class Server:
             raise self.stop_error
 
     def spec(self) -> ChildSpec:
-        return ChildSpec(self.name, self.start, stop=lambda handle: handle.stop(), alive=lambda handle: handle.living)
+        return ChildSpec(
+            self.name, self.start, stop=lambda handle: handle.stop(), alive=lambda handle: handle.living
+        )
 
 
 def with_servers(servers: Any, log: Seen, handle: Any = None, **members: Any) -> type[Handler]:
@@ -1075,7 +1123,9 @@ def test_a_restart_of_the_pool_loses_nothing_in_flight() -> None:
         for delivery in deliveries:
             taken.append(delivery)
 
-    handler = probe(handle_deliveries=handle_deliveries, external_servers=lambda self, channel: [server.spec()])
+    handler = probe(
+        handle_deliveries=handle_deliveries, external_servers=lambda self, channel: [server.spec()]
+    )
     with running(table(handler), stop_s=1.0) as app:
         receipts = [app.publish("orders", n) for n in range(3)]
         first = list(taken.wait(3))
@@ -1189,7 +1239,9 @@ def test_a_command_as_external_server_is_ready_restarted_and_ended_with_its_grou
     """It is waited for, restarted when it is killed, and nothing of its process group is left at the end."""
     port, log = free_port(), Seen()
     command = Command(
-        [sys.executable, "-c", _SERVER, str(port), str(tmp_path)], ready=f"tcp://127.0.0.1:{port}", ready_timeout_s=10
+        [sys.executable, "-c", _SERVER, str(port), str(tmp_path)],
+        ready=f"tcp://127.0.0.1:{port}",
+        ready_timeout_s=10,
     )
 
     def leaders() -> list[int]:
@@ -1209,8 +1261,18 @@ def test_a_command_as_external_server_is_ready_restarted_and_ended_with_its_grou
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (Command([sys.executable, "-c", "import threading; threading.Event().wait(60)"], ready="tcp://127.0.0.1:{port}", ready_timeout_s=0.2), ["not ready within 0.2 s", "{port}"]),
-        (Command([sys.executable, "-c", "raise SystemExit(3)"], ready="tcp://127.0.0.1:{port}"), ["ended with code 3"]),
+        (
+            Command(
+                [sys.executable, "-c", "import threading; threading.Event().wait(60)"],
+                ready="tcp://127.0.0.1:{port}",
+                ready_timeout_s=0.2,
+            ),
+            ["not ready within 0.2 s", "{port}"],
+        ),
+        (
+            Command([sys.executable, "-c", "raise SystemExit(3)"], ready="tcp://127.0.0.1:{port}"),
+            ["ended with code 3"],
+        ),
         (Command(["no-such-program-anywhere"]), ["no-such-program-anywhere", "installed"]),
     ],
     ids=["silent", "ends", "missing"],
@@ -1240,7 +1302,10 @@ def test_a_command_that_does_not_become_ready_says_why(
 def test_stop_does_not_wait_for_a_server_to_become_ready() -> None:
     """The app stops within its time although a command is still being waited for."""
     log = Seen()
-    command = Command([sys.executable, "-c", "import threading; threading.Event().wait(60)"], ready=f"tcp://127.0.0.1:{free_port()}")
+    command = Command(
+        [sys.executable, "-c", "import threading; threading.Event().wait(60)"],
+        ready=f"tcp://127.0.0.1:{free_port()}",
+    )
     with running(table(with_servers([command], log)), stop_s=0.2) as app:
         receipt = app.publish("orders", 1)
         assert until(lambda: supervisor(app, "service probe", "orders") is not None)
@@ -1268,7 +1333,9 @@ def test_a_server_that_keeps_dying_takes_its_channel_down(caplog: pytest.LogCapt
     log = Seen()
     dying = ChildSpec("broker", start=lambda: log.append("start"), alive=lambda handle: False)
     config = {
-        "probe": service(with_servers([dying], log), orders={"max_restarts": 1, "options": {"expires_s": 2.0}}),
+        "probe": service(
+            with_servers([dying], log), orders={"max_restarts": 1, "options": {"expires_s": 2.0}}
+        ),
         "other": service(probe(lambda message: None), others={}),
     }
     with running(config, stop_s=1.0) as app:

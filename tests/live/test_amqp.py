@@ -115,6 +115,9 @@ class Worker:
             self.answers.setdefault(delivery, answer)
             self._changed.notify_all()
 
+    def settle_ok(self, delivery: Delivery, result: Any) -> None:
+        self.settle(delivery, Ok(result))
+
     def wait(self, condition: Callable[[], bool]) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, WAIT_S), f"not within {WAIT_S:g} s: {self.connection!r}"

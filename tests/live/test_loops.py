@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,8 +18,8 @@ from rambla_py.handler import State
 class Gated(Handler):
     """Delivers nothing before its gate is opened; keeps what it delivered."""
 
-    gate = threading.Event()
-    got: list[Any] = []
+    gate: ClassVar[threading.Event]
+    got: ClassVar[list[Any]]
 
     def handle_publish(self, message: Any, options: Any, state: State) -> None:
         type(self).gate.wait(20)
@@ -55,11 +55,10 @@ class AsyncActing(Handler):
 
 
 def table(handler: type[Handler], **channel: Any) -> dict[str, Any]:
-    connections = {"here": {}}
     return {
         "test": {
             "handler": handler,
-            "connections": connections,
+            "connections": {"here": {}},
             "channels": {"orders": {"connection": "here", **channel}},
         }
     }
@@ -97,11 +96,10 @@ def test_a_thousand_tasks_await_at_once(tmp_path: Path) -> None:
 
 def test_async_handlers_work_on_many_messages_at_once() -> None:
     """The messages of a batch are with an async handler at the same time, and each has its own result."""
-    handler = type("Fresh", (AsyncCounting,), {})
-    with Rambla(table(handler)) as app:
+    with Rambla(table(AsyncCounting)) as app:
         receipt = app.publish_many("orders", list(range(50)))
         assert receipt.result(timeout_s=20) == list(range(50))
-    assert handler.most > 10
+    assert AsyncCounting.most > 10
 
 
 def test_async_with_stops_at_its_end(tmp_path: Path) -> None:
@@ -171,13 +169,17 @@ def test_a_loop_may_end_while_receipts_are_pending(
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
+def _overfill(app: Rambla) -> None:
+    for number in range(20):
+        app.publish("orders", number)
+
+
 def test_publish_in_a_loop_raises_when_there_is_no_room(gated: type[Gated]) -> None:
     """Inside a running loop a full mailbox is an error at once, which names ``publish_async``."""
 
     async def main(app: Rambla) -> None:
         with pytest.raises(MailboxFullError, match="publish_async") as caught:
-            for number in range(20):
-                app.publish("orders", number)
+            _overfill(app)
         assert caught.value.waited_s is None
 
     with Rambla(table(gated, max_pending=5, batch_size=1)) as app:
@@ -209,7 +211,7 @@ def test_publish_async_waits_for_room_without_blocking_the_loop(gated: type[Gate
 
 @pytest.mark.parametrize("handler", [Acting, AsyncActing])
 def test_a_handler_may_publish_and_is_never_made_to_wait_for_room(handler: type[Handler]) -> None:
-    """A publish from within a delivery is accepted, and a full mailbox an error at once: it would wait for itself."""
+    """Publishing from within a delivery is accepted; a full mailbox is an error at once: it would wait for itself."""
 
     def overfill() -> str:
         accepted = [app.publish("orders", {"act": str}) for _ in range(5)]
@@ -261,7 +263,7 @@ def _stop_in_on_success(app: Rambla, told: Callable[[Any], None]) -> None:
 def test_stop_from_within_a_worker_returns_at_once_and_delivers_what_waits(
     stop: Callable[[Rambla, Callable[[Any], None]], None], handler: type[Handler]
 ) -> None:
-    """``stop()`` cannot wait for the worker that calls it: it goes on in the background, and loses nothing."""
+    """``stop()`` cannot wait for the worker that calls it: it goes on in the background and loses nothing."""
     answers: list[Any] = []
     answered = threading.Event()
 

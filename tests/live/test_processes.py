@@ -1,4 +1,4 @@
-"""Each case of the table in ``docs/guarantees.md`` runs as a program of its own, and ends as the table says."""
+"""Each case of the table in ``docs/guarantees.md`` runs as a program, and ends as the table says."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import msgspec
 
 from rambla_py.delivery import Delivery
 from rambla_py.encoding import encode
-from rambla_py.handlers.amqp_settings import AmqpOptions
+from rambla_py.handlers.amqp.settings import AmqpOptions
+from rambla_py.message import Ok
 from rambla_py.policy import Policy
 
 _numbers = itertools.count(1)

@@ -9,7 +9,7 @@ import pika
 from pika import frame
 from pika.adapters.select_connection import IOLoop
 
-from rambla_py.handlers.amqp_seam import PublishingConnection
+from rambla_py.handlers.amqp.seam import PublishingConnection
 
 
 class Transport:

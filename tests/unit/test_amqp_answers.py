@@ -14,8 +14,8 @@ from pika.exceptions import ChannelClosedByBroker, StreamLostError
 
 from rambla_py.delivery import Delivery
 from rambla_py.errors import RejectedError, UnknownOutcomeError, UnroutableError
-from rambla_py.handlers.amqp_answers import Answers
-from rambla_py.handlers.amqp_ledger import ConfirmLedger
+from rambla_py.handlers.amqp.answers import Answers
+from rambla_py.handlers.amqp.ledger import ConfirmLedger
 from rambla_py.message import Ok
 
 

@@ -17,9 +17,9 @@ from pika import data, spec
 
 from rambla_py.delivery import Delivery
 from rambla_py.errors import PayloadTooLargeError, PermanentError
-from rambla_py.handlers.amqp_frames import FrameEncoder
-from rambla_py.handlers.amqp_settings import AmqpOptions, Properties
-from rambla_py.handlers.amqp_table import table
+from rambla_py.handlers.amqp.frames import FrameEncoder
+from rambla_py.handlers.amqp.settings import AmqpOptions, Properties
+from rambla_py.handlers.amqp.table import table
 
 FRAME_MAX = 4_096
 _names = st.text(max_size=60)

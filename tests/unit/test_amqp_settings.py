@@ -15,9 +15,9 @@ from pika.adapters.utils import connection_workflow as workflow
 from rambla_py.config.conversion import dec_hook
 from rambla_py.errors import AccessError, ConnectionLostError, RejectedError, UnroutableError
 from rambla_py.handler import secret_text
-from rambla_py.handlers.amqp_errors import as_lost, as_refusal
-from rambla_py.handlers.amqp_parameters import address_of, all_parameters, without_heartbeat
-from rambla_py.handlers.amqp_settings import AmqpSettings
+from rambla_py.handlers.amqp.errors import as_lost, as_refusal
+from rambla_py.handlers.amqp.parameters import address_of, all_parameters, without_heartbeat
+from rambla_py.handlers.amqp.settings import AmqpSettings
 
 CANARY = "canary-7f3a"
 

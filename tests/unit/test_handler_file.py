@@ -23,10 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambla_py.errors import AccessError, ConnectionLostError, RejectedError, SerializationError
-from rambla_py.handlers._append import Appender
-from rambla_py.handlers._compression import compress
-from rambla_py.handlers._rotation import Rotation
-from rambla_py.handlers.file import FileHandler, _ours
+from rambla_py.handlers.file.append import Appender
+from rambla_py.handlers.file.compression import compress
+from rambla_py.handlers.file.handler import FileHandler, _ours
+from rambla_py.handlers.file.rotation import Rotation
 
 _CHILD = """
 import sys, resource

@@ -24,9 +24,9 @@ from rambla_py.errors import (
     SerializationError,
 )
 from rambla_py.handler import Secret
-from rambla_py.handlers.redis_commands import RedisOptions, encoder_for
-from rambla_py.handlers.redis_connection import RedisConnection, RedisTls, address_of
-from rambla_py.handlers.redis_errors import reply_error
+from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
+from rambla_py.handlers.redis.connection import RedisConnection, RedisTls, address_of
+from rambla_py.handlers.redis.errors import reply_error
 from rambla_py.policy import Policy
 
 

@@ -38,8 +38,8 @@ def _program(*arguments: str, rate: str) -> subprocess.Popen[str]:
     config = FOLDER / "rambla.toml"
     config.write_text(_toml(table(rate, max_pending=50)))
     command = [sys.executable, "-m", "rambla_py", "publish", "orders", *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, "--config", str(config), "--json"], **pipes)
+    command += ["--config", str(config), "--json"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _end(program: subprocess.Popen[str]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.errors import PayloadTooLargeError, PermanentError
-from rambla_py.handlers.amqp_settings import AmqpOptions, Properties
-from rambla_py.handlers.amqp_table import (
+from rambla_py.handlers.amqp.settings import AmqpOptions, Properties
+from rambla_py.handlers.amqp.table import (
     HEADERS_FLAG,
     MESSAGE_ID_FLAG,
     constant_properties,

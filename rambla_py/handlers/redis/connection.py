@@ -12,8 +12,8 @@ from msgspec import Meta
 
 from rambla_py.errors import AccessError
 from rambla_py.handler import Secret, secret_text
-from rambla_py.handlers.redis_commands import MAX_BULK_BYTES
-from rambla_py.handlers.redis_errors import connect_error
+from rambla_py.handlers.redis.commands import MAX_BULK_BYTES
+from rambla_py.handlers.redis.errors import connect_error
 
 __all__ = ["Address", "RedisConnection", "RedisTls", "address_of", "open_socket"]
 

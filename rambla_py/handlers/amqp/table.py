@@ -11,7 +11,7 @@ from pika.data import encode_value as encode_scalar
 from pika.exceptions import AMQPError
 
 from rambla_py.errors import PermanentError
-from rambla_py.handlers.amqp_settings import Properties
+from rambla_py.handlers.amqp.settings import Properties
 
 __all__ = ["ConstantProperties", "constant_properties", "short_text", "table"]
 

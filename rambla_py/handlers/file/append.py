@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from rambla_py.handlers._rotation import Rotation, mark_start, moved_aside, started_at
+from rambla_py.handlers.file.rotation import Rotation, mark_start, moved_aside, started_at
 
 __all__ = ["Appended", "Appender", "Fsync"]
 
@@ -56,7 +56,7 @@ class Appender:
     def check(self) -> None:
         """Make the folder and the file where they are missing; raise ``OSError`` where lines cannot go."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(self._open_locked())
+        _let_go(self._open_locked())
 
     def append(self, lines: Sequence[bytes]) -> Appended:
         """Write the lines, each with its line break, as far as they go; never raises ``OSError``.
@@ -84,10 +84,10 @@ class Appender:
                 mark_start(self.path, self._clock())
             chosen = self._fitting(lines, done.kept, status.st_size)
             whole, done.error = _write_lines(fd, chosen, _mend(fd, status.st_size))
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            fcntl.flock(fd, fcntl.LOCK_UN)  # others need not wait for the disk
             self._settle(fd, whole, done, is_new=status.st_size == 0)
         finally:
-            os.close(fd)
+            _let_go(fd)
 
     def _settle(self, fd: int, whole: int, done: Appended, *, is_new: bool) -> None:
         try:
@@ -130,10 +130,18 @@ class Appender:
                 if _is_at(fd, self.path):
                     return fd
             except BaseException:
-                os.close(fd)
+                _let_go(fd)
                 raise
             # It was moved away while we waited for the lock: what is at the path now is what counts.
-            os.close(fd)
+            _let_go(fd)
+
+
+def _let_go(fd: int) -> None:
+    """Unlock and close: a child forked meanwhile has the file open too, and would go on holding the lock."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import Handler
-from rambla_py.handlers.redis_client import client_for
-from rambla_py.handlers.redis_commands import RedisOptions, encoder_for
-from rambla_py.handlers.redis_connection import RedisConnection, address_of
-from rambla_py.handlers.redis_wire import RedisWire
+from rambla_py.handlers.redis.client import client_for
+from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
+from rambla_py.handlers.redis.connection import RedisConnection, address_of
+from rambla_py.handlers.redis.wire import RedisWire
 
 if TYPE_CHECKING:
     import redis

@@ -15,9 +15,9 @@ import hiredis
 
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handler import secret_text
-from rambla_py.handlers.redis_commands import pack
-from rambla_py.handlers.redis_connection import Address, open_socket
-from rambla_py.handlers.redis_errors import connect_error, is_about_certificates, reply_error
+from rambla_py.handlers.redis.commands import pack
+from rambla_py.handlers.redis.connection import Address, open_socket
+from rambla_py.handlers.redis.errors import connect_error, is_about_certificates, reply_error
 
 __all__ = ["RedisWire"]
 

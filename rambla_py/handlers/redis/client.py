@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rambla_py.handler import secret_text
-from rambla_py.handlers.redis_connection import Address, RedisConnection, open_socket
+from rambla_py.handlers.redis.connection import Address, RedisConnection, open_socket
 
 __all__ = ["client_for"]
 

@@ -16,17 +16,17 @@ from pika.connection import Parameters
 from pika.exceptions import ChannelClosed
 
 from rambla_py.errors import ConnectionLostError, DeliveryError
-from rambla_py.handlers.amqp_answers import Answers
-from rambla_py.handlers.amqp_declare import declaration_steps
-from rambla_py.handlers.amqp_errors import as_lost
-from rambla_py.handlers.amqp_logging import THREAD_NAME_END, quieten_pika
-from rambla_py.handlers.amqp_parameters import address_of
-from rambla_py.handlers.amqp_seam import PublishingConnection
+from rambla_py.handlers.amqp.answers import Answers
+from rambla_py.handlers.amqp.declare import declaration_steps
+from rambla_py.handlers.amqp.errors import as_lost
+from rambla_py.handlers.amqp.logging import THREAD_NAME_END, quieten_pika
+from rambla_py.handlers.amqp.parameters import address_of
+from rambla_py.handlers.amqp.seam import PublishingConnection
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
     from rambla_py.handler import Link
-    from rambla_py.handlers.amqp_settings import AmqpOptions
+    from rambla_py.handlers.amqp.settings import AmqpOptions
 
 __all__ = ["AmqpIo"]
 

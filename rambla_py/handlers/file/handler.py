@@ -21,10 +21,10 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 from rambla_py.handler import Handler, State, per_channel
-from rambla_py.handlers._append import Appended, Appender, Fsync
-from rambla_py.handlers._compression import Compressor
 from rambla_py.handlers._record import Shape, json_line
-from rambla_py.handlers._rotation import Rotation, left_uncompressed
+from rambla_py.handlers.file.append import Appended, Appender, Fsync
+from rambla_py.handlers.file.compression import Compressor
+from rambla_py.handlers.file.rotation import Rotation, left_uncompressed
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery

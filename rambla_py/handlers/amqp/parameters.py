@@ -11,7 +11,7 @@ from pika.connection import Parameters
 
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import secret_text
-from rambla_py.handlers.amqp_settings import AmqpSettings, TlsSettings
+from rambla_py.handlers.amqp.settings import AmqpSettings, TlsSettings
 
 __all__ = ["address_of", "all_parameters", "without_heartbeat"]
 

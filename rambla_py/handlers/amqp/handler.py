@@ -15,11 +15,11 @@ from pika.exceptions import AMQPError
 
 from rambla_py.errors import AccessError, ConnectionLostError, PermanentError
 from rambla_py.handler import Handler
-from rambla_py.handlers.amqp_errors import as_lost
-from rambla_py.handlers.amqp_frames import FrameEncoder
-from rambla_py.handlers.amqp_io import AmqpIo
-from rambla_py.handlers.amqp_parameters import all_parameters, without_heartbeat
-from rambla_py.handlers.amqp_settings import AmqpOptions, AmqpSettings
+from rambla_py.handlers.amqp.errors import as_lost
+from rambla_py.handlers.amqp.frames import FrameEncoder
+from rambla_py.handlers.amqp.io import AmqpIo
+from rambla_py.handlers.amqp.parameters import all_parameters, without_heartbeat
+from rambla_py.handlers.amqp.settings import AmqpOptions, AmqpSettings
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery

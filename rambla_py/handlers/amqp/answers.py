@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pika.spec import Basic
 
 from rambla_py.errors import RejectedError, UnroutableError
-from rambla_py.handlers.amqp_errors import as_refusal
-from rambla_py.handlers.amqp_ledger import ConfirmLedger
+from rambla_py.handlers.amqp.errors import as_refusal
+from rambla_py.handlers.amqp.ledger import ConfirmLedger
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery

@@ -8,7 +8,7 @@ from typing import Any
 
 from pika.channel import Channel
 
-from rambla_py.handlers.amqp_settings import AmqpOptions, Declaration
+from rambla_py.handlers.amqp.settings import AmqpOptions, Declaration
 
 __all__ = ["declaration_steps"]
 

@@ -1,0 +1,5 @@
+"""This package delivers to Redis: a pipeline of commands a batch over a plain socket."""
+
+from rambla_py.handlers.redis.handler import RedisHandler
+
+__all__ = ["RedisHandler"]
