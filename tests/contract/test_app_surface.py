@@ -442,7 +442,7 @@ def test_awaiting_a_failure_raises_it_and_awaiting_twice_is_allowed() -> None:
         async def wait() -> Any:
             return await receipt
 
-        return await asyncio.gather(wait(), wait())
+        return list(await asyncio.gather(wait(), wait()))
 
     def handle(message: Any) -> Any:
         return message.payload if message.payload == "good" else 1 / 0

@@ -320,6 +320,14 @@ class PoolModel(RuleBasedStateMachine):
         self.verdict, self.wish = verdict, None
         self.lose(worker, ConnectionLostError("the server went away"))
 
+    @precondition(lambda self: self.flying)
+    @rule(worker=st.integers(0, WORKERS - 1))
+    def lose_connection_twice(self, worker: int) -> None:
+        """Two losses in a row: what was in flight both times has to go alone from now on."""
+        for _ in range(2):
+            self.take_at(worker, 4, time.monotonic())
+            self.lose_connection(worker, None)
+
     def lose(self, worker: int, error: BaseException) -> None:
         for number in [number for number, seat in self.seat_of.items() if seat == worker]:
             self.expect(self.entries[number], "unknown")
@@ -334,7 +342,12 @@ class PoolModel(RuleBasedStateMachine):
         """An answer to an attempt that is over changes nothing."""
         delivery = data.draw(st.sampled_from(self.old[-20:]))
         before = self.target.ledger.statuses.copy(), self.target.pending()
-        {"ok": delivery.ok, "failed": delivery.failed, "unknown": delivery.unknown}[late]()
+        settles: dict[str, Callable[[], None]] = {
+            "ok": delivery.ok,
+            "failed": delivery.failed,
+            "unknown": delivery.unknown,
+        }
+        settles[late]()
         self.crew.answer_all()
         assert (self.target.ledger.statuses, self.target.pending()) == before
 
@@ -383,8 +396,10 @@ class PoolModel(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "target"):
             return
-        self.target.close()
         self.verdict = self.wish = None
+        if len(self.entries) % 2:
+            self.work_off()
+        self.target.close()
         self.crew.answer_all()
         while self.waiting_fallbacks:
             self.waiting_fallbacks.pop()[1]()
@@ -397,6 +412,21 @@ class PoolModel(RuleBasedStateMachine):
         assert self.heard == Counter(range(len(self.entries))), "on_outcome is not told once of each"
         assert all(number == 1 for number in self.ended.values())
         assert {self.ids[name] for name in self.ended} == set(self.entries)
+
+    def work_off(self) -> None:
+        """With workers that succeed, and time for what is due later, everything comes to its end: nothing is stuck."""
+        for _ in range(3 * len(self.entries) + 3):
+            for number in sorted(self.flying):
+                entry, delivery = self.entries[number], self.flying[number]
+                self.expect(entry, "ok")
+                delivery.ok()
+                self.landed(entry)
+            self.crew.answer_all()
+            self.settle_model()
+            self.time_passes(30.0)
+            for worker in range(WORKERS):
+                self.take_at(worker, 4, time.monotonic())
+        assert self.target.pending() == 0, f"nobody can take {self.target.mailbox}"
 
     # -- what must hold -------------------------------------------------------------------------------
 
@@ -443,7 +473,7 @@ class PoolModel(RuleBasedStateMachine):
 
 TestPool = PoolModel.TestCase
 TestPool.settings = settings(
-    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=250, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -72,10 +72,19 @@ def connecting(seen: Seen) -> Callable[[Handler], int]:
 
 def kill_worker(app: Rambla, name: str = "probe.orders", index: int = 0) -> None:
     """Make a worker's own code raise at its next turn."""
-    worker = target_of(app, name).crew._workers[index]
-    worker._limit = None
-    worker.wake()
-    assert until(lambda: not worker.is_alive())
+    sabotage(target_of(app, name).crew._workers[index], _limit=None)
+
+
+def sabotage(actor: Any, **fields: Any) -> None:
+    """Spoil an actor's state until it trips over it; again and again, for it may just be writing there itself."""
+
+    def dead() -> bool:
+        for name, value in fields.items():
+            setattr(actor, name, value)
+        actor.wake()
+        return not actor.is_alive()
+
+    assert until(dead)
 
 
 def supervisor(app: Rambla, *path: str) -> Any:
@@ -179,8 +188,8 @@ def test_whatever_a_handler_raises_is_a_failed_attempt_and_a_fresh_connection(
 class Evil:
     """A value that raises as soon as one looks at what it is."""
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    @property  # type: ignore[misc]  # object's own may be assigned to
+    def __class__(self) -> Any:
         raise RuntimeError("do not look")
 
     def __repr__(self) -> str:
@@ -472,10 +481,7 @@ def test_a_supervisor_that_dies_is_replaced(path: tuple[str, ...]) -> None:
     """Messages published afterwards are delivered; for the root, what runs goes on running."""
     with running(table(probe(lambda message: None))) as app:
         assert one(app).status == "ok"
-        dying = supervisor(app, *path)
-        dying._retry_at = "never"
-        dying.wake()
-        assert until(lambda: not dying.is_alive())
+        sabotage(supervisor(app, *path), _retry_at="never")
         assert app.publish("orders", 1).outcomes(timeout_s=4.0)[0].status == "ok"
 
 
@@ -484,10 +490,7 @@ def test_time_goes_on_after_the_timer_died() -> None:
     with running(table(probe(flaky(1)), {"backoff": {"initial_s": 0.3, "max_s": 0.3}})) as app:
         delayed = app.publish("orders", 1, delay_s=0.3)
         assert until(lambda: supervisor(app, "timer") is not None)
-        timer = supervisor(app, "timer")
-        timer._watch = None
-        timer.wake()
-        assert until(lambda: not timer.is_alive())
+        sabotage(supervisor(app, "timer"), _watch=None)
         assert delayed.outcomes(timeout_s=4.0)[0].status == "ok"
         assert one(app).status == "ok"
 
@@ -753,13 +756,10 @@ def test_a_delivery_is_settled_once() -> None:
     with running(table(probe(handle_deliveries=handle_deliveries))) as app:
         receipts = [app.publish("orders", n) for n in range(2)]
         first, second = taken.wait(2)
-        for settle in (
-            lambda: first.ok("one"),
-            lambda: first.failed("two"),
-            lambda: first.unknown(),
-            lambda: first.ok("three"),
-        ):
-            settle()
+        first.ok("one")
+        first.failed("two")
+        first.unknown()
+        first.ok("three")
         threads = [threading.Thread(target=lambda: second.ok("both"), daemon=True) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -911,13 +911,13 @@ def test_abandoned_workers_are_capped_and_shown(gate: threading.Event) -> None:
 
     config = table(probe(handle), {"retries": 1_000}, attempt_timeout_s=0.05, max_restarts=1_000)
     with running(config, gate, stop_s=1.0) as app:
-        receipt = app.publish("orders", 1, expires_s=4)
+        receipt = app.publish("orders", 1, expires_s=2)
         assert until(lambda: status_of(app).state == "down")
         assert len(calls) <= 10
         stuck = [thread for thread in threading.enumerate() if thread.name == "rambla probe.orders worker 0"]
         assert 1 <= len(stuck) <= 10
         status = status_of(app)
-        assert "stuck" in status.workers or getattr(status, "abandoned", 0)
+        assert status.abandoned >= 1
         assert receipt.outcomes(timeout_s=TIMEOUT_S)[0].status == "expired"
 
 
