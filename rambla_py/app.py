@@ -334,10 +334,14 @@ class Rambla:
             self._system.settle_in(min(1.0, self.config.rambla.exit_timeout_s))
 
     def _stop_at_exit(self) -> None:
+        before = self._undelivered()
         self._stop(self.config.rambla.exit_timeout_s)
-        left = sum(audit.dropped + audit.unknown for audit in self.audit().values())
+        left = self._undelivered() - before
         if left:
             log.warning("the interpreter ended before stop(): %d messages were not delivered", left)
+
+    def _undelivered(self) -> int:
+        return sum(audit.dropped + audit.unknown for audit in self.audit().values())
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

@@ -481,6 +481,7 @@ def test_a_supervisor_that_dies_is_replaced(path: tuple[str, ...]) -> None:
     """Messages published afterwards are delivered; for the root, what runs goes on running."""
     with running(table(probe(lambda message: None))) as app:
         assert one(app).status == "ok"
+        assert until(lambda: supervisor(app, *path) is not None)  # it may deliver before it is entered there
         sabotage(supervisor(app, *path), _retry_at="never")
         assert app.publish("orders", 1).outcomes(timeout_s=4.0)[0].status == "ok"
 

@@ -189,6 +189,11 @@ def test_options_reach_the_messages(folder: Path) -> None:
     assert (kept(folder)[0]["id"], kept(folder)[0]["headers"]) == ("order-7", {"tenant": "blue"})
 
 
+def interruptible() -> None:
+    """Hear of Ctrl-C, as a program in a terminal does: whoever started the tests may have it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_stops_reading_and_delivers_what_was_read(folder: Path) -> None:
     """A pipe that stays open: the messages so far arrive, the report is printed, the exit code is 130."""
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
@@ -198,6 +203,7 @@ def test_ctrl_c_stops_reading_and_delivers_what_was_read(folder: Path) -> None:
             cwd=folder,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=interruptible,
         ) as process:
             assert process.stdin is not None
             assert process.stderr is not None
