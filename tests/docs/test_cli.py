@@ -189,9 +189,9 @@ def test_options_reach_the_messages(folder: Path) -> None:
     assert (kept(folder)[0]["id"], kept(folder)[0]["headers"]) == ("order-7", {"tenant": "blue"})
 
 
-def interruptible() -> None:
-    """Hear of Ctrl-C, as a program in a terminal does: whoever started the tests may have it ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# As a program in a terminal hears of Ctrl-C: whoever started the tests may have it ignored.
+_HEAR = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+INTERRUPTIBLE = [sys.executable, "-c", _HEAR]
 
 
 def test_ctrl_c_stops_reading_and_delivers_what_was_read(folder: Path) -> None:
@@ -199,11 +199,10 @@ def test_ctrl_c_stops_reading_and_delivers_what_was_read(folder: Path) -> None:
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         (folder / "out.jsonl").unlink(missing_ok=True)
         with subprocess.Popen(
-            [*PROGRAM, "publish", "kept", "-", "--lines"],
+            [*INTERRUPTIBLE, *PROGRAM, "publish", "kept", "-", "--lines"],
             cwd=folder,
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=interruptible,
         ) as process:
             assert process.stdin is not None
             assert process.stderr is not None
