@@ -179,6 +179,10 @@ class RabbitMqServer(Server):
             raise ServerError(repr(self), f"rabbitmqctl {arguments[0]} failed", done.stdout + done.stderr)
         return done.stdout
 
+    def sync(self) -> None:
+        """Put what was declared on disk: a broker that is killed right after declare-ok may forget it."""
+        self.rabbitmqctl("eval", "mnesia:sync_log(), ok.")
+
     def set_memory_alarm(self, on: bool) -> None:
         """Raise the memory alarm, which blocks every connection that publishes, or lift it.
 

@@ -234,7 +234,7 @@ def test_a_confirmed_message_survives_a_kill_of_the_broker(rabbitmq: RabbitMqSer
     """Ok means that it is on disk: it is there after SIGKILL and a new start."""
     with worker(rabbitmq, **to_queue(queue_name)) as sender:
         # What is promised is the message: the broker answers a declaration before it is on disk itself.
-        rabbitmq.rabbitmqctl("eval", "mnesia:sync_log(), ok.")
+        rabbitmq.sync()
         assert sender.publish(*range(50)) == [Ok()] * 50
         rabbitmq.kill()
     rabbitmq.start()

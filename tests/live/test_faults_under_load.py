@@ -180,7 +180,7 @@ def test_nothing_confirmed_is_missing_after(
         if isinstance(backend.server, RabbitMqServer):
             # A broker that dies right after it has declared a queue may forget the queue.
             app.publish("orders", "first").result(timeout_s=WAIT_S)
-            backend.server.rabbitmqctl("eval", "mnesia:sync_log().")
+            backend.server.sync()
         with Load(app) as load:
             fault(app, backend, proxy)
             before = load.done()

@@ -126,6 +126,7 @@ def test_redis_with_password_and_tls(redis_tls_server: RedisServer, tls_files: T
 def test_rabbitmq_keeps_port_and_data(rabbitmq: RabbitMqServer, queue_name: str) -> None:
     """After a crash, RabbitMQ is back on its port with its durable queues and their messages."""
     publish_durably(rabbitmq, queue_name)
+    rabbitmq.sync()
     rabbitmq.kill()
     rabbitmq.start()
     assert queued(rabbitmq, queue_name) == 1
