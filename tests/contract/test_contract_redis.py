@@ -30,8 +30,8 @@ class Redis(HandlerContract):
     ) -> Iterator[None]:
         self.proxy, self.key = fault_proxy(redis_server), unique_name
         with redis.Redis.from_url(redis_server.url) as self.client:
+            self.client.flushdb()  # other tests leave keys in the run's server, and this one asks for all
             yield
-            self.client.flushdb()
 
     def connection(self) -> dict[str, Any]:
         return {"host": self.proxy.host, "port": self.proxy.port}
