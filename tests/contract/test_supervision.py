@@ -439,8 +439,13 @@ def test_more_deaths_than_allowed_take_the_channel_down_and_no_other(
     }
     with running(config, stop_s=1.0) as app:
         assert one(app).status == "ok"
+        killed: list[Any] = []
         for _ in range(3):
-            assert until(lambda: status_of(app).workers == ["up"])
+            # The next one, and not the last while it is still dying.
+            assert until(
+                lambda: status_of(app).workers == ["up"] and target_of(app).crew._workers[0] not in killed
+            )
+            killed.append(target_of(app).crew._workers[0])
             kill_worker(app)
         assert until(lambda: status_of(app).state == "down")
         assert app.publish("orders", 1).outcomes(timeout_s=3.0)[0].status == "expired"
