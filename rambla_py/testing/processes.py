@@ -41,7 +41,8 @@ def deadline(timeout_s: float, poll_s: float = _POLL_S) -> Iterator[None]:
 def end_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Send a signal to a process and its group, wait, and kill after 15 s what is left of it."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGCONT)  # a paused process hears nothing but SIGKILL
+        if number is not signal.SIGKILL:
+            os.killpg(process.pid, signal.SIGCONT)  # a paused process hears nothing else
         os.killpg(process.pid, number)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_TIMEOUT_S)
