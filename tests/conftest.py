@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("default", deadline=timedelta(milliseconds=500))
+# Few examples on a developer's machine, so that tests/unit takes a second or two; the usual hundred in CI.
+settings.register_profile("default", max_examples=15, deadline=timedelta(milliseconds=500))
 settings.register_profile("ci", deadline=timedelta(seconds=5), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
 

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from rambla_py.actors.target import Target
     from rambla_py.delivery import Delivery
 
-__all__ = ["MAX_ABANDONED", "SLOW_RESTART_S", "Pool"]
+__all__ = ["MAX_ABANDONED", "Pool"]
 
 log = logging.getLogger("rambla_py.pool")
 
 MAX_ABANDONED = 8
-SLOW_RESTART_S = 30.0
 _STOP_WORKER_S = 2.0
 
 
@@ -35,7 +34,8 @@ class Pool(Actor):
     """Supervises the workers of one target, one for one.
 
     A worker that died outside user code is replaced; after more than ``max_restarts`` in ``max_seconds`` the
-    channel is ``down`` and the pool tries again every 30 s. A worker whose attempt or callback took longer
+    channel is ``down`` and the pool tries again every
+    ``slow_restart_s``. A worker whose attempt or callback took longer
     than ``attempt_timeout_s`` is abandoned, for a thread cannot be ended, and replaced; no more than
     ``MAX_ABANDONED`` stand about, or the channel is ``down`` until one of them returns.
     """
@@ -151,7 +151,7 @@ class Pool(Actor):
     def _go_slow(self, now: float, why: str) -> None:
         if not self._slow_until:
             log.error("%s is down: %s", self._target.config.name, why)
-        self._slow_until = now + SLOW_RESTART_S
+        self._slow_until = now + self._target.config.slow_restart_s
         self._target.note = "down"
 
     # -- stuck workers ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,23 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Room", "enter_worker", "is_inside_worker", "leave_worker", "must_not_wait"]
 
-_workers: set[int] = set()
-"""Identities of the threads that run workers: who waits for room in one of them may wait for himself."""
+_workers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""The threads that run workers: who waits for room in one of them may wait for himself.
+
+The threads and not their identities: the identity of a worker that died is given to the next thread.
+"""
 
 
 def enter_worker() -> None:
     """Mark this thread as a worker's."""
-    _workers.add(threading.get_ident())
+    _workers.add(threading.current_thread())
 
 
 def leave_worker() -> None:
-    """Take the mark away: the identity may be used again."""
-    _workers.discard(threading.get_ident())
+    """Take the mark away: the thread goes on with something else."""
+    _workers.discard(threading.current_thread())
 
 
 def is_inside_worker() -> bool:
     """Say whether this thread runs a worker: a handler or a callback is calling."""
-    return threading.get_ident() in _workers
+    return threading.current_thread() in _workers
 
 
 def must_not_wait() -> bool:

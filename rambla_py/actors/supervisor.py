@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from rambla_py.actors.actor import Actor, OnDeath
 from rambla_py.actors.plan import Strategy
-from rambla_py.actors.pool import SLOW_RESTART_S
 from rambla_py.policy import restarts_exceeded
 
 __all__ = ["Child", "Supervisor"]
@@ -40,7 +39,7 @@ class Supervisor(Actor):
     """Starts its children in order; restarts one that dies, or (rest for one) it and all after it.
 
     After more than ``max_restarts`` in ``max_seconds`` it is ``down``, tells so to ``on_state``, and tries
-    again every 30 s; its own parent and siblings do not notice.
+    again every ``slow_restart_s``; its own parent and siblings do not notice.
     """
 
     def __init__(
@@ -52,6 +51,7 @@ class Supervisor(Actor):
         strategy: Strategy,
         max_restarts: int = 10,
         max_seconds: float = 60.0,
+        slow_restart_s: float = 30.0,
         on_state: Callable[[str | None], None] = lambda state: None,
         wanted: set[str] | None = None,
         stopping: threading.Event | None = None,
@@ -60,6 +60,7 @@ class Supervisor(Actor):
         self._children = list(children)
         self._strategy = strategy
         self._max_restarts, self._max_seconds = max_restarts, max_seconds
+        self._slow_restart_s = slow_restart_s
         self._on_state = on_state
         self._running: dict[str, _Handle] = {}
         self._wanted = set() if wanted is None else wanted
@@ -119,7 +120,7 @@ class Supervisor(Actor):
         log.error("%s: down after %d restarts in %g s", self.name, self._max_restarts, self._max_seconds)
         self._restarts.clear()
         self._tell("down")
-        self._retry_at = self.actor_inbox.due = now + SLOW_RESTART_S
+        self._retry_at = self.actor_inbox.due = now + self._slow_restart_s
         return False
 
     def _start_missing(self) -> None:

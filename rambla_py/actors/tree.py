@@ -129,6 +129,7 @@ class Tree:
                 strategy=plan.strategy,
                 max_restarts=config.max_restarts,
                 max_seconds=config.max_seconds,
+                slow_restart_s=config.slow_restart_s,
                 on_state=set_state,
                 stopping=stopping,
             ).begin()

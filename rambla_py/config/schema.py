@@ -44,6 +44,9 @@ class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     ] = True
     max_restarts: Annotated[int, Meta(ge=0, description="restarts allowed within max_seconds")] = 10
     max_seconds: Annotated[float, Meta(gt=0, description="window of max_restarts")] = 60.0
+    slow_restart_s: Annotated[
+        float, Meta(gt=0, description="how often a channel that is down for its restarts is tried again")
+    ] = 30.0
     max_rounds: Annotated[int, Meta(ge=0, description="rounds that on_fatal may ask for")] = 1
     enabled: Annotated[bool, Meta(description="false: accept and drop")] = True
 

@@ -35,6 +35,7 @@ from rambla_py import (
     SerializationError,
     UnknownOutcomeError,
 )
+from rambla_py.actors.room import enter_worker, is_inside_worker
 
 
 @pytest.fixture
@@ -471,6 +472,22 @@ def test_a_full_mailbox_blocks_until_there_is_room(gate: threading.Event) -> Non
         assert not done
         gate.set()
         assert {receipt.outcomes(timeout_s=TIMEOUT_S)[0].status for receipt in done.wait(3)} == {"ok"}
+
+
+def test_a_thread_with_the_identity_of_a_dead_worker_may_wait() -> None:
+    """Identities are used again: a worker that died without a word must not leave its mark on the next thread."""
+    inside: list[bool] = []
+
+    def in_a_thread(*steps: Any) -> int:
+        thread = threading.Thread(target=lambda: [step() for step in steps])
+        thread.start()
+        thread.join(TIMEOUT_S)
+        assert thread.ident is not None
+        return thread.ident
+
+    dead = in_a_thread(enter_worker, lambda: inside.append(is_inside_worker()))
+    assert any(in_a_thread(lambda: inside.append(is_inside_worker())) == dead for _ in range(100))
+    assert inside == [True] + [False] * (len(inside) - 1)
 
 
 def test_block_gives_up_after_publish_timeout_s(gate: threading.Event) -> None:
@@ -1294,5 +1311,6 @@ def test_the_rules_hold_for_defaults() -> None:
     assert (channel.attempt_timeout_s, channel.on_unknown, channel.max_rounds) == (30.0, "retry", 1)
     assert (channel.count, channel.lazy, channel.batch_size, channel.max_in_flight) == (1, True, 500, 2_000)
     assert (channel.max_restarts, channel.max_seconds, channel.batch_timeout_s) == (10, 60.0, 0.0)
+    assert channel.slow_restart_s == 30.0
     assert config.rambla.exit_timeout_s == 5.0
     assert AT_ONCE["initial_s"] == 0.0

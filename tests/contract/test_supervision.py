@@ -455,6 +455,19 @@ def test_more_deaths_than_allowed_take_the_channel_down_and_no_other(
     assert len([text for text in errors_in(caplog) if "is down" in text]) == 1
 
 
+def test_a_channel_that_is_down_is_tried_again_slowly() -> None:
+    """Every ``slow_restart_s``; what waited until then is delivered, and the channel is up."""
+    config = table(probe(lambda message: None), max_restarts=0, slow_restart_s=0.3)
+    with running(config, stop_s=1.0) as app:
+        assert one(app).status == "ok"
+        assert until(lambda: status_of(app).workers == ["up"])
+        kill_worker(app)
+        assert until(lambda: status_of(app).state == "down")
+        outcome = app.publish("orders", 1).outcomes(timeout_s=TIMEOUT_S)[0]
+        assert (outcome.status, outcome.attempts) == ("ok", 1)
+        assert status_of(app).state == "up"
+
+
 def test_a_pool_that_dies_is_replaced_and_loses_nothing(gate: threading.Event) -> None:
     """Its workers' deliveries and what waits have their outcomes; the next pool delivers them."""
     taken = Seen()

@@ -640,6 +640,23 @@ def test_tls_refuses_a_certificate_that_does_not_fit(
         Worker({"url": rabbitmq.tls_url, "tls": tls}, to_queue(queue_name))
 
 
+def test_a_refused_certificate_takes_the_channel_down_with_one_error(
+    rabbitmq: RabbitMqServer, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as a loss: no attempt is spent, one error however often it tries, bounded by ``expires_s``."""
+    config = app_config(rabbitmq, queue_name)
+    config["amqp"]["connections"]["local"] = {"url": rabbitmq.tls_url, "tls": True}
+    with Rambla(config) as app:
+        outcome = app.publish("orders", b"x", expires_s=1.5).outcomes(timeout_s=WAIT_S)[0]
+        assert (outcome.status, outcome.attempts) == ("expired", 0)
+        status = app.status()["amqp.orders"]
+        assert status.state == "down"
+        assert status.reasons["connect:AccessError"] >= 2
+        assert "certificate verify failed" in (status.last_error or "")
+    refused = [record for record in caplog.records if "certificate verify failed" in record.getMessage()]
+    assert [record.levelname for record in refused] == ["ERROR"]
+
+
 def test_tls_against_a_plain_port_is_a_loss(rabbitmq: RabbitMqServer, queue_name: str) -> None:
     """The server speaks no TLS there."""
     settings = {"host": rabbitmq.host, "port": rabbitmq.port, "tls": True, "connect_timeout_s": 3.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import rambla_py
@@ -29,6 +30,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -41,6 +43,8 @@ def modules() -> dict[str, ast.Module]:
 def imports_of(tree: ast.AST, *, typing_too: bool = False) -> Iterator[str]:
     """Yield our modules that a module imports when it is run; those for types only may point anywhere."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not typing_too:
             continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rambla_py":
@@ -53,6 +57,7 @@ def imports_of(tree: ast.AST, *, typing_too: bool = False) -> Iterator[str]:
             yield from imports_of(node, typing_too=typing_too)
 
 
+@cache
 def is_module(name: str) -> bool:
     path = PACKAGE.parent.joinpath(*name.split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()

@@ -163,7 +163,7 @@ class MailboxModel(RuleBasedStateMachine):
 
 
 TestMailbox = MailboxModel.TestCase
-TestMailbox.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMailbox.settings = settings(stateful_step_count=40, deadline=None)
 
 
 def fill(mailbox: Mailbox, number: int, **fields: Any) -> list[Delivery]:
