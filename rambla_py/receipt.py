@@ -98,6 +98,9 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             self._wait(timeout_s)
         if self.shape is None:
             return self._single_result()
+        deliveries = self._deliveries()
+        if all(delivery.status == "ok" for delivery in deliveries):
+            return _grouped(self.shape, [delivery.result for delivery in deliveries])
         outcomes = self.outcomes()
         if not all(outcome.succeeded for outcome in outcomes):
             raise PublishError(outcomes)

@@ -148,6 +148,23 @@ class Target:
             self.wake()
         return receipt
 
+    def has_room(self, number: int) -> bool:
+        """Say whether ``number`` messages fit now."""
+        return len(self._ready) + number <= self.mailbox.room
+
+    def submit_many(self, payloads: Sequence[Any]) -> Receipt:
+        """Accept payloads without options of their own, for which there is room."""
+        receipt = Receipt.expecting(self.home, len(payloads), 1, many=True)
+        options, policy, headers, numbers = self.options, self.policy, self.headers, self._numbers
+        now = time.monotonic()
+        self._ready.extend(
+            Delivery(payload, self, receipt, next(numbers), now, options, policy, headers, None, None, slot)
+            for slot, payload in enumerate(payloads)
+        )
+        if self.idle:
+            self.wake()
+        return receipt
+
     def delivery(self, payload: Any, receipt: Receipt, **fields: Any) -> Delivery:
         """Return a delivery to this target that is not accepted yet; ``fields`` are those of ``Delivery``."""
         given = {"options": self.options, "policy": self.policy, "headers": self.headers, **fields}

@@ -43,7 +43,9 @@ def measure(case: Case, *, rounds: int, scale: float, console: Console) -> Resul
     runs: dict[str, list[Figures]] = {name: [] for name in case.contenders}
     failed: dict[str, str] = {}
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(start(name)) for name in case.servers}
+        servers: dict[str, str] = {}
+        for name in case.servers:
+            servers |= stack.enter_context(start(name))
         context = Context(servers, scale)
         for number in range(rounds):
             for contender in case.contenders:

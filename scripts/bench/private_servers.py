@@ -11,20 +11,24 @@ __all__ = ["start"]
 
 
 @contextmanager
-def _rabbitmq() -> Iterator[str]:
+def _rabbitmq() -> Iterator[dict[str, str]]:
     with RabbitMqServer() as server:
-        yield f"amqp://guest:guest@{server.host}:{server.port}/%2F"
+        url = f"amqp://guest:guest@{server.host}:{server.port}/%2F"
+        yield {"rabbitmq": url, "rabbitmq pid": str(server.pid)}
 
 
 @contextmanager
-def _redis() -> Iterator[str]:
+def _redis() -> Iterator[dict[str, str]]:
     with RedisServer() as server:
-        yield f"redis://{server.host}:{server.port}/0"
+        yield {"redis": f"redis://{server.host}:{server.port}/0"}
 
 
-_SERVERS: dict[str, Callable[[], AbstractContextManager[str]]] = {"rabbitmq": _rabbitmq, "redis": _redis}
+_SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, str]]]] = {
+    "rabbitmq": _rabbitmq,
+    "redis": _redis,
+}
 
 
-def start(name: str) -> AbstractContextManager[str]:
-    """Start a server by name; the context gives its address and stops it."""
+def start(name: str) -> AbstractContextManager[dict[str, str]]:
+    """Start a server by name; the context gives its addresses by name, and stops it."""
     return _SERVERS[name]()

@@ -62,7 +62,7 @@ def _publish_many(context: Context) -> Figures:
         app.publish("demo", PAYLOAD).result(timeout_s=10)
         payloads = [PAYLOAD] * count
         with stopwatch() as watch:
-            app.publish_many("demo", payloads).outcomes()
+            app.publish_many("demo", payloads).result()
         _check(app, count + 1)
         return rate(count, watch)
 
