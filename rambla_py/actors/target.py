@@ -13,6 +13,7 @@ from rambla_py.actors.ledger import Ledger
 from rambla_py.actors.mailbox import Mailbox
 from rambla_py.actors.outlet import Outlet
 from rambla_py.actors.room import Room, must_not_wait
+from rambla_py.actors.wakes import Wakes
 from rambla_py.delivery import Delivery
 from rambla_py.encoding import encode
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError, describe
@@ -84,6 +85,7 @@ class Target:
         events: Events,
         start: Callable[[], None],
         watch: Callable[[Target, float], None],
+        wakes: Wakes,
         nobody: Callable[[Target], Crew],
         redact: Callable[[str], str],
     ) -> None:
@@ -112,6 +114,7 @@ class Target:
         self.closed = False
         self.interval_s = max(0.02, min(1.0, config.attempt_timeout_s / 4, (policy.expires_s or 60.0) / 4))
         self._watch = watch
+        self.wakes = wakes
         self._watched = False
         self._hooked = _has_after_hook(policy) or any(
             getattr(config.handler, name) is not getattr(Handler, name) for name in _AFTER_HOOKS
@@ -393,6 +396,8 @@ class Target:
         if self.room.waiters:
             self.room.offer()
         self.crew.check(now)
+        if not self.mailbox.empty:
+            self.crew.nudge()  # nobody should sleep while messages wait; should one, then not for long
         if self.answered and not self.crew.states():
             self.nobody.nudge()
         if self._quiet():

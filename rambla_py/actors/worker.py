@@ -80,11 +80,20 @@ class Worker(Actor):
 
     def receive(self, message: Any) -> None:
         self._sleeping = False
+        self._target.wakes.begun(self)
         self._unlist()
         self._run()
 
     def wake(self) -> None:
+        """Be woken by a publisher that took this worker off the list of the idle."""
         self._listed = False
+        if self.actor_stopped.is_set():
+            self._target.wake()
+        else:
+            self._target.wakes.wake(self)
+
+    def rouse(self) -> None:
+        """Be woken at once."""
         super().wake()
 
     def nudge(self) -> None:
@@ -96,6 +105,7 @@ class Worker(Actor):
     def retire(self) -> None:
         """Be woken by publishers no more; from any thread, once it is stuck or dead."""
         self._unlist()
+        self._target.wakes.begun(self)
 
     def _run(self) -> None:
         target, home = self._target, self._target.home
@@ -270,7 +280,7 @@ class Worker(Actor):
 
     def on_stop(self) -> None:
         """Close the connection on the worker's own thread."""
-        self._unlist()
+        self.retire()
         session, self.session = self.session, None
         if session is not None:
             # After stop() there is nothing; after the death of an external server others go on with it.
