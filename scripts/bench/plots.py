@@ -47,7 +47,7 @@ def _curves(axes: Any, case: Case, result: Result) -> None:
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel(case.plot)
-    axes.set_ylabel(next(iter(result.runs.values()))[0].__iter__().__next__().rpartition(" ")[0])
+    axes.set_ylabel(_first(result).rpartition(" ")[0])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

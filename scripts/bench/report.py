@@ -46,17 +46,20 @@ def print_report(console: Console, case: Case, result: Result) -> None:
 
 
 def _figures(case: Case, result: Result) -> Table:
-    table = Table(title=case.title, title_justify="left", title_style="bold")
+    table = Table(title=case.title, title_justify="left", title_style="bold", min_width=len(case.title))
     names = list(dict.fromkeys(name for runs in result.runs.values() for name in runs[0]))
     table.add_column("contender")
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-        table.add_column("spread", justify="right", style="dim")
+        heading = name.rpartition(" ")[2] if case.plot else name.replace("_", " ")
+        table.add_column(heading, justify="right")
+        if not case.plot:
+            table.add_column("spread", justify="right", style="dim")
     for contender, runs in result.runs.items():
         cells = []
         for name in names:
             values = [run[name] for run in runs if name in run]
-            cells += [_short(statistics.median(values)), _spread(values)] if values else ["", ""]
+            cells += [_short(statistics.median(values))] if values else [""]
+            cells += [] if case.plot else [_spread(values) if values else ""]
         table.add_row(contender, *cells)
     return table
 

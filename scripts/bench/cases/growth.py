@@ -11,25 +11,31 @@ from bench.case import Case, Context, Figures, stopwatch
 from bench.cases.amqp import amqp_app, queue
 from bench.cases.null import PAYLOAD, null_app
 from bench.cases.redis import redis_app
-from bench.cases.size import _backlog, _channels
+from bench.cases.size import GateHandler, backlog_costs, channel_costs
 
 __all__ = ["GROWTH"]
 
 SIZES = (64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576)
 
 
-def _over_channels(_: Context) -> Figures:
-    return {f"CPU us a message {number}": _channels(number)["cpu_us"] for number in (1, 10, 100, 1_000)}
+def _over_channels(figure: str) -> Callable[[Context], Figures]:
+    def run(_: Context) -> Figures:
+        return {f"CPU us a message {n}": channel_costs(n)[figure] for n in (1, 10, 100, 1_000)}
+
+    return run
 
 
 def _over_backlog(figure: str) -> Callable[[Context], Figures]:
     def run(_: Context) -> Figures:
-        return {
-            f"CPU us a message {number}": _backlog(number)[figure]
-            for number in (1_000, 10_000, 100_000, 1_000_000)
-        }
+        steps = (10_000, 100_000, 1_000_000)
+        return {f"CPU us a message {n}": _alone(n)[figure] for n in steps}
 
     return run
+
+
+def _alone(waiting: int) -> Figures:
+    GateHandler.gate.clear()
+    return backlog_costs(waiting)
 
 
 def _over_publishers(_: Context) -> Figures:
@@ -96,7 +102,10 @@ GROWTH = (
     Case(
         name="growth_channels",
         title="cost of a message over the number of channels, all used in turn",
-        contenders={"publish and drain": _over_channels},
+        contenders={
+            "publish() itself": _over_channels("publish_us"),
+            "until all have their outcome": _over_channels("all_us"),
+        },
         plot="channels",
     ),
     Case(
