@@ -15,16 +15,21 @@ import hiredis
 import msgspec
 from msgspec import Meta
 
+from rambla_py.cloudevent import BINARY, EVENTS
 from rambla_py.encoding import encode as encode_payload
 from rambla_py.errors import PayloadTooLargeError, PermanentError, SerializationError
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["MAX_BULK_BYTES", "Encoder", "RedisOptions", "encoder_for", "pack"]
+__all__ = ["EVENT_PREFIX", "MAX_BULK_BYTES", "Encoder", "RedisOptions", "encoder_for", "pack"]
 
 MAX_BULK_BYTES = 512 * 1024 * 1024
 """The largest value that a Redis server takes with its default ``proto-max-bulk-len``."""
+
+EVENT_PREFIX = "ce_"
+"""Of the attributes of a CloudEvent, in the fields of a stream: no binding says; Kafka's has the same."""
 
 Encoder = Callable[["Delivery"], bytes]
 
@@ -177,7 +182,7 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
     fast = with_id if id_field else plain
 
     def encode(message: Delivery) -> bytes:
-        if not message.headers:
+        if not message.headers and message.policy.serializer != BINARY:
             return fast(message)
         extra = _id_and_headers(message, id_field, limit)
         return pack((*start, *extra, field, _body(message, limit)))
@@ -204,13 +209,16 @@ def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encod
 
 def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
     found = [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
-    for name, value in message.headers.items():
+    headers = wire_headers(message, EVENT_PREFIX, content_type=f"{EVENT_PREFIX}datacontenttype")
+    for name, value in headers.items():
         found += (_wire(name, "headers", name, limit), _wire(value, "headers", name, limit))
     return found
 
 
 def _pairs(message: Delivery, command: str, limit: int) -> list[bytes]:
     payload = message.payload
+    if message.policy.serializer in EVENTS:
+        raise PermanentError(f"{command} writes each value of a mapping by itself, and a CloudEvent is whole")
     if not isinstance(payload, Mapping):
         raise PermanentError(f"{command} takes a mapping as payload, got {type(payload).__name__}")
     if not payload:
