@@ -48,10 +48,11 @@ __all__ = [
 
 _LATE = frozenset({"CANARY", "HandlerContract", "Received"})
 _CONTRACT = "rambla_py.testing.contract"
+_ASSERTING = ("rambla_py.testing.contract_case", "rambla_py.testing.promises", "rambla_py.testing.trial")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("pytest").register_assert_rewrite(_CONTRACT, "rambla_py.testing.trial")
+    importlib.import_module("pytest").register_assert_rewrite(_CONTRACT, *_ASSERTING)
     return getattr(importlib.import_module(_CONTRACT), name)

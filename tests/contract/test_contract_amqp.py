@@ -9,7 +9,7 @@ import pika
 import pytest
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, RabbitMqServer, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, RabbitMqServer, Received, Server, TlsFiles
 
 _MID_BATCH_BYTES = 20_000
 _ANSWER_BYTES = 300
@@ -26,9 +26,12 @@ class TestAmqp(HandlerContract):
         rabbitmq: RabbitMqServer,
         fault_proxy: Callable[[Server], FaultProxy],
         queue_name: str,
+        tls_files: TlsFiles,
     ) -> Iterator[None]:
         self.proxy, self.queue = fault_proxy(rabbitmq), queue_name
+        self.server, self.tls_files = rabbitmq, tls_files
         self.url = rabbitmq.url
+        self.killed = 0
         self.arrived: list[Received] = []
         yield
         with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
@@ -57,6 +60,31 @@ class TestAmqp(HandlerContract):
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"amqp://guest:{CANARY}@{self.proxy.host}:{self.proxy.port}/%2f"}
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"amqp://guest:{CANARY}@{host}:{port}/%2f", "connect_timeout_s": 0.5}
+
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {"url": self.server.tls_url, "tls": tls}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_001
+
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def die(self) -> None:
+        self.server.sync()
+        self.proxy.cut_after(_MID_BATCH_BYTES, then=self._kill)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed
 
     def cut(self) -> None:
         self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
