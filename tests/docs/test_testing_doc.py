@@ -36,7 +36,15 @@ def test_the_examples_pass(report: str) -> None:
     assert not re.search(r"skipped|warning", report)
 
 
-@pytest.mark.parametrize("name", ["test_a_quota_is_waited_for", "test_a_rate_limit_refills"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_a_purchase_is_published",
+        "test_a_broker_that_fails_twice_is_asked_again",
+        "test_a_quota_is_waited_for",
+        "test_a_rate_limit_refills",
+    ],
+)
 def test_each_example_is_run(report: str, name: str) -> None:
     """No example of the page is left out."""
     assert f"::{name} PASSED" in report
@@ -50,6 +58,16 @@ def test_the_page_names_every_flag_and_step() -> None:
     assert len(flags) == 13
     assert len(steps) == 10
     assert [name for name in [*flags, *steps] if name not in text] == []
+
+
+def test_the_page_names_what_the_plugin_adds() -> None:
+    """Each fixture, mark and ini key stands on the page."""
+    source = (Path(kit.__file__).parent / "plugin.py").read_text()
+    names = set(re.findall(r"def (rambla\w*)\(|[\"(](rambla_\w+)[\"(]", source))
+    added = {one or other for one, other in names}
+    assert {"rambla", "rambla_faults", "rambla_real", "rambla_backoff"} <= added
+    text = PAGE.read_text()
+    assert [name for name in sorted(added) if f"`{name}`" not in text and f"mark.{name}(" not in text] == []
 
 
 def test_the_kit_needs_pytest_for_the_contract_only() -> None:
