@@ -47,6 +47,8 @@ class HandlerContract(
     ``can_die``         ``die``, ``deaths``        a server that is killed in the midst of a batch
     ==================  =========================  ========================================================
 
+    ``carries_events`` is down until it is put up: CloudEvents, whole, and with their attributes as headers.
+
     Each test has a new instance of the class, and an app of its own; fixtures are taken in an ``autouse``
     fixture of the subclass.
 

@@ -34,10 +34,14 @@ _Test = TypeVar("_Test", bound=Callable[..., Any])
 
 
 class Received(NamedTuple):
-    """A message as it arrived: its payload as it was kept, and its id where there is a place for it."""
+    """A message as it arrived: its payload as it was kept, and its id where there is a place for it.
+
+    ``headers`` is None where the backend has none, or nobody looked.
+    """
 
     payload: Any
     id: str | None = None
+    headers: Mapping[str, Any] | None = None
 
 
 def only_if(flag: str) -> Callable[[_Test], _Test]:
@@ -62,6 +66,9 @@ class HandlerCase:
     has_address: ClassVar[bool] = True
     has_login: ClassVar[bool] = True
     can_cut: ClassVar[bool] = True
+
+    # Down until the class says otherwise: not every backend keeps what the serializer wrote.
+    carries_events: ClassVar[bool] = False
 
     # None: up when the class writes the method, so that an older suite need not know of a newer flag.
     has_limit: ClassVar[bool | None] = None

@@ -19,6 +19,7 @@ class TestAmqp(HandlerContract):
     """Messages go to a queue of the test's own, by the default exchange."""
 
     handler = "amqp"
+    carries_events = True
 
     @pytest.fixture(autouse=True)
     def _server(
@@ -50,7 +51,7 @@ class TestAmqp(HandlerContract):
                 method, properties, body = channel.basic_get(self.queue, auto_ack=True)
                 if method is None:
                     return self.arrived
-                self.arrived.append(Received(body, properties.message_id))
+                self.arrived.append(Received(body, properties.message_id, properties.headers))
 
     def poison(self) -> Message:
         return Message("poison", routing_key="no-such-queue")

@@ -79,6 +79,8 @@ class Redis(HandlerContract):
 class TestRedisStream(Redis):
     """Each message is an entry of a stream, with its id in a field."""
 
+    carries_events = True
+
     @pytest.fixture(autouse=True)
     def _tls(self, redis_tls_server: RedisServer) -> None:
         self.tls_server = redis_tls_server
@@ -95,7 +97,13 @@ class TestRedisStream(Redis):
 
     def received(self) -> list[Received]:
         entries: Any = self.client.xrange(self.key)
-        return [Received(fields[b"payload"], fields[b"id"].decode()) for _, fields in entries]
+        texts = [
+            {name.decode(): value.decode("utf-8", "replace") for name, value in e.items()} for _, e in entries
+        ]
+        return [
+            Received(fields[b"payload"], text["id"], text)
+            for (_, fields), text in zip(entries, texts, strict=True)
+        ]
 
     def poison(self) -> Message:
         self.client.set(f"{self.key}-text", "no stream")
@@ -104,6 +112,8 @@ class TestRedisStream(Redis):
 
 class TestRedisList(Redis):
     """Each message is pushed to a list, which has no place for an id."""
+
+    carries_events = True
 
     carries_ids = can_silence = has_secrets = False  # the wire is that of the stream
 

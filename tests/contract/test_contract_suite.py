@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from rambla_py.delivery import Delivery
+from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
@@ -299,6 +300,21 @@ class TrustsAnyone(Good):
         return servers[self.settings.name]
 
 
+class Plain(Good):
+    """Knows nothing of events."""
+
+    def answer(self, message: Delivery, server: Server) -> Any:
+        server.write(encode(message.payload), message.id)
+
+
+class PromisesHeaders(Good):
+    """Says that it carries headers, and does not."""
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str:
+        return "ce-"
+
+
 class TakesSilenceForYes(Good):
     """Does not wait for an answer."""
 
@@ -325,6 +341,8 @@ BROKEN: list[tuple[type[Handler], _Test]] = [
     (ConnectsToAnything, HandlerContract.test_messages_to_an_unreachable_server_wait_and_expire),
     (ConnectsToAnything, HandlerContract.test_ping_says_that_a_server_is_unreachable),
     (ClosesOnce, HandlerContract.test_closing_twice_does_no_harm),
+    (Plain, PayloadPromises.test_an_event_arrives_whole),
+    (PromisesHeaders, PayloadPromises.test_the_attributes_of_an_event_arrive_as_headers_or_are_refused),
     (TakesAnySize, PayloadPromises.test_a_payload_over_the_limit_is_fatal_alone),
     (TrustsAnyone, AccessPromises.test_ping_says_that_the_certificate_is_of_another_name),
     (JustLost, AccessPromises.test_ping_says_that_the_certificate_is_of_another_name),

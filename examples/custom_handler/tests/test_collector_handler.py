@@ -16,6 +16,7 @@ class TestCollector(HandlerContract):
     """By its name: the entry point leads to it."""
 
     handler = "collector"
+    carries_events = True
 
     @pytest.fixture(autouse=True)
     def _collector(self, rambla_faults: Callable[..., FaultProxy]) -> Iterator[None]:

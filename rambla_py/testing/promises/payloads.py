@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from rambla_py.errors import PayloadTooLargeError, SerializationError
+from rambla_py.config import load_config
+from rambla_py.encoding import encode
+from rambla_py.errors import ConfigError, PayloadTooLargeError, SerializationError
 from rambla_py.handler import Handler
 from rambla_py.message import Message
 from rambla_py.testing.contract_case import HandlerCase, only_if
+from rambla_py.testing.trial import CHANNEL, SERVICE
 
 __all__ = ["PayloadPromises"]
 
@@ -62,6 +66,34 @@ class PayloadPromises(HandlerCase):
         with self.trial() as trial:
             self.check_poison(trial, self.unserializable()[0])
 
+    @only_if("carries_events")
+    def test_an_event_arrives_whole(self) -> None:
+        """With ``serializer = "cloudevents"`` what arrives is a CloudEvent, with the message's id."""
+        with self.trial(options={"serializer": "cloudevents", "event_type": "paid"}) as trial:
+            assert trial.publish(Message(self.payload(1), id="the-id")).status == "ok"
+        (arrived,) = self.received()
+        event = msgspec.json.decode(arrived.payload)
+        told = [event.get(name) for name in ("specversion", "id", "type")]
+        assert told == ["1.0", "the-id", "paid"]
+        assert event["data"] == msgspec.json.decode(encode(self.payload(1)))
+
+    @only_if("carries_events")
+    def test_the_attributes_of_an_event_arrive_as_headers_or_are_refused(self) -> None:
+        """``"cloudevents-binary"`` is for backends with headers; the others refuse the configuration."""
+        binary = {"serializer": "cloudevents-binary", "event_type": "paid"}
+        prefix = self._event_prefix()
+        if prefix is None:
+            with pytest.raises(ConfigError):
+                self.trial(options=binary)
+            return
+        with self.trial(options=binary) as trial:
+            assert trial.publish(Message(self.payload(1), id="the-id")).status == "ok"
+        (arrived,) = self.received()
+        assert arrived.payload == self.arrives_as(self.payload(1))
+        assert arrived.headers is not None, "received() shows no headers: give Received(payload, id, headers)"
+        told = {name: str(arrived.headers[f"{prefix}{name}"]) for name in ("specversion", "id", "type")}
+        assert told == {"specversion": "1.0", "id": "the-id", "type": "paid"}
+
     @only_if("has_poison")
     def test_one_poison_message_in_a_thousand_fails_alone(self) -> None:
         """Of a thousand messages, exactly the one that the backend refuses is not ok."""
@@ -107,3 +139,7 @@ class PayloadPromises(HandlerCase):
 
         with self.trial() as trial:
             self.check_poison(trial, payload)
+
+    def _event_prefix(self) -> str | None:
+        channel = load_config(self.table(self.connection(), {})).services[SERVICE].channels[CHANNEL]
+        return channel.handler.event_prefix(channel.options)
