@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, Server, TlsFiles
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, Server
 
 _MID_BATCH_BYTES = 20_000
 _ANSWER_BYTES = 300
@@ -27,7 +27,7 @@ class Redis(HandlerContract):
         redis_server: RedisServer,
         fault_proxy: Callable[[Server], FaultProxy],
         unique_name: str,
-        tls_files: TlsFiles,
+        tls_files: Any,
     ) -> Iterator[None]:
         self.proxy, self.key = fault_proxy(redis_server), unique_name
         self.server, self.tls_files = redis_server, tls_files

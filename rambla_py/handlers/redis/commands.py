@@ -23,12 +23,12 @@ from rambla_py.wire import wire_headers
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["EVENT_PREFIX", "MAX_BULK_BYTES", "Encoder", "RedisOptions", "encoder_for", "pack"]
+__all__ = ["MAX_BULK_BYTES", "Encoder", "RedisOptions", "encoder_for", "pack"]
 
 MAX_BULK_BYTES = 512 * 1024 * 1024
 """The largest value that a Redis server takes with its default ``proto-max-bulk-len``."""
 
-EVENT_PREFIX = "ce_"
+_EVENT_PREFIX = "ce_"
 """Of the attributes of a CloudEvent, in the fields of a stream: no binding says; Kafka's has the same."""
 
 Encoder = Callable[["Delivery"], bytes]
@@ -83,6 +83,11 @@ class RedisOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     field: Annotated[
         str, Meta(min_length=1, description='xadd: the field that holds the payload, when fields = "payload"')
     ] = "payload"
+
+    @property
+    def event_prefix(self) -> str | None:
+        """What stands before a CloudEvent attribute: the fields of an entry have room for them, nothing else."""
+        return _EVENT_PREFIX if self.command == "xadd" and self.fields == "payload" else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -209,7 +214,7 @@ def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encod
 
 def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
     found = [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
-    headers = wire_headers(message, EVENT_PREFIX, content_type=f"{EVENT_PREFIX}datacontenttype")
+    headers = wire_headers(message, _EVENT_PREFIX, content_type=f"{_EVENT_PREFIX}datacontenttype")
     for name, value in headers.items():
         found += (_wire(name, "headers", name, limit), _wire(value, "headers", name, limit))
     return found
@@ -217,12 +222,12 @@ def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[byte
 
 def _pairs(message: Delivery, command: str, limit: int) -> list[bytes]:
     payload = message.payload
-    if message.policy.serializer in EVENTS:
-        raise PermanentError(f"{command} writes each value of a mapping by itself, and a CloudEvent is whole")
     if not isinstance(payload, Mapping):
         raise PermanentError(f"{command} takes a mapping as payload, got {type(payload).__name__}")
     if not payload:
         raise PermanentError(f"{command} has nothing to write: the mapping is empty")
+    if message.policy.serializer in EVENTS:
+        raise PermanentError(f"{command} writes each value of a mapping by itself, and a CloudEvent is whole")
     pairs: list[bytes] = []
     for name, value in payload.items():
         pairs += (_wire(name, "$", name, limit), _wire(value, "$", name, limit))

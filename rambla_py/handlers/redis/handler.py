@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import Handler
 from rambla_py.handlers.redis.client import client_for
-from rambla_py.handlers.redis.commands import EVENT_PREFIX, RedisOptions, encoder_for
+from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
 from rambla_py.handlers.redis.connection import RedisConnection, address_of
 from rambla_py.handlers.redis.wire import RedisWire
 
@@ -60,11 +60,6 @@ class RedisHandler(Handler):
         super().__init__(settings, **where)
         self._clients: dict[int, redis.Redis] = {}
 
-    @classmethod
-    def event_prefix(cls, options: Any) -> str | None:
-        """Return ``ce_`` for ``xadd`` of whole payloads; nothing else has a place for headers."""
-        return EVENT_PREFIX if options.command == "xadd" and options.fields == "payload" else None
-
     def connect(self) -> RedisWire:
         """Connect, log in and choose the database."""
         return RedisWire(
@@ -83,6 +78,11 @@ class RedisHandler(Handler):
     def ping(self, connection: RedisWire) -> None:
         """Send PING."""
         connection.ping()
+
+    @classmethod
+    def event_prefix(cls, options: RedisOptions) -> str | None:
+        """Return ``ce_`` for ``xadd`` of whole payloads; nothing else has a place for headers."""
+        return options.event_prefix
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
         """Write all commands, read all replies; errors stand in the place of their message."""
