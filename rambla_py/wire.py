@@ -14,7 +14,6 @@ from rambla_py.cloudevent import (
     event_of,
 )
 from rambla_py.encoding import as_object, content_type_of, encode, to_json
-from rambla_py.errors import SerializationError
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -22,21 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["body_of", "embedded", "media_type", "wire_headers"]
 
 
-def body_of(delivery: Delivery, *, has_headers: bool = True) -> bytes:
+def body_of(delivery: Delivery) -> bytes:
     """Return the bytes of a message, by its ``format`` and ``serializer``; ``Delivery.body`` keeps them.
 
-    Raises ``SerializationError``; also for a CloudEvent in binary mode where ``has_headers`` is false, since
-    its attributes would be lost.
+    Raises ``SerializationError``.
     """
     policy = delivery.policy
     if policy.serializer not in EVENTS:
         return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
     if policy.serializer == STRUCTURED:
         return to_json(event_of(delivery))
-    if not has_headers:
-        raise SerializationError(
-            "$", "binary CloudEvents need headers, which there are none of here; use 'cloudevents'"
-        )
     return encode(delivery.payload, format=policy.format)
 
 

@@ -13,7 +13,6 @@ from rambla_py.actors.ledger import Ledger
 from rambla_py.actors.mailbox import Mailbox
 from rambla_py.actors.outlet import Outlet
 from rambla_py.actors.room import Room, must_not_wait
-from rambla_py.cloudevent import BINARY
 from rambla_py.delivery import Delivery
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError, describe
 from rambla_py.handler import Handler
@@ -448,9 +447,7 @@ class Target:
 
     def encode(self, delivery: Delivery) -> bytes:
         """Return a delivery's payload as bytes for the wire; raises ``SerializationError``."""
-        if delivery.policy.serializer != BINARY:
-            return body_of(delivery)
-        return body_of(delivery, has_headers=self.config.handler.event_prefix(delivery.options) is not None)
+        return body_of(delivery)
 
     def hooks_of(self, delivery: Delivery, handler: Handler, name: str) -> Iterator[Callable[..., Any]]:
         """Yield the callback of that name, where there is one: the option's, or else the handler's."""

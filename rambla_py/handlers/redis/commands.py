@@ -86,7 +86,7 @@ class RedisOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def event_prefix(self) -> str | None:
-        """What stands before a CloudEvent attribute: the fields of an entry have room for them, nothing else."""
+        """What stands before a CloudEvent attribute, where fields of an entry may carry them."""
         return _EVENT_PREFIX if self.command == "xadd" and self.fields == "payload" else None
 
 
