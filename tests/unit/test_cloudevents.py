@@ -134,12 +134,13 @@ def test_kafka_headers_carry_the_media_type() -> None:
     assert (event.get_id(), event.get_data()) == (message.id, {"a": 1})
 
 
-def test_rabbitmq_carries_an_event_in_binary_mode() -> None:
+@pytest.mark.parametrize("others", [{}, {"x": "y"}])
+def test_rabbitmq_carries_an_event_in_binary_mode(others: dict[str, Any]) -> None:
     """The amqp handler's frames are an event, by the binding for RabbitMQ."""
-    message = amqp_delivery({"a": 1}, headers={"x": "y"}, event_type="paid", **BINARY)
+    message = amqp_delivery({"a": 1}, headers=others, event_type="paid", **BINARY)
     header = header_of(b"".join(FrameEncoder().encode(message)))
     own = {name: value for name, value in header.headers.items() if name.startswith("ce-")}
-    assert header.headers["x"] == "y"
+    assert {name: value for name, value in header.headers.items() if name not in own} == others
     arrived = rabbitmq.RabbitMQMessage(own, header.content_type, b'{"a":1}')
     event = rabbitmq.from_binary(arrived, JSONFormat(), CloudEvent)
     assert (event.get_id(), event.get_type(), event.get_data()) == (header.message_id, "paid", {"a": 1})
