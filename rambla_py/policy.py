@@ -66,6 +66,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     callbacks: Callbacks = Callbacks()
     format: Literal["none", "object", "bytes"] = "none"
     serializer: str = "json"
+    event_source: str | None = None
+    event_type: str | None = None
+    event_subject: str | None = None
+    event_schema: str | None = None
+    event_content_type: str | None = None
+    event_extensions: dict[str, Any] = {}
 
 
 class Again(msgspec.Struct, frozen=True):

@@ -15,13 +15,13 @@ from rambla_py.actors.outlet import Outlet
 from rambla_py.actors.room import Room, must_not_wait
 from rambla_py.actors.wakes import Wakes
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError, describe
 from rambla_py.handler import Handler
 from rambla_py.outcome import Status
 from rambla_py.policy import Policy, worker_of
 from rambla_py.receipt import Home, Receipt
 from rambla_py.telemetry.records import log_extra
+from rambla_py.wire import body_of
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -479,8 +479,7 @@ class Target:
 
     def encode(self, delivery: Delivery) -> bytes:
         """Return a delivery's payload as bytes for the wire; raises ``SerializationError``."""
-        policy = delivery.policy
-        return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
+        return body_of(delivery)
 
     def hooks_of(self, delivery: Delivery, handler: Handler, name: str) -> Iterator[Callable[..., Any]]:
         """Yield the callback of that name, where there is one: the option's, or else the handler's."""

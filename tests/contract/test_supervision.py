@@ -33,14 +33,6 @@ from rambla_py import (
 from rambla_py.testing.ports import free_port
 
 
-@pytest.fixture
-def gate() -> Any:
-    """Return an event that handlers wait for; it is set at the end, so that none of them stays."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 def target_of(app: Rambla, name: str = "probe.orders") -> Any:
     """Return the inner side of a target."""
     return next(target for target in app._targets() if target.config.name == name)

@@ -16,10 +16,11 @@ TIMEOUT_S = 60.0
 
 
 def run_page(page: Path, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(RUNNER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER), str(page)],
         cwd=folder,
-        env={**os.environ, **environ, "PYTHONPATH": str(RUNNER.parent)},
+        env={**os.environ, **environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -79,6 +79,11 @@ class RedisHandler(Handler):
         """Send PING."""
         connection.ping()
 
+    @classmethod
+    def event_prefix(cls, options: RedisOptions) -> str | None:
+        """Return ``ce_`` for ``xadd`` of whole payloads; nothing else has a place for headers."""
+        return options.event_prefix
+
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
         """Write all commands, read all replies; errors stand in the place of their message."""
         wire: RedisWire = state.connection
