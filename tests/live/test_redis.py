@@ -28,7 +28,7 @@ from rambla_py.errors import (
 from rambla_py.handler import Secret, State
 from rambla_py.handlers.redis import RedisHandler
 from rambla_py.handlers.redis.commands import pack
-from rambla_py.handlers.redis.connection import RedisTls
+from rambla_py.handlers.redis.settings import RedisTls
 from rambla_py.policy import Policy
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.server_process import deadline, free_port
