@@ -24,7 +24,7 @@ class Wait(NamedTuple):
 
     def verdict(self, reply: Any, where: str) -> DeliveryError | None:
         """Return None when the replicas have it all, or the error of every message that waited for them."""
-        if isinstance(reply, ConnectionLostError):
+        if isinstance(reply, ConnectionLostError | UnknownOutcomeError):
             # The master has it: to say that nothing was written would be wrong.
             return UnknownOutcomeError(f"written, but lost before the replicas confirmed it: {reply}")
         if isinstance(reply, DeliveryError):
