@@ -299,7 +299,7 @@ def _between(password: str | None, tls: TlsFiles | None, *more: str) -> Iterator
 
 
 def _cli(server: RedisServer, words: Sequence[str]) -> str:
-    argv = [find_program("redis-cli") or "redis-cli"]
+    argv = [find_program("redis-cli") or "redis-cli", "-e"]  # an error reply is an exit code
     if server.tls:
         argv += ["--tls", "--cacert", str(server.tls.authority)]
     if server.password:
