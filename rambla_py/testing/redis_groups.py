@@ -30,7 +30,7 @@ class _Speaks(RedisServer):
     """A Redis whose ``redis-cli`` is at hand."""
 
     package: ClassVar[str] = "redis-server redis-tools"
-    programs: ClassVar[Sequence[str]] = ("redis-server", "redis-cli")
+    programs: ClassVar[Sequence[str]] = ("redis-server", "redis-cli")  # type: ignore[assignment]  # one more
     paused = False
 
     def pause(self) -> None:
