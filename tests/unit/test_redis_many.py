@@ -143,7 +143,7 @@ def test_what_does_not_go_together(table: dict[str, Any], told: str):
     assert "canary" not in str(caught.value)
 
 
-class _Read(Exception):
+class _ReadError(Exception):
     """It was no error that was under test."""
 
 
@@ -151,11 +151,11 @@ class _Read(Exception):
 def test_any_text_is_a_node_or_refused(text: str):
     """Whatever stands in a list of nodes is host and port, or a ValueError that does not quote it."""
     refused = "^a node that is not host, host:port or \\[address\\]:port$"
-    with suppress(_Read), pytest.raises(ValueError, match=refused):
+    with suppress(_ReadError), pytest.raises(ValueError, match=refused):
         node = node_of(text, 6379)
         assert node.host
         assert 0 <= node.port <= 65535
-        raise _Read
+        raise _ReadError
 
 
 @given(st.sampled_from(["redis", "rediss"]), st.text(), st.sampled_from(["cluster", "sentinel"]))

@@ -57,6 +57,11 @@ class RedisHandler(Handler):
     Error replies fail their message alone: OOM, BUSY and the like are retried; READONLY, LOADING and
     MASTERDOWN count as a lost connection; WRONGTYPE, NOPERM and what Redis calls ERR are permanent.
 
+    With ``cluster`` each command goes to the node of its slot; messages for a node that is away are tried
+    again without spending a retry, the others are delivered; a mapping in several slots is set key by key.
+    With ``sentinels`` the master is asked for at every connect. Redis may lose in a failover what it
+    confirmed, unless ``wait_replicas`` had replicas confirm it too.
+
     >>> RedisHandler.Options(command="rpush", list="jobs", max_len=1000).ttl_s is None
     True
     """
@@ -66,7 +71,8 @@ class RedisHandler(Handler):
     guarantee: ClassVar[str] = (
         "at least once; after a loss between write and answer a message may come twice (xadd: with the "
         "same id in id_field); in sequence within a worker, failed messages aside; "
-        "publish reaches the subscribers of that moment only"
+        "publish reaches the subscribers of that moment only; a failover of Redis may lose what it confirmed, "
+        "wait_replicas aside"
     )
 
     def __init__(self, settings: Any, **where: Any) -> None:
