@@ -145,6 +145,10 @@ class ClusterWire:
             owners = slot_map(wire.ask(b"CLUSTER", b"SLOTS"), node)
         except ValueError as error:
             raise ConnectionLostError(f"{wire.address.where}: {error}") from None
+        except ConnectionLostError as error:
+            if "cluster support disabled" not in str(error):
+                raise
+            raise ConnectionLostError(f"{error}; leave cluster out of its connection") from None
         finally:
             self._drop_if_lost(node, wire)
         if not any(owners):

@@ -71,8 +71,8 @@ class RedisHandler(Handler):
     guarantee: ClassVar[str] = (
         "at least once; after a loss between write and answer a message may come twice (xadd: with the "
         "same id in id_field); in sequence within a worker, failed messages aside; "
-        "publish reaches the subscribers of that moment only; a failover of Redis may lose what it confirmed, "
-        "wait_replicas aside"
+        "publish reaches the subscribers of that moment only; "
+        "a failover of Redis may lose what it confirmed, wait_replicas aside"
     )
 
     def __init__(self, settings: Any, **where: Any) -> None:
