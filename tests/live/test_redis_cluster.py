@@ -318,6 +318,39 @@ def test_a_loss_among_the_answers(one_node_cluster: OneNode, unique_name: str):
     assert kinds(answers[3:]) == {UnknownOutcomeError}
 
 
+def test_what_was_not_written_is_not_unknown(one_node_cluster: OneNode):
+    """Messages behind a failed write were not sent, nor are those behind them: nothing overtakes."""
+    _, proxy = one_node_cluster
+    made = Worker({"port": proxy.port, "host": proxy.host, "cluster": True}, {"command": "publish"})
+    with closing(made):
+        proxy.cut_after(3_000_000)
+        answers = made.publish([b"x" * 1_000_000] * 60)
+    unknown = [type(answer) for answer in answers].index(ConnectionLostError)
+    assert kinds(answers[:unknown]) == {UnknownOutcomeError}
+    assert kinds(answers[unknown:]) == {ConnectionLostError}
+    assert unknown < 60
+
+
+def test_half_a_message_does_nothing(one_node_cluster: OneNode):
+    """When nothing was written whole, nothing is unknown: the message waits for its node."""
+    _, proxy = one_node_cluster
+    made = Worker({"port": proxy.port, "host": proxy.host, "cluster": True}, {"command": "publish"})
+    with closing(made):
+        proxy.cut_after(1_000_000)
+        (answer,) = made.publish([b"x" * 60_000_000])
+    assert type(answer) is UnservedError
+    assert proxy.cuts == 1
+
+
+def test_a_message_that_was_written_in_part(redis_cluster: RedisCluster, unique_name: str):
+    """A mapping of which one node has a key and another did not answer has an unknown outcome."""
+    names = [name_in(slot, unique_name) for slot in (0, 8_000, 16_000)]
+    with worker(redis_cluster, {"read_timeout_s": 0.3}) as w:
+        assert w.publish([dict.fromkeys(names, "1")]) == ["OK"]
+        redis_cluster.owner(8_000).pause()
+        assert kinds(w.publish([dict.fromkeys(names, "2")])) == {UnknownOutcomeError}
+
+
 def test_a_node_that_was_not_there_in_time(redis_cluster: RedisCluster, unique_name: str):
     """What could not be sent says why, has the message's own retries left, and is retryable."""
     name = name_in(0, unique_name)

@@ -14,13 +14,14 @@ from redis.crc import key_slot
 from rambla_py import ConfigError, load_config
 from rambla_py.delivery import Delivery
 from rambla_py.encoding import encode
-from rambla_py.errors import ConnectionLostError
+from rambla_py.errors import ConnectionLostError, PermanentError, UnknownOutcomeError
 from rambla_py.handler import Secret
 from rambla_py.handlers.redis import RedisHandler
 from rambla_py.handlers.redis.commands import RedisOptions
 from rambla_py.handlers.redis.errors import RedirectError, UnservedError, reply_error
 from rambla_py.handlers.redis.nodes import Nodes
 from rambla_py.handlers.redis.routes import router_for
+from rambla_py.handlers.redis.scatter import _of_all
 from rambla_py.handlers.redis.settings import (
     RedisConnection,
     RedisTls,
@@ -240,6 +241,23 @@ def test_redirections(text: str, asking: bool, node: Node):
     error = reply_error(text)
     assert isinstance(error, RedirectError)
     assert (error.asking, error.node(Node("seed", 1))) == (asking, node)
+
+
+@pytest.mark.parametrize(
+    ("replies", "kind"),
+    [
+        (["OK", "OK"], str),
+        (["OK", UnservedError("x")], UnservedError),
+        ([UnknownOutcomeError("x"), UnservedError("x")], UnknownOutcomeError),
+        ([UnknownOutcomeError("x"), PermanentError("x"), "OK"], PermanentError),
+        ([ConnectionLostError("x"), ConnectionLostError("x")], ConnectionLostError),
+        (["OK", ConnectionLostError("x")], UnknownOutcomeError),
+        ([UnservedError("x"), ConnectionLostError("x")], UnservedError),
+    ],
+)
+def test_the_answer_of_several_parts(replies: list[Any], kind: type):
+    """What no retry mends comes first, then what is not known; a part that arrived is never called unsent."""
+    assert type(_of_all(replies)) is kind
 
 
 # -- nodes that rest ----------------------------------------------------------------------------------------

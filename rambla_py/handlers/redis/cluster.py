@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handlers.redis.commands import pack
 from rambla_py.handlers.redis.errors import RedirectError, UnservedError
 from rambla_py.handlers.redis.nodes import Nodes
@@ -44,10 +44,11 @@ class _Sent(NamedTuple):
 class _Work:
     """The parts of a batch, and for each its reply and the node that gave it."""
 
-    __slots__ = ("parts", "replies", "served_by")
+    __slots__ = ("lost", "parts", "replies", "served_by")
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
+        self.lost: ConnectionLostError | None = None
         self.replies: list[Any] = [None] * len(parts)
         self.served_by: list[Node | None] = [None] * len(parts)
 
@@ -84,11 +85,17 @@ class ClusterWire:
         """Return a reply for each part, or its error.
 
         ``UnknownOutcomeError`` for what was written to a node and not answered; ``UnservedError`` where
-        nothing was applied, because the node of the slot is not there or takes nothing for now.
+        nothing was applied, because the node of the slot is not there or takes nothing for now. Once an
+        outcome is unknown nothing more is sent: what follows is ``ConnectionLostError``, so that it does not
+        overtake what is tried again.
         """
         work = _Work(parts)
         for wave in _waves(parts):
-            self._deliver(work, wave)
+            if work.lost is None:
+                self._deliver(work, wave)
+                continue
+            for place in wave:
+                work.replies[place] = work.lost
         if wait is not None:
             self._await_replicas(work, wait)
         return work.replies
@@ -220,7 +227,10 @@ class ClusterWire:
 
     def _receive(self, work: _Work, sent: _Sent) -> list[_Step]:
         again: list[_Step] = []
-        replies = iter(sent.wire.receive())
+        received = sent.wire.receive()
+        if sent.wire.lost is not None and any(isinstance(reply, UnknownOutcomeError) for reply in received):
+            work.lost = sent.wire.lost
+        replies = iter(received)
         for step in sent.steps:
             if step.asked is not None:
                 next(replies)  # that of ASKING
@@ -228,7 +238,7 @@ class ClusterWire:
             if isinstance(reply, RedirectError):
                 again.append(self._redirected(step, reply, sent.node))
                 continue
-            work.replies[step.place] = self._read(reply)
+            work.replies[step.place] = self._read(reply, work)
             work.served_by[step.place] = sent.node
         self._drop_if_lost(sent.node, sent.wire)
         return again
@@ -241,10 +251,10 @@ class ClusterWire:
         self._stale, self._teller = True, answered
         return _Step(step.place)
 
-    def _read(self, reply: Any) -> Any:
+    def _read(self, reply: Any, work: _Work) -> Any:
         if type(reply) is bytes:
             return reply.decode()
-        if isinstance(reply, ConnectionLostError):
+        if isinstance(reply, ConnectionLostError) and work.lost is None:
             return UnservedError(str(reply))  # of this node alone: the connection to the others stands
         if isinstance(reply, UnservedError):
             self._stale = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rambla_py.errors import DeliveryError, UnknownOutcomeError
+from rambla_py.errors import ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handlers.redis.cluster import ClusterWire
 from rambla_py.handlers.redis.errors import UnservedError
 from rambla_py.handlers.redis.replicas import Wait
@@ -55,6 +55,9 @@ def _of_all(replies: Sequence[Any]) -> Any:
     errors = [reply for reply in replies if isinstance(reply, DeliveryError)]
     if not errors:
         return replies[0]
+    lost = [error for error in errors if isinstance(error, ConnectionLostError)]
+    if lost and len(errors) < len(replies):
+        errors.append(UnknownOutcomeError(f"written in part: {lost[0]}"))
     return min(errors, key=lambda error: (error.retryable, not isinstance(error, UnknownOutcomeError)))
 
 
