@@ -192,6 +192,42 @@ def test_a_master_that_is_demoted_under_load(watched_redis: Watched, unique_name
         check_all_arrived(app, load, entries(watched, unique_name), once=False)
 
 
+@pytest.mark.timeout(60)
+def test_a_move_is_heard_of(watched_redis: Watched, unique_name: str):
+    """The worker leaves a master that was replaced as soon as the sentinel says so, though it still takes writes."""
+    watched = watched_redis()
+    old = watched.master
+    settings = {"sentinels": watched.addresses, "master": "main"}
+    made = Worker(settings, {"command": "rpush", "list": unique_name})
+    with closing(made):
+        assert made.publish("a") == [1]
+        watched.sentinels[0].cli("SENTINEL", "FAILOVER", "main")
+        refusals: list[str] = []
+
+        def refused() -> bool:
+            try:
+                made.publish("b")
+            except ConnectionLostError as error:
+                refusals.append(str(error))
+            return bool(refusals)
+
+        until(refused)
+        assert f"the sentinels made it 127.0.0.1:{watched.master.port}" in refusals[0]
+        assert old.info("replication")["role"] == "master"
+        with closing(made.handler.connect()) as wire:
+            assert wire.address.port == watched.master.port
+
+
+def test_a_sentinel_that_went_away(watched_redis: Watched, unique_name: str):
+    """Without anybody to listen to, the master is written to as before."""
+    watched = watched_redis(replicas=0)
+    settings = {"sentinels": watched.addresses, "master": "main"}
+    with closing(Worker(settings, {"command": "rpush", "list": unique_name})) as made:
+        watched.sentinels[0].kill()
+        assert made.publish("a") == [1]
+        assert made.publish("b") == [2]
+
+
 def test_a_master_that_became_a_replica(watched_redis: Watched, unique_name: str):
     """READONLY is a loss, with nothing applied; the next connection is to the new master."""
     watched = watched_redis(sentinels=1)

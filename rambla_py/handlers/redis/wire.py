@@ -128,6 +128,26 @@ class RedisWire:
             raise ConnectionLostError(f"{self.address.where}: {reply}")
         return reply
 
+    def pushed(self) -> list[Any]:
+        """Return what came unasked, without waiting: the messages of a subscription; none once lost."""
+        found: list[Any] = []
+        while self.lost is None and self._poll.poll(0):
+            try:
+                self._socket.settimeout(0)
+                size = self._socket.recv_into(self._buffer)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                break
+            except OSError as error:
+                self.lost = self._loss(error)
+                break
+            if not size:
+                self.lost = self._loss(ConnectionError("the server closed it"))
+                break
+            self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
+            while (reply := self._reader.gets()) is not _NOT_YET:
+                found.append(reply)
+        return found
+
     def ping(self) -> None:
         """Raise ``ConnectionLostError`` or ``AccessError`` when the server does not serve us."""
         self.check()
