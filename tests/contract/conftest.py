@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import redis_fixtures
 import server_fixtures
 
 
 def pytest_configure(config: pytest.Config) -> None:
     server_fixtures.register(config)
+    redis_fixtures.register(config)
