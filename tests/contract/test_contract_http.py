@@ -67,7 +67,11 @@ class _Many(Http):
         return {"n": number}
 
     def settings(self) -> dict[str, Any]:
-        return {"batch_size": 200}
+        return {"batch_size": 20}
+
+    def cut(self) -> None:
+        self.proxy.cut_after(100, direction="down")
+        self.proxy.cut_after(5_000)
 
     def takes(self, payload: Any) -> bool:
         return not isinstance(payload, bytes) or payload.isascii()

@@ -39,9 +39,7 @@ class Lanes:
     in 10 ms: then they mostly wait, too. All end with ``close``.
     """
 
-    def __init__(
-        self, work: Callable[[Group], Sequence[Loss]], *, limit: int, link: Link, name: str
-    ) -> None:
+    def __init__(self, work: Callable[[Group], Sequence[Loss]], *, limit: int, link: Link, name: str) -> None:
         self._work, self._limit, self._link, self._name = work, limit, link, name
         self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self._lock = threading.Lock()

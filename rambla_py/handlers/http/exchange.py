@@ -10,10 +10,11 @@ from pyreqwest.client import SyncClient
 from rambla_py.errors import ConnectionLostError, DeliveryError, PermanentError, UnknownOutcomeError
 from rambla_py.handlers._http.answers import refusal
 from rambla_py.handlers._http.client import Answer, HttpClient, Request, client_for
+from rambla_py.handlers._http.groups import alike
 from rambla_py.handlers._http.lanes import Group, Lanes, Loss, lost
 from rambla_py.handlers.http.requests import Requests, secrets_of
 from rambla_py.handlers.http.result import HttpResult
-from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
+from rambla_py.handlers.http.settings import HttpConnection
 from rambla_py.handlers.http.target import same_server
 from rambla_py.redaction import Redactor
 
@@ -48,7 +49,7 @@ class Exchange:
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries; each is settled later, from another thread."""
-        self._lanes.submit(list(_groups(deliveries)))
+        self._lanes.submit(_groups(deliveries))
 
     def check(self) -> None:
         """Ask whether the server answers and takes our credentials; raises when it does not."""
@@ -195,18 +196,8 @@ def _result(answer: Answer) -> HttpResult:
     return HttpResult(answer.status, answer.headers, answer.body, not answer.whole)
 
 
-def _groups(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-    """Yield what may share a request: each by itself, or those with the same options and headers."""
-    shared: dict[str, list[Delivery]] = {}
-    last: tuple[HttpOptions | None, object, list[Delivery]] = (None, None, [])
-    for delivery in deliveries:
-        if delivery.options.body_format == "single":
-            yield [delivery]
-            continue
-        if delivery.options is last[0] and delivery.headers == last[1]:
-            last[2].append(delivery)
-            continue
-        group = shared.setdefault(repr((delivery.options, delivery.headers)), [])
-        group.append(delivery)
-        last = (delivery.options, delivery.headers, group)
-    yield from shared.values()
+def _groups(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
+    """Return what may share a request; the format is set per channel, so it is that of all."""
+    if deliveries[0].options.body_format == "single":
+        return [[delivery] for delivery in deliveries]
+    return alike(deliveries, with_headers=True)

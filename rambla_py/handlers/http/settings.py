@@ -38,24 +38,22 @@ class HttpAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class HttpSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How requests are signed, as standard-webhooks.com has it: HMAC-SHA256 of id, time and body."""
 
-    secret: Annotated[
-        Secret | list[Secret],
-        Meta(description="the key, whsec_BASE64 or any text; a list, while keys are changed, signs with each"),
-    ]
+    secret: Annotated[Secret, Meta(description="the key: whsec_BASE64, or any text")]
+    old_secrets: Annotated[
+        list[Secret], Meta(description="keys that go out of use; a signature is made with each of them too")
+    ] = []
     prefix: Annotated[
         str, Meta(description="headers are PREFIX-id, PREFIX-timestamp and PREFIX-signature")
     ] = "webhook"
 
     def __post_init__(self) -> None:
-        if not self.secrets():
-            raise ValueError("a signature without a secret")
         for secret in self.secrets():
             key_of(secret.reveal())
         checked_header(f"{self.prefix}-id", "x")
 
     def secrets(self) -> list[Secret]:
         """Return the keys; the newest first."""
-        return self.secret if isinstance(self.secret, list) else [self.secret]
+        return [self.secret, *self.old_secrets]
 
 
 class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -89,9 +87,9 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
         int | None,
         Meta(ge=1, description="the server's limit: larger payloads are fatal, larger batches split"),
     ] = None
-    max_response_bytes: Annotated[
-        int, Meta(ge=0, description="how much of an answer's body is read")
-    ] = 65_536
+    max_response_bytes: Annotated[int, Meta(ge=0, description="how much of an answer's body is read")] = (
+        65_536
+    )
 
     def __post_init__(self) -> None:
         WebConnection.__post_init__(self)
@@ -141,7 +139,5 @@ class HttpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     id_field: Annotated[
         str, per_channel('batch, ndjson: the key that carries the id in each event; "" for none')
     ] = ""
-    compression: Annotated[
-        Compression, per_channel("of bodies of at least compress_above bytes")
-    ] = "none"
+    compression: Annotated[Compression, per_channel("of bodies of at least compress_above bytes")] = "none"
     compress_above: Annotated[int, per_channel("smaller bodies go as they are", ge=0)] = 1_024
