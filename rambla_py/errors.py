@@ -217,7 +217,7 @@ class DeliveryError(RamblaError):
     """One attempt failed; ``retryable`` says whether another may help.
 
     Handlers may raise it with any text: ``raise DeliveryError("quota reached")``. Where the backend named a
-    time to come back, ``retry_after_s`` holds the seconds: the retry then waits so long, not for its back-off.
+    time to come back, ``retry_after_s`` holds the seconds: the retry then waits for so long.
     """
 
     retryable: ClassVar[bool] = True

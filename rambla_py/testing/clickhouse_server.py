@@ -26,10 +26,10 @@ _QUERY_TIMEOUT_S = 20.0
 
 
 class ClickHouseServer(Server):
-    """A private ClickHouse that keeps its tables over ``restart`` and ``kill``; it answers after a second or two.
+    """A private ClickHouse that keeps its tables over ``restart`` and ``kill``.
 
-    ``default`` may do everything without a password; ``users`` adds others, each with a password. ``settings`` are
-    those of the profile that all have.
+    ``default`` may do everything without a password; ``users`` adds others, each with a password.
+    ``settings`` are those of the profile that all have.
     """
 
     package = "clickhouse-server"
@@ -53,7 +53,7 @@ class ClickHouseServer(Server):
         return f"http://{self.host}:{self.port}"
 
     def query(self, text: str, *, database: str = "default") -> str:
-        """Run a query as ``default`` and return what the server prints; raises ``ServerError`` with its error."""
+        """Run a query as ``default``, return what is printed; raises ``ServerError`` with its error."""
         url = f"{self.url}/?database={quote(database)}"
         try:
             with urllib.request.urlopen(url, data=text.encode(), timeout=_QUERY_TIMEOUT_S) as answer:

@@ -25,8 +25,8 @@ def refusal(
 ) -> DeliveryError | None:
     """Return the error that an answer stands for, or None for a success (2xx).
 
-    4xx is permanent but for 408, 425 and 429; 5xx is retried, after the time that ``Retry-After`` names; 3xx is
-    permanent, for the request was not carried out where it was sent. ``what`` names the request for people.
+    4xx is permanent but for 408, 425 and 429; 5xx is retried, after the time that ``Retry-After`` names; 3xx
+    is permanent, for the request was not carried out where it was sent. ``what`` names it for people.
     """
     status = answer.status
     if 200 <= status < 300:
@@ -47,7 +47,7 @@ def refusal(
 
 
 def retry_after_s(value: str | None, now: float) -> float | None:
-    """Return the wait in seconds that a ``Retry-After`` header names, as a number or as a date; None for none.
+    """Return the seconds to wait that a ``Retry-After`` header names, a number or a date; None for none.
 
     >>> retry_after_s("120", now=0.0), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=10.0)
     (120.0, 50.0)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Lanes", "Loss", "lost"]
 
-# A server that answers at once is best served by few: 4 made 13,000 requests/s where 32 made 8,600, and took half
-# the CPU. One that takes its time needs many.
+# A server that answers at once is best served by few: 4 made 13,000 requests/s where 32 made 8,600, and took
+# half the CPU. One that takes its time needs many.
 _FIRST_LANES = 4
 _LOOK_S = 0.01
 
@@ -34,9 +34,9 @@ Loss = tuple["Delivery", DeliveryError]
 class Lanes:
     """Threads that each take one group of deliveries at a time and make a request of it.
 
-    ``work`` settles the deliveries of a group, and returns those that were lost instead. There are few lanes at
-    first, and twice as many, up to ``limit``, whenever groups wait and the lanes made less than one request each
-    in 10 ms: then they mostly wait, too. All end with ``close``.
+    ``work`` settles the deliveries of a group, and returns those that were lost instead. There are few lanes
+    at first, and twice as many, up to ``limit``, whenever groups wait and the lanes made less than a request
+    each in 10 ms: then they mostly wait, too. All end with ``close``.
     """
 
     def __init__(self, work: Callable[[Group], Sequence[Loss]], *, limit: int, link: Link, name: str) -> None:

@@ -21,9 +21,9 @@ __all__ = ["ClickHouseHandler"]
 class ClickHouseHandler(Handler):
     """Writes messages as rows: one ``INSERT ... FORMAT JSONEachRow`` for each batch.
 
-    At least once: a message is ok when the server has answered its insert. When the answer is lost the rows may
-    come twice; where the server knows ``insert_deduplication_token``, and its table remembers inserts, a batch
-    that is repeated whole is written once. ``id_column`` keeps the message's id, by which the others can be told.
+    At least once: a message is ok when the server has answered its insert. When the answer is lost the rows
+    may come twice; where the server knows ``insert_deduplication_token``, and its table remembers inserts, a
+    batch that is repeated whole is written once. ``id_column`` keeps the message's id, which tells the others.
     There is no order.
 
     A message is an object, a list of objects (written together or not at all), or JSON text of either. A row
@@ -38,8 +38,9 @@ class ClickHouseHandler(Handler):
     Connection: ClassVar[Any] = ClickHouseConnection
     Options: ClassVar[Any] = ClickHouseOptions
     guarantee: ClassVar[str] = (
-        "at least once; after a loss between insert and answer rows may come twice (with the same id in id_column), "
-        "unless the server drops a batch repeated whole by its insert_deduplication_token; no order"
+        "at least once; after a loss between insert and answer rows may come twice (with the same id in "
+        "id_column), unless the server drops a batch repeated whole, by its insert_deduplication_token; no "
+        "order"
     )
 
     def connect(self) -> Inserts:

@@ -39,7 +39,7 @@ _Part = list[tuple["Delivery", list[bytes]]]
 
 
 class Inserts:
-    """The connection of one worker: a client, what the server knows, and lanes for several inserts at a time."""
+    """The connection of one worker: a client, what the server knows, lanes for several inserts at a time."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Inserts:
         return f"<Inserts {self.client!r}, {self._lanes!r}>"
 
     def check(self) -> None:
-        """Log in, and learn which settings the server knows; raises ``ConnectionLostError`` when it cannot."""
+        """Log in, and learn which settings the server knows; raises ``ConnectionLostError`` otherwise."""
         names = ", ".join(f"'{name}'" for name in _ASKED)
         try:
             answer = self._asked(f"SELECT name FROM system.settings WHERE name IN ({names}) FORMAT TSV")
@@ -142,10 +142,10 @@ class Inserts:
             answer = self.client.send(request)
         except DeliveryError as error:
             return error
-        error = server_error(answer, self.where)
-        if error is None and not answer.whole:
+        refused = server_error(answer, self.where)
+        if refused is None and not answer.whole:
             return UnknownOutcomeError(f"{self.where}: the answer broke off")
-        return error
+        return refused
 
     def _request(self, options: ClickHouseOptions, body: bytes, ids: Sequence[str]) -> Request:
         table = table_name(options.table or self._channel)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rambla_py.encoding import as_object, to_json
+from rambla_py.encoding import Format, as_object, to_json
 from rambla_py.errors import PermanentError, SerializationError
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ __all__ = ["rows_of", "table_name"]
 def rows_of(delivery: Delivery, id_column: str) -> list[bytes]:
     """Return the rows of a message: of an object, a list of objects, or JSON text of either.
 
-    Text may also hold an object a line. Raises ``PermanentError`` for anything else, ``SerializationError`` with
-    the path to what JSON cannot hold.
+    Text may also hold an object a line. Raises ``PermanentError`` for anything else, ``SerializationError``
+    with the path to what JSON cannot hold.
     """
     policy = delivery.policy
-    how = "object" if policy.format == "object" else "none"
+    how: Format = "object" if policy.format == "object" else "none"
     value = as_object(delivery.payload, format=how, serializer=policy.serializer)
     if isinstance(value, str):
         value = _read(value)

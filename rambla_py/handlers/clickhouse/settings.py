@@ -22,7 +22,7 @@ _TAKEN = frozenset({"query", "user", "password", "database", "quota_key", "sessi
 class ClickHouseConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table of a ``clickhouse`` connection: a ``url``, or its parts.
 
-    What stands in the single fields wins over the URL, whose path is the database when ``database`` is not given.
+    What stands in the single fields wins over the URL, whose path may name the database.
 
     >>> ClickHouseConnection(url=Secret("http://shop:hunter2@db:8123/events")).login()[0]
     'shop'
@@ -37,7 +37,7 @@ class ClickHouseConnection(WebConnection, frozen=True, forbid_unknown_fields=Tru
     settings: Annotated[
         dict[str, str | int | float | bool],
         Meta(description="ClickHouse settings of every insert, as insert_quorum = 2"),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     max_connections: Annotated[
         int, Meta(ge=1, le=256, description="most inserts at a time of one worker")
     ] = 4

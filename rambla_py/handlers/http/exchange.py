@@ -99,7 +99,7 @@ class Exchange:
         return _failed([delivery], answer)
 
     def _parts(self, group: Group) -> Iterator[tuple[list[Delivery], list[bytes]]]:
-        """Yield deliveries with their events, as many as fit ``max_body_bytes``; what is no event fails alone."""
+        """Yield deliveries with their events, as many as fit a body; what cannot be an event fails alone."""
         limit = self.settings.max_body_bytes
         part: list[Delivery] = []
         events: list[bytes] = []
@@ -130,7 +130,7 @@ class Exchange:
             for delivery in part:
                 delivery.ok(result)
             return []
-        if len(part) > 1 and isinstance(answer, _Refused) and answer.status in _DIVISIBLE:
+        if len(part) > 1 and isinstance(answer, _RefusedError) and answer.status in _DIVISIBLE:
             # One bad event must not take the others with it: the server is asked about each half.
             middle = len(part) // 2
             losses = self._carry_part(part[:middle], events[:middle])
@@ -149,10 +149,10 @@ class Exchange:
             except DeliveryError as error:
                 return error
         what = f"{request.method} {self.client.where}"
-        error = refusal(answer, what, access_statuses=self._access, redact=self._redact)
-        if error is None:
+        refused = refusal(answer, what, access_statuses=self._access, redact=self._redact)
+        if refused is None:
             return answer
-        return _Refused(str(error), answer.status) if type(error) is PermanentError else error
+        return _RefusedError(str(refused), answer.status) if type(refused) is PermanentError else refused
 
     def _moved(self, request: Request, answer: Answer) -> Request:
         base = self.client.endpoint
@@ -175,7 +175,7 @@ class Exchange:
         return None if answer.status in (500, 501) else error
 
 
-class _Refused(PermanentError):
+class _RefusedError(PermanentError):
     """A permanent error that remembers the status."""
 
     def __init__(self, text: str, status: int) -> None:

@@ -28,8 +28,8 @@ class HttpHandler(Handler):
     order, but among messages of a key.
 
     A batch that is refused for its content (400, 409, 413, 422) is sent again in halves, so that a bad event
-    fails alone. The result is an ``HttpResult`` with ``status``, ``headers`` and ``body``. A callable payload is
-    given a ``pyreqwest.client.SyncClient`` without credentials.
+    fails alone. The result is an ``HttpResult`` with ``status``, ``headers`` and ``body``. A callable payload
+    is given a ``pyreqwest.client.SyncClient`` without credentials.
 
     >>> HttpHandler.Options(body_format="ndjson", compression="gzip").method
     'POST'
@@ -38,8 +38,9 @@ class HttpHandler(Handler):
     Connection: ClassVar[Any] = HttpConnection
     Options: ClassVar[Any] = HttpOptions
     guarantee: ClassVar[str] = (
-        "at least once; a message is ok when the server answered 2xx; after a request without an answer it may "
-        "come twice, with the same Idempotency-Key (that of a batch is made of its ids); no order, but within a key"
+        "at least once; a message is ok when the server answered 2xx; after a request without an answer it "
+        "may come twice, with the same Idempotency-Key (that of a batch is made of its ids); no order, but "
+        "within a key"
     )
 
     def connect(self) -> Exchange:

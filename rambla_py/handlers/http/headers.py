@@ -16,8 +16,8 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 # What decides where a request ends, or which server reads it, is the client's business alone.
 _OURS = frozenset(
-    "host content-length transfer-encoding connection keep-alive te trailer upgrade expect "
-    "proxy-authorization proxy-connection content-encoding".split()
+    {"host", "content-length", "transfer-encoding", "content-encoding", "connection", "keep-alive", "te"}
+    | {"trailer", "upgrade", "expect", "proxy-authorization", "proxy-connection"}
 )
 
 

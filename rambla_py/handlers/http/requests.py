@@ -131,8 +131,8 @@ def secrets_of(settings: HttpConnection) -> Iterator[str]:
     for _, value in auth_headers(settings):
         yield value
         yield value.partition(" ")[2]
-    for secret in (settings.auth and settings.auth.password, settings.endpoint().password):
-        yield secret_text(secret) or ""
+    for password in (settings.auth.password if settings.auth else None, settings.endpoint().password):
+        yield secret_text(password) or ""
     for secret in settings.signature.secrets() if settings.signature is not None else ():
         yield secret.reveal()
 

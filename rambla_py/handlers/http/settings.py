@@ -64,7 +64,9 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
     """
 
     path: Annotated[str | None, Meta(description="where no url is given")] = None
-    query: Annotated[dict[str, str | int | bool], Meta(description="added to every request's query")] = {}
+    query: Annotated[dict[str, str | int | bool], Meta(description="added to every request's query")] = (
+        msgspec.field(default_factory=dict)
+    )
     auth: Annotated[
         HttpAuth | None, Meta(description="user and password, or a token; those of the url otherwise")
     ] = None
