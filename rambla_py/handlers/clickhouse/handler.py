@@ -23,7 +23,7 @@ class ClickHouseHandler(Handler):
 
     At least once: a message is ok when the server has answered its insert. When the answer is lost the rows
     may come twice; where the server knows ``insert_deduplication_token``, and its table remembers inserts, a
-    batch that is repeated whole is written once. ``id_column`` keeps the message's id, which tells the others.
+    batch that is repeated whole is written once. ``id_column`` keeps the message's id, to know others by.
     There is no order.
 
     A message is an object, a list of objects (written together or not at all), or JSON text of either. A row

@@ -165,7 +165,10 @@ class Exchange:
         if self.settings.ping_method == "none":
             return None
         request = self._requests.ping()
-        answer = self.client.send(request)
+        try:
+            answer = self.client.send(request)
+        except UnknownOutcomeError as error:  # nothing was to be delivered
+            raise ConnectionLostError(str(error)) from error
         error = refusal(
             answer,
             f"{request.method} {self.client.where}",
