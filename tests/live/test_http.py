@@ -9,12 +9,15 @@ import json
 import logging
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from http2_server import Http2Server
 from http_app import channel
 from web_server import Reply, Seen, WebServer
 
@@ -587,6 +590,38 @@ def test_destination(server: WebServer):
         assert c.send(call).result == 200
 
 
+_FORKING = """
+import os, sys
+import rambla_py as rambla
+
+def publish(app, payload):
+    return app.publish("to", payload).outcomes(timeout_s=10)[0].status
+
+http = {"connections": {"main": {"url": sys.argv[1]}}, "channels": {"to": {}}}
+with rambla.Rambla({"http": http}) as app:
+    said = [publish(app, "parent before")]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if publish(app, "child") == "ok" else 1)
+    said.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    said.append(publish(app, "parent after"))
+print(said)
+"""
+
+
+def test_a_forked_child_has_a_client_of_its_own(server: WebServer):
+    """Parent and child both deliver after a fork, each over connections of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FORKING, server.url],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.strip() == "['ok', 0, 'ok']", done.stderr
+    assert [seen.body for seen in server.seen] == [b"parent before", b"child", b"parent after"]
+
+
 def test_closing_wakes_who_waits(server: WebServer):
     """An app that is stopped does not wait for answers beyond its time."""
     server.answer = lambda seen: Reply(silent=True)
@@ -606,3 +641,24 @@ def test_a_socket_that_only_listens():
         error = refusal(host="127.0.0.1", port=listener.getsockname()[1], connect_timeout_s=0.3)
     assert time.monotonic() - began < 3
     assert "no answer within 0.3 s" in str(error)
+
+
+# -- HTTP/2 -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_http_2(tls_files: TlsFiles, secure: bool):
+    """Over TLS the server chooses HTTP/2, without TLS it is asked for; many requests share one connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if secure else None
+    connection: dict[str, Any] = {"http_version": "2"}
+    if context is not None:
+        context.load_cert_chain(tls_files.certificate, tls_files.key)
+        connection = {"scheme": "https", "tls": {"ca_file": str(tls_files.authority)}}
+    with Http2Server(tls=context, delay_s=0.05) as server:
+        where = {"host": server.host, "port": server.port, "ping_method": "none"}
+        with channel("http", {**where, **connection}) as c:
+            outcomes = c.send_many(["x" * n for n in range(100)])
+        assert {outcome.status for outcome in outcomes} == {"ok"}
+        assert sorted(server.bodies, key=len) == [b"x" * n for n in range(100)]
+        assert server.most > 4
+        assert server.connections < server.most

@@ -130,16 +130,25 @@ def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str
     named = endpoint._replace(host=name)
     try:
         if settings.proxy is not None:
-            return builder.proxy(ProxyBuilder.all(settings.proxy.reveal())).build(), named.origin
+            return _client(builder.proxy(ProxyBuilder.all(settings.proxy.reveal()))), named.origin
         address = reachable_address(
             endpoint, timeout_s=settings.connect_timeout_s, allow_link_local=settings.allow_link_local
         )
         builder = builder.no_proxy()
         if name != address:
             builder = builder.resolve(name, address, endpoint.port)
-        return builder.build(), named.origin
+        return _client(builder), named.origin
     except (PyreqwestError, ValueError) as error:
         raise AccessError(f"{endpoint.origin}: the connection's table cannot be used: {error}") from None
+
+
+def _client(builder: SyncClientBuilder) -> SyncClient:
+    try:
+        return builder.build()
+    except RuntimeError:
+        # The runtime of a parent process does not work in a forked child. There is a second one, with several
+        # threads, which was not used before the fork; in the child of such a child there is none left.
+        return builder.runtime_multithreaded(True).build()
 
 
 def _versioned(builder: SyncClientBuilder, version: str) -> SyncClientBuilder:

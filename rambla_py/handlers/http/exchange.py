@@ -30,6 +30,8 @@ _AROUND_EVENTS = 64
 # Of a batch that is refused with one of these, a part may pass: the content was judged, not the request.
 _DIVISIBLE = frozenset({400, 409, 413, 422})
 _FOLLOWED = frozenset({307, 308})
+_PUZZLED = frozenset({500, 501})
+"""What servers answer that do not know HEAD; they are there, which was the question."""
 
 
 class Exchange:
@@ -169,13 +171,10 @@ class Exchange:
             answer = self.client.send(request)
         except UnknownOutcomeError as error:  # nothing was to be delivered
             raise ConnectionLostError(str(error)) from error
-        error = refusal(
-            answer,
-            f"{request.method} {self.client.where}",
-            access_statuses=self._access,
-            redact=self._redact,
-        )
-        return None if answer.status in (500, 501) else error
+        if answer.status in _PUZZLED:
+            return None
+        what = f"{request.method} {self.client.where}"
+        return refusal(answer, what, access_statuses=self._access, redact=self._redact)
 
 
 class _RefusedError(PermanentError):
