@@ -45,12 +45,15 @@ class Endpoint(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """``scheme://host:port``: the server's name for people, for a path may be a secret."""
+        """``scheme://host:port``."""
         return f"{self.scheme}://{self.netloc}"
 
     @property
     def netloc(self) -> str:
-        """``host``, and the port where it is not the scheme's own."""
+        """``host:port``, without a port that is the scheme's own: the server's name for people.
+
+        A path may be a secret, and the origin is masked where it is all of a ``url``, which is kept secret.
+        """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -109,7 +112,7 @@ def reachable_address(endpoint: Endpoint, *, timeout_s: float, allow_link_local:
     for address in () if allow_link_local else addresses:
         if trouble := address_trouble(address):
             raise AccessError(
-                f"{endpoint.origin} leads to {trouble}, which requests are not sent to; "
+                f"{endpoint.netloc} leads to {trouble}, which requests are not sent to; "
                 "allow_link_local = true permits it"
             )
     until, failure = time.monotonic() + timeout_s, ""
@@ -125,14 +128,14 @@ def reachable_address(endpoint: Endpoint, *, timeout_s: float, allow_link_local:
             failure = str(error)
         else:
             return address
-    raise ConnectionLostError(f"cannot connect to {endpoint.origin}: {failure}")
+    raise ConnectionLostError(f"cannot connect to {endpoint.netloc}: {failure}")
 
 
 def _resolved(endpoint: Endpoint) -> list[str]:
     try:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ConnectionLostError(f"cannot connect to {endpoint.origin}: {error}") from error
+        raise ConnectionLostError(f"cannot connect to {endpoint.netloc}: {error}") from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

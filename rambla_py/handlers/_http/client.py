@@ -56,11 +56,11 @@ class HttpClient:
 
     def __init__(self, settings: WebConnection, *, max_response_bytes: int) -> None:
         self.endpoint = settings.endpoint()
-        self.where = self.endpoint.origin
+        self.where = self.endpoint.netloc
         self._limit = max_response_bytes
         self._pid = os.getpid()
         self._client, self._origin = _built(settings, self.endpoint)
-        self._host = () if self._origin == self.where else (("host", self.endpoint.netloc),)
+        self._host = () if self._origin == self.endpoint.origin else (("host", self.endpoint.netloc),)
 
     def __repr__(self) -> str:
         return f"<HttpClient {self.where}>"
@@ -139,7 +139,7 @@ def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str
             builder = builder.resolve(name, address, endpoint.port)
         return _client(builder), named.origin
     except (PyreqwestError, ValueError) as error:
-        raise AccessError(f"{endpoint.origin}: the connection's table cannot be used: {error}") from None
+        raise AccessError(f"{endpoint.netloc}: the connection's table cannot be used: {error}") from None
 
 
 def _client(builder: SyncClientBuilder) -> SyncClient:

@@ -132,7 +132,7 @@ class Exchange:
             for delivery in part:
                 delivery.ok(result)
             return []
-        if len(part) > 1 and isinstance(answer, _RefusedError) and answer.status in _DIVISIBLE:
+        if len(part) > 1 and isinstance(answer, RefusedError) and answer.status in _DIVISIBLE:
             # One bad event must not take the others with it: the server is asked about each half.
             middle = len(part) // 2
             losses = self._carry_part(part[:middle], events[:middle])
@@ -154,7 +154,7 @@ class Exchange:
         refused = refusal(answer, what, access_statuses=self._access, redact=self._redact)
         if refused is None:
             return answer
-        return _RefusedError(str(refused), answer.status) if type(refused) is PermanentError else refused
+        return RefusedError(str(refused), answer.status) if type(refused) is PermanentError else refused
 
     def _moved(self, request: Request, answer: Answer) -> Request:
         base = self.client.endpoint
@@ -177,7 +177,7 @@ class Exchange:
         return refusal(answer, what, access_statuses=self._access, redact=self._redact)
 
 
-class _RefusedError(PermanentError):
+class RefusedError(PermanentError):
     """A permanent error that remembers the status."""
 
     def __init__(self, text: str, status: int) -> None:

@@ -75,9 +75,11 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
         int, Meta(ge=0, le=10, description="most redirects followed: 307 and 308, to the same server only")
     ] = 0
     access_statuses: Annotated[
-        tuple[int, ...],
-        Meta(description="statuses that say our credentials are refused: nothing is sent until they work"),
-    ] = (401, 407)
+        list[int],
+        Meta(
+            description="statuses that refuse our credentials, 401 and 407: nothing is sent until they work"
+        ),
+    ] = msgspec.field(default_factory=lambda: [401, 407])
     ping_method: Annotated[
         Literal["HEAD", "GET", "OPTIONS", "none"],
         Meta(description="how a connection is tried before messages are sent; any answer will do"),
