@@ -381,6 +381,21 @@ def test_a_slow_request_holds_up_no_other(server: WebServer):
         c.app.stop(timeout_s=0.1)
 
 
+def test_a_slow_server_is_not_overrun(server: WebServer):
+    """What waits for a free connection is not given up after attempt_timeout_s, and nothing is sent twice."""
+    server.answer = lambda seen: Reply(delay_s=0.2)
+    settings = {"attempt_timeout_s": 1.5, "on_unknown": "report"}
+    with channel("http", {"url": server.url, "max_connections": 2}, settings, timeout_s=1) as c:
+        receipt = c.app.publish_many("to", list(range(30)))
+        wait_until(lambda: c.status().state == "blocked")
+        assert {(outcome.status, outcome.attempts) for outcome in receipt.outcomes(timeout_s=20)} == {
+            ("ok", 1)
+        }
+        wait_until(lambda: c.status().state == "up")
+        assert c.send("later").status == "ok"
+    assert len(server.seen) == 31
+
+
 # -- losses -------------------------------------------------------------------------------------------------
 
 

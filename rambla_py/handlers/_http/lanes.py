@@ -4,6 +4,9 @@ A worker that hears of a loss gives up everything that is in flight on its conne
 may fail while the others are answered well, and giving those up would have them sent twice. So the first loss
 stops the intake, the others are waited for (each is bounded by its own time-out), and then all losses
 are told at once.
+
+What waits for a lane is in flight for its worker, with the clock of the attempt running. When groups wait for
+long, the intake is stopped, and the clock with it, until all of them were taken.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +30,8 @@ __all__ = ["Group", "Lanes", "Loss", "lost"]
 # half the CPU. One that takes its time needs many.
 _FIRST_LANES = 4
 _LOOK_S = 0.01
+_PATIENCE_S = 0.5
+"""How long a group may wait for a lane before the intake is stopped."""
 
 Group = Sequence["Delivery"]
 Loss = tuple["Delivery", DeliveryError]
@@ -41,13 +47,14 @@ class Lanes:
 
     def __init__(self, work: Callable[[Group], Sequence[Loss]], *, limit: int, link: Link, name: str) -> None:
         self._work, self._limit, self._link, self._name = work, limit, link, name
-        self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[float, Group] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._threads = 0
         self._due = 0
         self._ended = 0
         self._busy, self._closed = threading.Event(), threading.Event()
+        self._reached = 0.0
         self._losses: list[Loss] = []
         self._losing = False
 
@@ -59,8 +66,11 @@ class Lanes:
         with self._lock:
             self._due += len(groups)
             wanted = min(_FIRST_LANES, self._due)
+        now = time.monotonic()
+        if self._queue.empty():
+            self._reached = now
         for group in groups:
-            self._queue.put(group)
+            self._queue.put((now, group))
         if not self._threads:
             self._start(self._scout)
         self._grow(wanted - self._threads)
@@ -89,20 +99,38 @@ class Lanes:
         threading.Thread(target=run, name=f"{self._name} lane", daemon=True).start()
 
     def _scout(self) -> None:
-        """See to it that there are enough lanes, for as long as there is something to do."""
+        """See to it that lanes are enough, and not overrun, while there is something to do."""
+        held = False
         while not self._closed.is_set():
             self._busy.wait()
+            held = self._hold(held)
             ended = self._ended
             if self._closed.wait(_LOOK_S):
                 return
             with self._lock:
-                if not self._due:
+                if not (self._due or held):
                     self._busy.clear()
             if self._queue.qsize() and self._ended - ended < self._threads:
                 self._grow(self._threads)
 
+    def _hold(self, held: bool) -> bool:
+        """Stop or start the intake by how long the next group has waited; return whether it is stopped."""
+        waiting = not self._queue.empty()
+        if held and not waiting:
+            with self._lock:
+                losing = self._losing
+            if not losing:
+                self._link.release()
+            return losing
+        if not held and waiting and time.monotonic() - self._reached > _PATIENCE_S:
+            self._link.hold()
+            return True
+        return held
+
     def _run(self) -> None:
-        while (group := self._queue.get()) is not None:
+        while (taken := self._queue.get()) is not None:
+            # The queue is in order, so the next group has waited no longer than this one would have by now.
+            self._reached, group = taken
             self._done(self._attempted(group))
 
     def _attempted(self, group: Group) -> Sequence[Loss]:
