@@ -459,6 +459,16 @@ def test_a_refused_token_takes_the_channel_down(server: WebServer, caplog: pytes
     assert "t0ken" not in caplog.text
 
 
+def test_a_message_that_is_refused_access_for_itself(server: WebServer):
+    """When the credentials work but for one message, it alone fails, after its retries."""
+    server.answer = lambda seen: Reply(401, b"not that") if seen.body == b"that" else Reply()
+    with to(server, retries=1) as c:
+        outcomes = c.send_many(["a", "that", "b"])
+    assert [outcome.status for outcome in outcomes] == ["ok", "fatal", "ok"]
+    assert isinstance(outcomes[1].error, AccessError)
+    assert len(server.seen) == 2
+
+
 def test_what_a_server_says_back_is_masked(server: WebServer):
     """A server that repeats our credentials does not put them into our errors."""
     server.answer = lambda seen: Reply(400, seen.headers["authorization"].encode())
@@ -566,6 +576,13 @@ def test_the_environments_proxy_is_not_read(server: WebServer, monkeypatch: pyte
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     with to(server) as c:
         assert c.send(1).status == "ok"
+
+
+def test_a_name_with_several_addresses(server: WebServer):
+    """The first address that answers is taken, and stays; the name stays in the Host header."""
+    with channel("httpc", {"url": f"http://localhost:{server.port}/in"}) as c:
+        assert c.send(1).status == "ok"
+    assert server.seen[0].headers["host"] == f"localhost:{server.port}"
 
 
 def test_a_name_that_leads_to_a_link_local_address():

@@ -22,6 +22,7 @@ from rambla_py.handlers._http.address import address_trouble, endpoint_of, reach
 from rambla_py.handlers._http.answers import excerpt, refusal, retry_after_s
 from rambla_py.handlers._http.client import Answer
 from rambla_py.handlers._http.errors import transport_error
+from rambla_py.handlers._http.settings import HttpTls
 from rambla_py.handlers.clickhouse.errors import BadRowError, server_error
 from rambla_py.handlers.clickhouse.settings import ClickHouseConnection
 from rambla_py.handlers.http.headers import id_text, message_headers
@@ -230,11 +231,13 @@ def test_the_parts_of_a_url(fields: dict, origin: str):
         {"path": "a"},
         {"ping_path": "/a b"},
         {"proxy": Secret("socks5://x")},
+        {"url": Secret("http://x"), "tls": True},
+        {"scheme": "http", "tls": HttpTls()},
     ],
 )
 def test_tables_that_contradict_themselves(fields: dict):
     """What does not fit together is refused when the configuration is read."""
-    with pytest.raises(ValueError, match=r"give one of them|a path|a proxy"):
+    with pytest.raises(ValueError, match=r"give one of them|a path|a proxy|write https"):
         HttpConnection(**fields)
 
 

@@ -69,8 +69,8 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         endpoint = self.endpoint()
         if not self.allow_link_local and (trouble := address_trouble(endpoint.host)):
             raise ValueError(f"a host that is {trouble}; allow_link_local = true permits it")
-        if endpoint.scheme == "http" and isinstance(self.tls, HttpTls) and self.url is not None:
-            raise ValueError("a table tls for a url with http://; write https://")
+        if endpoint.scheme == "http" and self.tls:
+            raise ValueError("tls together with http, which has none; write https")
         if self.proxy is not None:
             _check_proxy(self.proxy, self.tls)
 
