@@ -48,7 +48,11 @@ class Http2Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.05 if self._tls else 0)
+        # What failed in its TLS handshake never became a task, and asyncio would leave it to the collector.
+        for transport in list(self._loop._transports.values()):
+            transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         streams: dict[int, bytes] = {}
