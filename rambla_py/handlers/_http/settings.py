@@ -79,9 +79,13 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         if self.url is not None:
             return endpoint_of(secret_text(self.url) or "")
         scheme = self.scheme or ("https" if self.tls else "http")
-        port = self.port or (443 if scheme == "https" else 80)
+        port = self.port or self.usual_port(scheme)
         host = self.host or "localhost"
         return endpoint_of(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def usual_port(self, scheme: str) -> int:
+        """Return the port where neither a url nor the table names one."""
+        return 443 if scheme == "https" else 80
 
 
 def _check_proxy(proxy: Secret, tls: bool | HttpTls) -> None:

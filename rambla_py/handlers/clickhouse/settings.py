@@ -43,9 +43,6 @@ class ClickHouseConnection(WebConnection, frozen=True, forbid_unknown_fields=Tru
     ] = 4
 
     def __post_init__(self) -> None:
-        if self.url is None and self.port is None:
-            secure = self.scheme == "https" or (self.scheme is None and bool(self.tls))
-            msgspec.structs.force_setattr(self, "port", 8443 if secure else 8123)
         WebConnection.__post_init__(self)
         for name, value in self.settings.items():
             if not _NAME.fullmatch(name) or name in _TAKEN:
@@ -53,6 +50,10 @@ class ClickHouseConnection(WebConnection, frozen=True, forbid_unknown_fields=Tru
             if isinstance(value, str) and not value.isprintable():
                 raise ValueError(f"settings.{name} with control characters")
         self._from_query()
+
+    def usual_port(self, scheme: str) -> int:
+        """Return the port of ClickHouse's HTTP interface."""
+        return 8443 if scheme == "https" else 8123
 
     def login(self) -> tuple[str | None, Secret | None]:
         """Return user and password, from the fields or the URL."""
