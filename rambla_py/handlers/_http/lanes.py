@@ -75,6 +75,9 @@ class Lanes:
             self._start(self._scout)
         self._grow(wanted - self._threads)
         self._busy.set()
+        if not self._threads:
+            self._queue.put(None)
+            self._run()
 
     def close(self) -> None:
         """Let the threads end once they have finished what they are at; may be called twice."""
@@ -93,10 +96,17 @@ class Lanes:
             more = 0 if self._closed.is_set() else min(more, self._limit - self._threads)
             self._threads += max(0, more)
         for _ in range(more):
-            self._start(self._run)
+            if not self._start(self._run):
+                with self._lock:
+                    self._threads -= 1
 
-    def _start(self, run: Callable[[], None]) -> None:
-        threading.Thread(target=run, name=f"{self._name} lane", daemon=True).start()
+    def _start(self, run: Callable[[], None]) -> bool:
+        """Start a thread; say whether it could be: from Python 3.12 on there are none at interpreter exit."""
+        try:
+            threading.Thread(target=run, name=f"{self._name} lane", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def _scout(self) -> None:
         """See to it that lanes are enough, and not overrun, while there is something to do."""
