@@ -5,6 +5,7 @@ set -euo pipefail
 missing=()
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || missing+=(rabbitmq-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
+command -v clickhouse-server >/dev/null || missing+=(clickhouse-server)
 
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, TlsFiles
 
@@ -62,6 +63,14 @@ def redis_tls_server(tls_files: TlsFiles) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[ClickHouseServer]:
+    """The run's ClickHouse, with a user ``shop`` whose password is ``right``. It is mended after each test."""
+    require(ClickHouseServer)
+    with ClickHouseServer(users={"shop": "right"}) as server:
+        yield server
+
+
 def require(kind: type[Server]) -> None:
     """Skip the test when the server's program is missing, naming its package; under CI fail it."""
     if package := kind.missing():
@@ -75,7 +84,7 @@ def require(kind: type[Server]) -> None:
 def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Mend after each test the servers that it may have broken."""
     yield
-    for name in ("rabbitmq", "redis_server", "redis_tls_server"):
+    for name in ("rabbitmq", "redis_server", "redis_tls_server", "clickhouse"):
         if name in request.fixturenames:
             _mend(request.getfixturevalue(name))
 
