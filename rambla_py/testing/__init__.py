@@ -20,6 +20,7 @@ from rambla_py.testing.scripted import (
     ScriptedPublishHandler,
 )
 from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
+from rambla_py.testing.smtp_server import SmtpServer
 
 if TYPE_CHECKING:
     from rambla_py.testing.contract import CANARY, HandlerContract, Received
@@ -40,6 +41,7 @@ __all__ = [
     "ScriptedPublishHandler",
     "Server",
     "ServerError",
+    "SmtpServer",
     "Step",
     "TlsFiles",
     "forget",
