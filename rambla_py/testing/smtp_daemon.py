@@ -1,8 +1,8 @@
 """This module is the program that ``SmtpServer`` runs: aiosmtpd on several ports, keeping what arrives.
 
 It is given one argument, JSON: ``kept`` (the file that mails are appended to, a line of JSON each) and
-``listeners``, each with ``port``, ``tls`` (``never``, ``starttls``, ``tls``), ``login`` (user and password,
-or null), ``required`` (whether one must log in), ``utf8``, ``pipelining``, ``size``, ``certificate``, ``key``.
+``listeners``, each with ``port``, ``tls`` (``never``, ``starttls``, ``tls``), ``login`` (user, password, or
+null), ``required`` (whether one must log in), ``utf8``, ``pipelining``, ``size``, ``certificate``, ``key``.
 
 What an address begins with makes trouble: ``mail-550-``, ``rcpt-450-``, ``data-554-`` are answered so at that
 step, ``rcpt-die-`` closes the connection there, ``data-die-`` after the mail has been kept, ``data-lose-``

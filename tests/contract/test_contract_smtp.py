@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,10 +26,9 @@ class TestSmtp(HandlerContract):
     @pytest.fixture(autouse=True)
     def _server(
         self, smtp_server: SmtpServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
-    ) -> Iterator[None]:
+    ) -> None:
         self.server, self.proxy = smtp_server, fault_proxy(smtp_server)
         self.recipient = f"{unique_name[-40:].strip('-')}@example.com"
-        yield
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port)
