@@ -9,12 +9,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
+from typer.testing import CliRunner
 
+from rambla_py.cli.rabbit import exchange as exchange_commands
+from rambla_py.cli.rabbit import queue as queue_commands
 from rambla_py.testing import FaultProxy, RabbitMqServer, Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -248,12 +252,13 @@ def test_every_command_and_option_of_rabbit_is_documented() -> None:
     """``docs/cli.md`` names each, with each option that its help shows."""
     section = (ROOT / "docs" / "cli.md").read_text().partition("\n## `rambla rabbit")[2]
     page = (ROOT / "docs" / "cli.md").read_text().partition("\n## ")[0]
-    for kind in ("queue", "exchange"):
+    for group, kind in ((queue_commands.app, "queue"), (exchange_commands.app, "exchange")):
+        help_of = partial(CliRunner().invoke, group)
         verbs = re.findall(
-            r"^  (\w+) {2,}", _run(ROOT, kind, "--help").stdout.partition("Commands:")[2], re.M
+            r"^  (\w+) {2,}", help_of(["--help"]).stdout.partition("Commands:")[2], re.MULTILINE
         )
         assert len(verbs) >= 5
         for verb in verbs:
             assert f"`{kind} {verb} " in section
-            options = re.findall(r"(--[a-z-]+)\b", _run(ROOT, kind, verb, "--help").stdout)
+            options = re.findall(r"(--[a-z-]+)\b", help_of([verb, "--help"]).stdout)
             assert [one for one in options if f"`{one}" not in section + page] == []

@@ -17,7 +17,7 @@ _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*\Z"
 )
 _LITERAL = re.compile(r"\[[0-9A-Za-z:.]+\]\Z")
-_WITH_NAME = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]*)>\Z")
+_WITH_NAME = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"\s*|[^<>]*)<(?P<address>[^<>]*)>\Z')
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ \-]*\Z")
 _MOST_BYTES = 254
 """RFC 5321, 4.5.3.1.3: a path has 256 octets with its angle brackets."""
