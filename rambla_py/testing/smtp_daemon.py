@@ -69,13 +69,18 @@ class Keeper:
             "to": envelope.rcpt_tos,
             "options": envelope.mail_options,
             "content": b64encode(content).decode(),
-            "tls": session.ssl is not None,
+            "tls": is_private(server),
             "peer": list(session.peer or ()),
             "greeting": session.host_name,
         }
         with self.kept.open("a") as file:
             file.write(json.dumps(line) + "\n")
         return await answer(server, asked[0]) if asked else "250 2.0.0 kept"
+
+
+def is_private(server: SMTP) -> bool:
+    """Say whether a mail came over TLS; aiosmtpd itself notes it after STARTTLS only."""
+    return server.transport is not None and server.transport.get_extra_info("ssl_object") is not None
 
 
 async def trouble(server: SMTP, address: str, step: str) -> str | None:

@@ -6,6 +6,7 @@ import smtplib
 import socket
 import ssl
 from base64 import b64encode
+from collections.abc import Sequence
 
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import secret_text
@@ -111,32 +112,29 @@ def _begin_tls(smtp: _Smtp, context: ssl.SSLContext, where: str) -> None:
 
 
 def _log_in(smtp: _Smtp, username: str, password: str, where: str) -> None:
-    if not smtp.has_extn("auth"):
+    offered = smtp.esmtp_features.get("auth", "").upper().split()
+    if not offered:
         private = isinstance(smtp.sock, ssl.SSLSocket)
-        raise AccessError(
-            f"{where} offers no login"
-            + ("; leave out the username" if private else "; many offer it with TLS only: set tls")
-        )
+        hint = "leave out the username" if private else "many offer it with TLS only: set tls"
+        raise AccessError(f"{where} offers no login; {hint}")
+    if not (username + password).isascii():
+        _log_in_with_utf8(smtp, username, password, where, offered)
+        return
     try:
-        if (username + password).isascii():
-            smtp.login(username, password)
-        else:
-            _log_in_with_utf8(smtp, username, password, where)
-    except smtplib.SMTPResponseException:
+        smtp.login(username, password)
+    except (smtplib.SMTPResponseException, smtplib.SMTPServerDisconnected):
         raise
-    except smtplib.SMTPServerDisconnected:
-        raise
-    except smtplib.SMTPException as error:
+    except smtplib.SMTPException:
         raise AccessError(
-            f"{where}: {error} It offers {smtp.esmtp_features.get('auth', '').strip()}"
+            f"{where} offers {', '.join(offered)}, and we know CRAM-MD5, PLAIN and LOGIN"
         ) from None
     finally:
         smtp.user = smtp.password = ""  # smtplib would keep them
 
 
-def _log_in_with_utf8(smtp: _Smtp, username: str, password: str, where: str) -> None:
+def _log_in_with_utf8(smtp: _Smtp, username: str, password: str, where: str, offered: Sequence[str]) -> None:
     """Log in with what is not ASCII, which smtplib cannot; only PLAIN says how (RFC 4616)."""
-    if "PLAIN" not in smtp.esmtp_features["auth"].upper().split():
+    if "PLAIN" not in offered:
         raise AccessError(f"{where} does not offer AUTH PLAIN, which a login that is not ASCII needs")
     response = b64encode(f"\0{username}\0{password}".encode()).decode()
     code, text = smtp.docmd("AUTH", f"PLAIN {response}")

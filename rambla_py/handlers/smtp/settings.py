@@ -18,6 +18,8 @@ __all__ = ["SmtpConnection", "SmtpOptions", "SmtpTls", "find_generator"]
 
 _PORTS = {"never": 25, "starttls": 587, "tls": 465}
 
+_Port = Annotated[int, Meta(ge=1, le=65_535)]
+
 Addresses = str | list[str]
 
 
@@ -50,8 +52,7 @@ class SmtpConnection(_Table, frozen=True, kw_only=True):
 
     relay: Annotated[str, Meta(min_length=1, description="host name or address, or host:port")] = "localhost"
     port: Annotated[
-        int | None,
-        Meta(ge=1, le=65535, description="TCP port; 587 with starttls, 465 with tls, 25 without either"),
+        _Port | None, Meta(description="TCP port; 587 with starttls, 465 with tls, 25 without either")
     ] = None
     username: Annotated[str | None, Meta(description="user to log in as; nobody logs in without it")] = None
     password: Annotated[Secret | None, Meta(description="password of the user")] = None

@@ -218,7 +218,8 @@ class SmtpWire:
 
     def _reply(self) -> Reply:
         lines: list[bytes] = []
-        while True:
+        size = 0
+        while size <= _MOST_REPLY_BYTES:
             line = self._line()
             code = line[:3]
             if not (len(code) == 3 and code.isdigit()):
@@ -226,8 +227,8 @@ class SmtpWire:
             lines.append(line[4:])
             if line[3:4] != b"-":
                 return Reply(int(code), words_of(b" ".join(lines)))
-            if sum(map(len, lines)) > _MOST_REPLY_BYTES:
-                raise ConnectionError("an answer without an end")
+            size += len(line)
+        raise ConnectionError("an answer without an end")
 
     def _line(self) -> bytes:
         buffer = self._buffer
