@@ -157,6 +157,13 @@ def test_a_certificate_that_does_not_fit_is_an_access_error(smtp_server: SmtpSer
         assert "cannot read the files" in refusal(where, tls={"mode": mode, "ca_file": "/nowhere.pem"})
 
 
+def test_tls_on_the_wrong_kind_of_port_is_told(smtp_server: SmtpServer) -> None:
+    """From the first byte where the relay greets first, and the other way round."""
+    assert "does not begin with TLS" in refusal(smtp_server.port, tls="tls")
+    silent = refusal(smtp_server.tls_port, kind=ConnectionLostError, connect_timeout_s=0.2)
+    assert "it needs tls = 'tls'" in silent
+
+
 def test_a_relay_without_starttls_is_given_nothing(smtp_server: SmtpServer) -> None:
     """Whoever strips STARTTLS from the greeting does not get the mail in clear text."""
     assert "does not offer STARTTLS; set tls" in refusal(smtp_server.port, tls="starttls")
@@ -301,13 +308,15 @@ def test_when_some_recipients_are_refused_nobody_gets_the_mail(
 
 
 def test_partial_sends_to_the_others_and_names_the_refused(
-    port: int, ann: str, arrived: Callable[[], list[KeptMail]]
+    port: int, ann: str, arrived: Callable[[], list[KeptMail]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The result has each refused recipient with its answer; when all are refused it is a failure."""
+    """The result has each refused recipient with its answer, the log too; all refused is a failure."""
     bad = {"rcpt-450-a@example.com": "450 ", "rcpt-550-b@example.com": "550 "}
     with worker(port) as w:
         result = w.send(to=[*bad, ann], partial=True)
         assert {who: why[:4] for who, why in result.refused.items()} == bad
+        (line,) = caplog.messages
+        assert line.startswith("smtp.mail: mail-1 was not sent to rcpt-450-a@example.com: 450 ")
         assert w.send(to=ann, partial=True).refused == {}
         w.fails(PermanentError, to=list(bad), partial=True)
         w.fails(RejectedError, to="rcpt-450-a@example.com", partial=True)

@@ -84,7 +84,7 @@ def open_smtp(settings: SmtpConnection) -> smtplib.SMTP:
         raise
     except (OSError, UnicodeError) as error:  # smtplib's own errors are OSErrors
         smtp.close()
-        raise connect_error(error, where, timeout_s=settings.connect_timeout_s) from error
+        raise connect_error(error, where, timeout_s=settings.connect_timeout_s, mode=settings.mode) from error
     except BaseException:
         smtp.close()
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rambla_py.errors import (
     AccessError,
@@ -20,6 +20,7 @@ __all__ = ["CLOSING", "Reply", "connect_error", "recipients_error", "refusal", "
 CLOSING = 421
 _NO_ACCESS = frozenset({530, 534, 535, 538})
 _TROUBLES = ("CERTIFICATE", "UNKNOWN_CA", "BAD_CERT")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 _MOST_NAMED = 20
 
 
@@ -78,11 +79,18 @@ def recipients_error(refused: Mapping[str, Reply], total: int) -> DeliveryError:
     return RejectedError(text) if all(reply.later for reply in refused.values()) else PermanentError(text)
 
 
-def connect_error(error: BaseException, where: str, *, timeout_s: float) -> ConnectionLostError:
+def connect_error(
+    error: BaseException, where: str, *, timeout_s: float, mode: Literal["never", "starttls", "tls"]
+) -> ConnectionLostError:
     """Return the error that a failed connect stands for; ``where`` names the relay without credentials."""
     cause = _cause(error)
     if isinstance(cause, TimeoutError):
-        return ConnectionLostError(f"{where} did not answer within connect_timeout_s = {timeout_s:g}")
+        hint = "" if mode == "tls" else "; a port that begins with TLS is silent: it needs tls = 'tls'"
+        return ConnectionLostError(f"{where} did not answer within connect_timeout_s = {timeout_s:g}{hint}")
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return AccessError(
+            f"{where} does not begin with TLS ({cause.reason}); set tls = 'starttls' or 'never'"
+        )
     if _is_about_certificates(cause):
         detail = getattr(cause, "verify_message", "") or str(cause)
         return AccessError(f"{where}: the certificate was refused: {detail}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import smtplib
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
 __all__ = ["SmtpHandler"]
+
+log = logging.getLogger("rambla_py.smtp")
 
 
 class SmtpHandler(Handler):
@@ -76,10 +79,15 @@ class SmtpHandler(Handler):
         wire.check()
         mail = compose(message, options or SmtpOptions(), sender=self.settings.from_, limit=wire.limit)
         try:
-            return wire.send(mail, partial=bool(options) and options.partial)
+            sent = wire.send(mail, partial=options is not None and options.partial)
         finally:
             if wire.lost is not None:
                 self.link.lost(wire.lost)
+        if sent.refused:
+            # The outcome is ok, and nobody may be looking at its result.
+            named = "; ".join(f"{who}: {why}" for who, why in sent.refused.items())
+            log.warning("%s.%s: %s was not sent to %s", self.service, self.channel, message.id, named)
+        return sent
 
     def destination(self, connection: SmtpWire) -> smtplib.SMTP:
         """Return a ``smtplib.SMTP`` to the same relay, opened when there is none or it went."""
