@@ -6,6 +6,7 @@ import email
 import email.policy
 import os
 import re
+from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import formataddr
 from pathlib import Path
@@ -159,10 +160,15 @@ def test_headers_arrive_as_they_were_given(subject: str, name: str, value: str) 
         "subject": subject,
         "headers": {"X-A": value},
     }
-    found = read(mail_of({**payload, "text": ""}))
+    mail = mail_of({**payload, "text": ""})
+    found = read(mail)
     assert found["Subject"] == subject.strip()
     assert found["X-A"] == value.strip()
-    assert found["To"].addresses[0].display_name.strip() == name.strip()
+    if name.isascii():
+        assert found["To"].addresses[0].display_name.strip() == name.strip()
+    else:  # the library's newer reader loses blanks of encoded words, its older one does not
+        raw = email.message_from_bytes(mail.data)["To"].rpartition(" <")[0]
+        assert str(make_header(decode_header(raw))).strip() == name.strip()
     assert found["To"].addresses[0].addr_spec == "a@example.com"
     assert sorted(found.keys()) == sorted(
         ["From", "To", "X-A", "Subject", "Date", "Message-ID", "MIME-Version"]

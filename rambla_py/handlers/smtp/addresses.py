@@ -98,7 +98,7 @@ def _unquoted(name: str) -> str:
 def _shown(name: str) -> str:
     if not name.isascii():
         return encoded_words(name)
-    if _PLAIN_NAME.match(name) and "=?" not in name:
+    if _PLAIN_NAME.match(name) and not any(part in name for part in ("=?", "  ")):
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -178,7 +178,6 @@ class SmtpWire:
 
     def _body(self, data: bytes) -> None:
         """Write the mail and its end; ``ConnectionLostError`` as long as the end was not written."""
-        data = b".%b" % data if data.startswith(b".") else data
         data = b"%b.\r\n" % data.replace(b"\r\n.", b"\r\n..")
         view, tail = memoryview(data), max(0, len(data) - _TAIL_BYTES)
         with self._in_use("the mail"):
