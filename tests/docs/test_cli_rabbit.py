@@ -17,6 +17,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from typer.testing import CliRunner
 
+from rambla_py.cli.program import app
 from rambla_py.cli.rabbit import exchange as exchange_commands
 from rambla_py.cli.rabbit import queue as queue_commands
 from rambla_py.testing import FaultProxy, RabbitMqServer, Server
@@ -108,6 +109,17 @@ def test_status_as_json(run: Run, queue: str) -> None:
     assert there == {"queue": queue, "there": True, "messages": 2, "consumers": 0, "error": None}
     assert (missing["there"], missing["messages"]) == (False, None)
     assert "404 NOT_FOUND" in missing["error"]
+
+
+def test_a_queue_of_another_connection_is_there_and_locked(
+    run: Run, channel: BlockingChannel, queue_name: str
+) -> None:
+    """Its messages cannot be counted; the reason is told, and it is not missing."""
+    channel.queue_declare(queue_name, exclusive=True)
+    done = run("queue", "status", queue_name)
+    assert done.returncode == 0
+    assert re.search(rf"^{re.escape(queue_name)} +\? +\?$", done.stdout, re.MULTILINE)
+    assert "405 RESOURCE_LOCKED" in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["delete", "purge"])
@@ -212,10 +224,12 @@ def test_nothing_else_is_declared_on_the_way(run: Run, channel: BlockingChannel,
         (["queue", "remove", "q"], "No such command"),
     ],
 )
-def test_wrong_usage_exits_with_2(arguments: list[str], told: str, run: Run) -> None:
+def test_wrong_usage_exits_with_2(arguments: list[str], told: str, tmp_path: Path) -> None:
     """Nothing is sent, and the error says what to write."""
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
+    config = tmp_path / "rambla.toml"
+    config.write_text('[amqp.connections.local]\n[amqp.channels.c]\nconnection = "local"\n')
+    done = CliRunner().invoke(app, ["--config", str(config), "rabbit", *arguments])
+    assert (done.exit_code, done.stdout) == (2, "")
     assert told in " ".join(done.stderr.split())
 
 

@@ -218,6 +218,7 @@ def test_a_mail_arrives_as_it_was_sent(port: int, ann: str, arrived: Callable[[]
     bodies = [mail.get_content().replace("\r\n", "\n") for mail in mails]
     assert bodies == [text if text.endswith("\n") or not text else f"{text}\n" for text in texts]
     assert [mail["Message-ID"] for mail in mails] == [one.message_id for one in sent]
+    assert [mail.options for mail in arrived()] == [[f"SIZE={len(mail.content)}"] for mail in arrived()]
     assert sent[0] == Sent("<mail-1@example.com>", "250 2.0.0 kept", {})
 
 
@@ -254,7 +255,7 @@ def test_smtputf8_is_used_where_an_address_needs_it(
     assert first.recipients[0] == "jürgen@example.com"
     assert "SMTPUTF8" not in second.options
     with worker(smtp_server.bare_port) as w:
-        assert "SMTPUTF8" in w.fails(PermanentError, to="jürgen@example.com")
+        assert "does not offer SMTPUTF8" in w.fails(PermanentError, to="jürgen@example.com")
         w.send(to=["Jürgen <j@bücher.example>", ann])
 
 

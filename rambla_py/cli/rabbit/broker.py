@@ -21,12 +21,13 @@ from rambla_py.handler import Handler, Secret
 from rambla_py.redaction import Redactor, url_secrets
 from rambla_py.registry import find_handler
 
-__all__ = ["Broker", "find_broker", "refusal"]
+__all__ = ["LOCKED", "Broker", "find_broker", "refusal"]
 
 _Answer = TypeVar("_Answer")
 _Open = Callable[[], BlockingChannel]
 
-_NOT_FOUND, _REFUSED, _LOCKED, _DIFFERS = 404, 403, 405, 406
+LOCKED = 405
+_REFUSED, _DIFFERS = 403, 406
 _MISSING = re.compile(r"no (?P<kind>queue|exchange) '(?P<name>.*)' in vhost")
 _DIFFERENCE = re.compile(
     r"inequivalent arg '(?P<what>[^']+)' for (?P<kind>\w+) '(?P<name>.*)' in vhost '.*': "
@@ -156,7 +157,7 @@ def refusal(code: int, text: str) -> str:
         )
     hints = {
         _REFUSED: "; is it the broker's own, or has the user no right to it?",
-        _LOCKED: "; it belongs to another connection, and goes with it",
+        LOCKED: "; it belongs to another connection, and goes with it",
         _DIFFERS: "; it stays as it is",
     }
     return f"{lead}{rest or text}{hints.get(code, '')}"

@@ -9,7 +9,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from rambla_py.cli import exits
 from rambla_py.cli.parameters import AsJson, ConfigFile
-from rambla_py.cli.rabbit.broker import find_broker, refusal
+from rambla_py.cli.rabbit.broker import LOCKED, find_broker, refusal
 from rambla_py.cli.rabbit.parameters import (
     Arguments,
     AutoDelete,
@@ -187,5 +187,6 @@ def _row(channel: Any, queue: str) -> dict[str, Any]:
     try:
         found = channel().queue_declare(queue, passive=True).method
     except ChannelClosedByBroker as error:
-        return {**row, "there": False, "error": refusal(error.reply_code, error.reply_text)}
+        problem = refusal(error.reply_code, error.reply_text)
+        return {**row, "there": error.reply_code == LOCKED, "error": problem}
     return {**row, "messages": found.message_count, "consumers": found.consumer_count}
