@@ -566,6 +566,14 @@ def test_a_go_ahead_after_a_refusal_is_taken_back(go_ahead: bytes) -> None:
         assert w.losses == []
 
 
+def test_a_refusal_stands_when_the_connection_ends_with_it() -> None:
+    """The recipient was refused, and then the relay went: the mail is settled, the connection is told."""
+    answers = [*HELLO, b"250 ok\r\n", b"550 no\r\n", b"354 go\r\n", None]
+    with OddRelay(*answers) as relay, worker(relay.port) as w:
+        assert "550 no" in w.fails(PermanentError, to="a@example.com")
+        assert len(w.losses) == 1
+
+
 @pytest.mark.parametrize(
     ("offer", "password", "told"),
     [

@@ -166,10 +166,10 @@ class SmtpWire:
 
     def _take_back(self, go_ahead: Reply | None) -> None:
         """Undo what was begun, so that the next mail can begin; a connection that cannot is lost."""
-        if go_ahead is not None and go_ahead.code == _GO_AHEAD:
-            # Nobody was taken and yet it says go on (RFC 2920 allows it): an empty mail to nobody ends it.
-            self._deal([b".\r\n"])
         try:
+            if go_ahead is not None and go_ahead.code == _GO_AHEAD:
+                # Nobody was taken and yet it says go on (RFC 2920 allows it): an empty mail ends it.
+                self._deal([b".\r\n"])
             (reply,) = self._deal([b"RSET\r\n"])
             if not reply.positive:
                 raise ConnectionError(f"it answered RSET with {reply}")
