@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from smtp_fixtures import smtp_run, smtp_server  # noqa: F401 - fixtures, given to whoever registers this
 
 from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.faults import FaultProxy

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from rambla_py.testing.clickhouse_server import ClickHouseServer
     from rambla_py.testing.clock import FakeClock
     from rambla_py.testing.contract import CANARY, HandlerContract, Received
     from rambla_py.testing.doubles import Capture, on_doubles
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
         ScriptedPublishHandler,
     )
     from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
+    from rambla_py.testing.smtp_server import SmtpServer
     from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
     "CANARY",
     "Arrival",
     "Capture",
+    "ClickHouseServer",
     "FakeClock",
     "FaultProxy",
     "HandlerContract",
@@ -42,6 +45,7 @@ __all__ = [
     "ScriptedPublishHandler",
     "Server",
     "ServerError",
+    "SmtpServer",
     "Step",
     "TlsFiles",
     "forget",
@@ -50,17 +54,14 @@ __all__ = [
 ]
 
 _ROOMS: Final = {
+    "clickhouse_server": ("ClickHouseServer",),
     "clock": ("FakeClock",),
     "contract": ("CANARY", "HandlerContract", "Received"),
     "doubles": ("Capture", "on_doubles"),
     "faults": ("FaultProxy",),
-    "scripted": (
-        "ScriptedAsyncHandler",
-        "ScriptedBatchHandler",
-        "ScriptedHandler",
-        "ScriptedPublishHandler",
-    ),
+    "scripted": ("ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "ScriptedPublishHandler"),
     "servers": ("RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"),
+    "smtp_server": ("SmtpServer",),
     "steps": ("Arrival", "Script", "Step", "forget", "script"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}

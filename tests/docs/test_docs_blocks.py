@@ -15,6 +15,7 @@ SERVERS = {
     "rabbitmq": ("rabbitmq", "RABBITMQ_URL"),
     "redis": ("redis_server", "REDIS_URL"),
     "clickhouse": ("clickhouse", "CLICKHOUSE_URL"),
+    "smtp": ("smtp_server", "SMTP_RELAY"),
 }
 TIMEOUT_S = 60.0
 
