@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import object_fixtures
 import server_fixtures
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    server_fixtures.register(config)
+    server_fixtures.register(config, object_fixtures)
