@@ -30,7 +30,14 @@ ACCOUNT_KEY = base64.b64encode(b"a key of thirty-two bytes, or so").decode()
 LARGEST = 40_000_000
 
 _MODIFIED = "Sat, 21 Nov 2026 06:33:43 GMT"
-_STATUS = {200: "OK", 201: "Created", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found"}
+_STATUS = {
+    200: "OK",
+    201: "Created",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+}
 
 
 class Stored(NamedTuple):
@@ -90,7 +97,7 @@ def _read(folder: Path, prefix: str) -> Iterator[Stored]:
             yield Stored(path, body, json.loads(head))
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     def __init__(self, status: int, code: str) -> None:
         self.status, self.code = status, code
 
@@ -110,22 +117,24 @@ class _Store:
         self._check_login(method, path, query, headers)
         bucket, _, name = path.lstrip("/").partition("/")
         if bucket != BUCKET:
-            raise _Refusal(404, "NoSuchBucket" if self.dialect == "gs" else "ContainerNotFound")
+            raise _RefusalError(404, "NoSuchBucket" if self.dialect == "gs" else "ContainerNotFound")
         if method in ("GET", "HEAD"):
             return self._get(unquote(name))
         if len(body) > LARGEST:
-            raise _Refusal(400 if self.dialect == "gs" else 413, "EntityTooLarge")
-        if any("-" in header.removeprefix("x-ms-meta-") for header in headers if header.startswith("x-ms-meta-")):
-            raise _Refusal(400, "InvalidMetadata")
+            raise _RefusalError(400 if self.dialect == "gs" else 413, "EntityTooLarge")
+        if any(
+            "-" in header.removeprefix("x-ms-meta-") for header in headers if header.startswith("x-ms-meta-")
+        ):
+            raise _RefusalError(400, "InvalidMetadata")
         return (self._put_gs if self.dialect == "gs" else self._put_az)(unquote(name), query, headers, body)
 
     def _check_login(self, method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> None:
         given = headers.get("authorization", "")
         if self.dialect == "gs":
             if given != f"Bearer {TOKEN}":
-                raise _Refusal(401, "AuthenticationRequired")
+                raise _RefusalError(401, "AuthenticationRequired")
         elif given != f"SharedKey {ACCOUNT}:{_signature(method, path, query, headers)}":
-            raise _Refusal(403, "AuthenticationFailed")
+            raise _RefusalError(403, "AuthenticationFailed")
 
     def _put_gs(self, name: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Any:
         if "uploads" in query:
@@ -159,7 +168,7 @@ class _Store:
     def _write(self, name: str, body: bytes, headers: dict[str, str], *, once: bool) -> int:
         kept = self.folder / quote(name, safe="")
         if once and kept.exists():
-            raise _Refusal(412 if self.dialect == "gs" else 409, "BlobAlreadyExists")
+            raise _RefusalError(412 if self.dialect == "gs" else 409, "BlobAlreadyExists")
         self.writes += 1
         unfinished = self.folder / f"tmp {self.writes}"
         unfinished.write_bytes(json.dumps(headers).encode() + b"\n" + body)
@@ -169,7 +178,7 @@ class _Store:
     def _get(self, name: str) -> Any:
         kept = self.folder / quote(name, safe="")
         if not kept.exists():
-            raise _Refusal(404, "NoSuchKey" if self.dialect == "gs" else "BlobNotFound")
+            raise _RefusalError(404, "NoSuchKey" if self.dialect == "gs" else "BlobNotFound")
         head, _, body = kept.read_bytes().partition(b"\n")
         told = {n: v for n, v in json.loads(head).items() if n.startswith(("x-goog-meta", "x-ms-meta"))}
         return 200, {**told, "ETag": '"kept"', "Last-Modified": _MODIFIED}, body
@@ -192,18 +201,26 @@ async def _serve(store: _Store, reader: asyncio.StreamReader, writer: asyncio.St
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             first, *rest = head.strip().split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)
+            }
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             method, target, _ = first.split(" ")
             path, _, asked = target.partition("?")
             query = dict(parse_qsl(asked, keep_blank_values=True))
             try:
                 status, told, answer = store.answer(method, path, query, headers, body)
-            except _Refusal as refusal:
+            except _RefusalError as refusal:
                 status, told = refusal.status, {}
-                answer = f"<Error><Code>{refusal.code}</Code><Message>as documented</Message></Error>".encode()
+                answer = (
+                    f"<Error><Code>{refusal.code}</Code><Message>as documented</Message></Error>".encode()
+                )
             lines = [f"{name}: {value}" for name, value in told.items()]
-            lines = [f"HTTP/1.1 {status} {_STATUS.get(status, 'No')}", f"Content-Length: {len(answer)}", *lines]
+            lines = [
+                f"HTTP/1.1 {status} {_STATUS.get(status, 'No')}",
+                f"Content-Length: {len(answer)}",
+                *lines,
+            ]
             writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else answer))
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):

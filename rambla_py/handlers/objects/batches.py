@@ -51,10 +51,6 @@ class Bundle(NamedTuple):
             )
         return f"{self.messages[0].id}-{len(self.messages)}-{digest.hexdigest()}"
 
-    def path(self) -> str:
-        """Return the object's path; raises ``PermanentError``."""
-        return template_of(self.options.path).render(self.messages[0], name=self.name)
-
 
 def bundled(
     messages: Sequence[Delivery], channel_options: ObjectsOptions, channel: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import html
 import re
+from collections.abc import Iterable
 
 from obstore.exceptions import AlreadyExistsError
 
@@ -51,7 +52,7 @@ _CREDENTIALS = frozenset(
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"})
 _NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound"})
 _TOO_LARGE = frozenset({"EntityTooLarge", "RequestBodyTooLarge"})
-_FOR_NOW = frozenset({401, 403, 408, 409, 412, 425, 429})
+_FOR_NOW = frozenset({403, 404, 408, 409, 412, 425, 429})
 
 
 def is_taken(error: BaseException) -> bool:
@@ -82,11 +83,13 @@ def store_error(error: BaseException, url: str, *, probing: bool = False) -> Del
     return _otherwise(error, said, url)
 
 
-def refused(error: BaseException, url: str) -> AccessError:
-    """Return the error of a store that could not even be made from its settings."""
+def refused(error: BaseException, url: str, *, hidden: Iterable[str] = ()) -> AccessError:
+    """Return the error of a store that could not even be made from its settings, without the ``hidden``."""
     if found := _ERRNO.search(str(error)):
         return AccessError(f"cannot open {url}: {found[2]}")
     first = str(error).partition("Debug source")[0].partition("\n")[0]
+    for text in hidden:
+        first = first.replace(text, "***")
     return AccessError(f"cannot open {url}: {type(error).__name__}: {_shown(first)}")
 
 
@@ -104,8 +107,8 @@ def _answered(status: int, said: str, url: str, *, probing: bool) -> DeliveryErr
         return AccessError(f"the bucket or container is not there: {detail}; create it, or correct the url")
     if probing and (code in _NO_OBJECT or status == 403):
         return None
-    if status == 404:
-        return AccessError(f"{detail}: there is no object store; is the endpoint right?")
+    if status == 404 and not code:
+        return AccessError(f"{detail}: that is no answer of an object store; is the endpoint right?")
     if status == 413 or code in _TOO_LARGE:
         return PermanentError(f"the payload is larger than the store takes: {detail}")
     if status >= 500 or status in _FOR_NOW or code in ("RequestTimeout", "SlowDown"):

@@ -30,8 +30,6 @@ __all__ = ["ObjectsHandler"]
 # Files have lanes of their own, so that large ones hold up no small object and memory stays bounded.
 _FILE_LANES = 2
 
-_Job = Bundle
-
 
 class _Connection:
     """A store with the threads that put into it."""
@@ -43,7 +41,7 @@ class _Connection:
         self.small = Lanes(self._run, _refuse, most=settings.concurrency, name=f"objects {channel}")
         self.files = Lanes(self._run, _refuse, most=_FILE_LANES, name=f"objects {channel} file")
 
-    def put(self, job: _Job) -> None:
+    def put(self, job: Bundle) -> None:
         """Put an object as soon as a thread is free; settles its messages."""
         lanes = self.files if job.options.file is not None else self.small
         lanes.put(job)
@@ -54,7 +52,7 @@ class _Connection:
         self.small.end(lost)
         self.files.end(lost)
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: Bundle) -> None:
         try:
             result = self._result(job)
         except (ConnectionLostError, UnknownOutcomeError) as error:
@@ -68,10 +66,10 @@ class _Connection:
             for message in job.messages:
                 message.ok(result)
 
-    def _result(self, job: _Job) -> dict[str, Any]:
+    def _result(self, job: Bundle) -> dict[str, Any]:
         options, first = job.options, job.messages[0]
         if options.body_format == "ndjson":
-            return put_body(self._upload(job.path(), options, self._of_bundle(job)), job.body)
+            return self._result_of_lines(job)
         path = template_of(options.path).render(first)
         if options.file is not None:
             kind = media_type_of_file(options, options.file)
@@ -82,12 +80,14 @@ class _Connection:
         attributes = attributes_of(options, media_type_of(options, first), metadata_of(options, first))
         return put_body(self._upload(path, options, attributes), body)
 
-    def _of_bundle(self, job: _Job) -> dict[str, str]:
-        options = job.options
+    def _result_of_lines(self, job: Bundle) -> dict[str, Any]:
+        options, name = job.options, job.name
         metadata = {name: metadata_value(value) for name, value in options.metadata.items()}
         if options.id_field:
-            metadata[options.id_field] = metadata_value(job.name)
-        return attributes_of(options, options.content_type or "application/x-ndjson", metadata)
+            metadata[options.id_field] = metadata_value(name)
+        attributes = attributes_of(options, options.content_type or "application/x-ndjson", metadata)
+        path = template_of(options.path).render(job.messages[0], name=name)
+        return put_body(self._upload(path, options, attributes), job.body)
 
     def _upload(self, path: str, options: ObjectsOptions, attributes: dict[str, str]) -> Upload:
         return Upload(self.settings, self.store, path, options, attributes)
@@ -169,12 +169,13 @@ class ObjectsHandler(Handler):
             return True
         delivery.failed(
             PermanentError(
-                "the file of a message, on a channel without files_from: name there the folder that files may be in"
+                "the file of a single message, on a channel without files_from: give the channel the folder "
+                "that such files are in"
             )
         )
         return False
 
 
-def _refuse(job: _Job, error: Any) -> None:
+def _refuse(job: Bundle, error: Any) -> None:
     for message in job.messages:
         message.failed(error)

@@ -16,7 +16,7 @@ _FORMS = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file://
 
 
 class Place(NamedTuple):
-    """Where objects go: ``root`` is the bucket, the container, the folder, or the name of a store in memory."""
+    """Where objects go: ``root`` is the bucket or container, the folder, or the name of a store in memory."""
 
     scheme: Scheme
     root: str

@@ -27,6 +27,7 @@ _OF_ITS_OWN = {
     "cache-control": "cache_control",
     "storage-class": "storage_class",
 }
+_OURS = frozenset({"prefix", "config", "bucket", "client_options", "retry_config", "credential_provider"})
 _MIB = 1024 * 1024
 
 
@@ -92,7 +93,7 @@ class ObjectsConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         int,
         Meta(
             ge=5 * _MIB,
-            description="what is larger goes in parts of this size (larger ones where over 10,000 were needed)",
+            description="what is larger goes in parts of this size, or of a 10,000th where that is more",
         ),
     ] = 8 * _MIB
 
@@ -108,9 +109,19 @@ class ObjectsConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return place_of(self.url)
 
     @property
+    def secrets(self) -> list[str]:
+        """The texts that never show."""
+        fields = [getattr(self, name) for name in self.__struct_fields__]
+        return [secret.reveal() for secret in (*fields, *self.store_options.values()) if _is_secret(secret)]
+
+    @property
     def name(self) -> str | None:
         """The name of a store in memory; None for one that only the app sees."""
         return self.url.partition("://")[2].partition("/")[0] or None
+
+
+def _is_secret(value: object) -> bool:
+    return isinstance(value, Secret) and bool(value)
 
 
 _FOR: Mapping[str, tuple[str, ...]] = {
@@ -137,6 +148,9 @@ def _check_fields(settings: ObjectsConnection, place: Place) -> None:
             raise ValueError(f"{name} is for {meant}, and the url is {place.scheme}://")
     if place.scheme == "az" and settings.account is None:
         raise ValueError("az:// needs the account")
+    taken = sorted(_OURS.intersection(settings.store_options))
+    if taken:
+        raise ValueError(f"store_options with {', '.join(taken)}, which have keys of their own")
     if (settings.access_key_id is None) != (settings.secret_access_key is None):
         raise ValueError("access_key_id and secret_access_key go together; give both or none")
 
@@ -162,8 +176,8 @@ class ObjectsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         str,
         Meta(
             min_length=1,
-            description="the object's path below the url, a template: {id}, {key}, {date:%Y/%m/%d} (UTC, when "
-            "publish took it), {channel}, {service}, {payload.NAME}",
+            description="the object's path below the url, a template: {id}, {key}, {date:%Y/%m/%d} (UTC, "
+            "when publish took it), {channel}, {service}, {payload.NAME}",
         ),
     ] = "{id}"
     file: Annotated[
@@ -212,9 +226,7 @@ class ObjectsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         names = template_of(self.path).names
         if self.body_format == "ndjson":
             if "id" not in names:
-                raise ValueError(
-                    f"the path {self.path!r} without {{id}}: each batch would overwrite the last"
-                )
+                raise ValueError(f"the path {self.path!r} without {{id}}: batches would share an object")
             if self.file is not None:
                 raise ValueError("file with body_format = 'ndjson': a file is an object of its own")
         _check_metadata(self.metadata, self.id_field)

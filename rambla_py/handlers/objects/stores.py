@@ -11,7 +11,7 @@ import obstore
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError
-from rambla_py.handler import Secret, secret_text
+from rambla_py.handler import Secret
 from rambla_py.handlers.objects.errors import refused, store_error
 from rambla_py.handlers.objects.settings import ObjectsConnection
 from rambla_py.named import Named
@@ -49,8 +49,8 @@ class _Runtime:
             self.pid = os.getpid()
         elif self.pid != os.getpid():
             raise AccessError(
-                f"obstore was in use in process {self.pid} before this one was forked from it, and cannot be used "
-                "in the fork: publish to this channel after the fork only, or start processes with 'spawn'"
+                f"obstore was in use in process {self.pid} before this one was forked from it: it cannot work "
+                "here: publish to object stores after the fork only, or start processes with 'spawn'"
             )
 
 
@@ -67,9 +67,10 @@ def open_store(settings: ObjectsConnection) -> Any:
     try:
         return _BUILDERS[place.scheme](settings)
     except OSError as error:
-        problem = AccessError(f"cannot open {place.url}: {error.strerror or 'refused'} ({error.filename})")
+        why = error.strerror or type(error).__name__
+        problem = AccessError(f"cannot open {place.url}: {why} ({error.filename})")
     except Exception as error:
-        problem = refused(error, place.url)
+        problem = refused(error, place.url, hidden=settings.secrets)
     # Outside of the handler: the driver's text is not to travel along as the context.
     raise problem
 
@@ -83,17 +84,17 @@ def check_store(settings: ObjectsConnection, store: Any) -> None:
     if place.scheme == "memory":
         return
     if place.scheme == "file":
-        return _check_folder(Path(place.root))
+        _check_folder(Path(place.root))
+        return
     problem: DeliveryError | None = None
     try:
         obstore.get(store, _PROBE)
     except Exception as error:
         problem = store_error(error, place.url, probing=True)
-    if problem is None:
-        return None
     if isinstance(problem, ConnectionLostError):
         raise problem
-    raise ConnectionLostError(str(problem))
+    if problem is not None:
+        raise ConnectionLostError(str(problem))
 
 
 def _check_folder(folder: Path) -> None:
@@ -177,8 +178,5 @@ def _client(settings: ObjectsConnection) -> dict[str, Any]:
 
 
 def _given(**config: str | Secret | bool | None) -> dict[str, Any]:
-    return {
-        name: secret_text(value) if isinstance(value, Secret | str) else value
-        for name, value in config.items()
-        if value is not None
-    }
+    given = {name: value for name, value in config.items() if value is not None}
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in given.items()}

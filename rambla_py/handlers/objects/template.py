@@ -141,7 +141,9 @@ def _of_payload(name: str, spec: str) -> _Value:
             written = _written(found, spec)
         except (TypeError, ValueError) as error:
             raise PermanentError(f"the path takes {{{name}:{spec}}}: {error}") from None
-        return _checked(name, written)
+        # The slashes of a formatted date are the template's own.
+        dated = spec and isinstance(found, dt.date)
+        return str(written) if dated else _checked(name, written)
 
     return value
 
@@ -175,6 +177,7 @@ def _checked(name: str, value: str | None) -> str:
         raise PermanentError(f"the path takes {{{name}}}, and the message has none")
     if "/" in value or "\\" in value or not value.isprintable():
         raise PermanentError(
-            f"the path takes {{{name}}}, and {value[:100]!r} is no name: it has a slash or a control character"
+            f"the path takes {{{name}}}, and {value[:100]!r} is no name: "
+            "it has a slash, a backslash or a control character"
         )
     return value

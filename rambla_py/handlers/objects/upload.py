@@ -94,22 +94,14 @@ def put_file(upload: Upload, given_up: Callable[[], bool]) -> dict[str, Any]:
     Raises also ``PermanentError`` when the file cannot be read, and ``PayloadTooLargeError`` when it takes
     more than one part and ``if_none_match`` wants one request.
     """
-    told = upload.described()
-    options = upload.options
+    told, options, most = upload.described(), upload.options, upload.settings.part_bytes
     assert options.file is not None
     file, size = open_file(options.file, options.files_from)
     with file:
-        if size <= upload.settings.part_bytes:
-            body = file.read(size + 1)
-            if len(body) != size:
-                raise PermanentError(
-                    f"the file changed while it was read: it had {size} bytes, and now others"
-                )
-            return put_body(upload, body)
+        if size <= most:
+            return put_body(upload, b"".join(in_chunks(file, size, pack=False, given_up=given_up)))
         if options.if_none_match:
-            raise PayloadTooLargeError(
-                size, upload.settings.part_bytes, "with if_none_match, which is one request, part_bytes"
-            )
+            raise PayloadTooLargeError(size, most, "with if_none_match, which is one request, part_bytes")
         return _put_in_parts(upload, file, size, told, given_up)
 
 
@@ -179,24 +171,18 @@ def _of_this_message(upload: Upload, body: bytes) -> dict[str, Any]:
     field = upload.options.id_field if upload.settings.place.keeps_attributes else ""
 
     def look() -> dict[str, Any]:
-        found = obstore.get(upload.store, upload.path, options={"head": bool(field)})
-        if field:
-            theirs = found.attributes.get(field) or found.attributes.get(field.lower())
-            same = theirs == upload.attributes.get(field)
-        else:
-            theirs = "another content"
+        try:
+            found = obstore.get(upload.store, upload.path, options={"head": bool(field)})
+        except FileNotFoundError:
+            raise RejectedError(f"{upload.url} was there, and was removed meanwhile") from None
+        if not field:
             same = found.meta["size"] == len(body) and bytes(found.bytes()) == body
-        return {
-            "same": same,
-            "theirs": theirs,
-            "e_tag": found.meta["e_tag"],
-            "version": found.meta["version"],
-        }
+            return {**found.meta, "same": same, "owner": "another content"}
+        owner = found.attributes.get(field) or found.attributes.get(field.lower())
+        return {**found.meta, "same": owner == upload.attributes[field], "owner": f"message {owner!r}"}
 
     there = _tried(upload, look)
     assert there is not None
     if there["same"]:
         return there
-    raise PermanentError(
-        f"{upload.url} is there already, of {there['theirs'] or 'no message'}: if_none_match keeps it as it is"
-    )
+    raise PermanentError(f"{upload.url} is taken by {there['owner']}: if_none_match leaves it as it is")
