@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 import object_fixtures
+import pytest
 import server_fixtures
 
 

@@ -42,7 +42,7 @@ class Remote(Objects):
     proxy: FaultProxy
 
     def at(self, host: str, port: int) -> dict[str, Any]:
-        return {**self.connection(), "endpoint": f"http://{host}:{port}", "timeout_s": 1}
+        return {**self.connection(), "endpoint": f"http://{host}:{port}", "timeout_s": 0.5}
 
     def cut(self) -> None:
         self.proxy.cut_after(_CUT_BYTES)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import object_fixtures
 import pytest
 import server_fixtures
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    server_fixtures.register(config)
+    server_fixtures.register(config, object_fixtures)

@@ -27,8 +27,11 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]{1,300})")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
 _ERRNO = re.compile(r"Os \{\s*code: (\d+),\s*kind: \w+,\s*message: \"([^\"]*)\"")
-_METADATA_SERVICE = re.compile(r"169\.254\.169\.254|169\.254\.170\.2|metadata\.google\.internal")
+_METADATA_SERVICE = re.compile(
+    r"/latest/(?:api/token|meta-data)|/computeMetadata/|/metadata/identity/|169\.254\.170\.2"
+)
 
 # A person has to put these right: no message can pass before.
 _CREDENTIALS = frozenset(
@@ -119,7 +122,7 @@ def _answered(status: int, said: str, url: str, *, probing: bool) -> DeliveryErr
 def _unanswered(kind: str, text: str, url: str) -> DeliveryError:
     if _METADATA_SERVICE.search(text.partition("Debug source")[0]):
         return _no_credentials(url)
-    if "invalid peer certificate" in text or "CertificateRequired" in text:
+    if _CERTIFICATE.search(text) or "CertificateRequired" in text:
         return AccessError(f"{url}: the certificate was refused: {_certificate(text)}")
     if kind == "Connect" or "Connect," in text:
         found = _ERRNO.search(text)
@@ -139,10 +142,9 @@ def _no_credentials(url: str) -> AccessError:
 
 
 def _certificate(text: str) -> str:
-    found = re.search(r"InvalidCertificate\(\s*(\w+)", text) or re.search(
-        r"invalid peer certificate: (\w+)", text
-    )
-    return found[1] if found else "it does not fit the name, or its authority is not trusted"
+    found = _CERTIFICATE.search(text)
+    fault = found[1] if found else ""
+    return _FAULTS.get(fault.removesuffix("Context"), fault or "this side has none that the server takes")
 
 
 def _reason(text: str) -> str:
@@ -152,6 +154,12 @@ def _reason(text: str) -> str:
     return found[1] if found else "refused"
 
 
+_FAULTS = {
+    "NotValidForName": "it is for another name",
+    "UnknownIssuer": "its authority is not trusted",
+    "Expired": "it has expired",
+    "NotValidYet": "it is not valid yet",
+}
 _SYSTEM_FOR_NOW = {
     errno.ENOSPC,
     errno.EDQUOT,

@@ -49,8 +49,8 @@ class _Runtime:
             self.pid = os.getpid()
         elif self.pid != os.getpid():
             raise AccessError(
-                f"obstore was in use in process {self.pid} before this one was forked from it: it cannot work "
-                "here: publish to object stores after the fork only, or start processes with 'spawn'"
+                f"obstore was in use in process {self.pid} before this one was forked from it; it cannot be "
+                "used here: publish to object stores after the fork only, or start processes with 'spawn'"
             )
 
 
@@ -150,7 +150,7 @@ _BUILDERS: dict[str, Any] = {"s3": _s3, "gs": _gs, "az": _az, "file": _file}
 
 
 def _common(settings: ObjectsConnection) -> dict[str, Any]:
-    """Return what all stores over HTTP take. Retries are the worker's business: it counts and reports them."""
+    """Return what all stores over HTTP take; retries are the worker's business, which counts them."""
     further = {name: secret.reveal() for name, secret in settings.store_options.items()}
     return {
         "prefix": settings.place.prefix or None,
@@ -178,5 +178,9 @@ def _client(settings: ObjectsConnection) -> dict[str, Any]:
 
 
 def _given(**config: str | Secret | bool | None) -> dict[str, Any]:
-    given = {name: value for name, value in config.items() if value is not None}
-    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in given.items()}
+    told = {key: value for key, value in config.items() if value is not None}
+    return {key: _plain(value) for key, value in told.items()}
+
+
+def _plain(value: str | Secret | bool) -> str | bool:
+    return value.reveal() if isinstance(value, Secret) else value

@@ -82,6 +82,7 @@ def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
             max_concurrency=_PARTS_AT_ONCE,
             **told,
         ),
+        once=once,
     )
     if put is None:
         put = _of_this_message(upload, body)
@@ -146,8 +147,8 @@ def _part_bytes(upload: Upload, size: int) -> int:
     return max(upload.settings.part_bytes, -(-size // _MOST_PARTS))
 
 
-def _tried(upload: Upload, put: Callable[[], Any]) -> dict[str, Any] | None:
-    """Return what the store answered; None when there is an object already."""
+def _tried(upload: Upload, put: Callable[[], Any], *, once: bool = False) -> dict[str, Any] | None:
+    """Return what the store answered; None when the put was to happen ``once``, and there is an object."""
     problem: DeliveryError | None
     try:
         answer: dict[str, Any] = put()
@@ -155,7 +156,7 @@ def _tried(upload: Upload, put: Callable[[], Any]) -> dict[str, Any] | None:
     except DeliveryError:
         raise
     except Exception as error:
-        if is_taken(error):
+        if once and is_taken(error):
             return None
         problem = store_error(error, upload.settings.place.url)
     # Outside of the handler: the driver's text is not to travel along as the context.
