@@ -41,7 +41,7 @@ class ObjectsTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class ObjectsConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """The table of an ``objects`` connection: a URL, and what its store needs to be reached.
 
-    >>> ObjectsConnection(url="s3://events/daily", secret_access_key=Secret("hunter2")).secret_access_key
+    >>> ObjectsConnection(url="gs://events/daily", bearer_token=Secret("hunter2")).bearer_token
     ***
     """
 
