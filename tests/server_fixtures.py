@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import trustme
@@ -19,10 +20,11 @@ from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, TlsFiles
 
 
-def register(config: pytest.Config) -> None:
+def register(config: pytest.Config, *others: ModuleType) -> None:
     """Make the fixtures known, once for all folders that ask, so that a run has one server of a kind."""
-    if not config.pluginmanager.has_plugin(__name__):
-        config.pluginmanager.register(sys.modules[__name__], __name__)
+    for module in (sys.modules[__name__], *others):
+        if not config.pluginmanager.has_plugin(module.__name__):
+            config.pluginmanager.register(module, module.__name__)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import object_fixtures
 import pytest
 import redis_fixtures
 import server_fixtures
@@ -10,3 +11,4 @@ import server_fixtures
 def pytest_configure(config: pytest.Config) -> None:
     server_fixtures.register(config)
     redis_fixtures.register(config)
+    server_fixtures.register(config, object_fixtures)
