@@ -233,19 +233,20 @@ class MariaDbServer(DatabaseServer):
 
 
 def _children_of(pid: int) -> list[int]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(folder.name))
-    return found
+    numbers = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [number for number in numbers if _state_of(number)[1:] == (str(pid),)]
 
 
 def _end_process(pid: int) -> None:
     for _ in deadline(_GONE_TIMEOUT_S, poll_s=0.01):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
+        if _state_of(pid)[:1] in ((), ("Z",)):
             return
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
+def _state_of(pid: int) -> tuple[str, ...]:
+    """Return the state and the parent of a process, or nothing when it is gone."""
+    with suppress(OSError):
+        return tuple(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2])
+    return ()
