@@ -54,5 +54,3 @@ def client(server: DatabaseServer) -> psycopg.Connection | pymysql.Connection:
     if isinstance(server, PostgresServer):
         return psycopg.connect(**place, dbname=server.database, autocommit=True)
     return pymysql.connect(**place, database=server.database, autocommit=True)
-
-

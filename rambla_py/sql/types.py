@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-import sqlalchemy
 from sqlalchemy import types
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.exc import CompileError, SQLAlchemyError, UnsupportedCompilationError
 
 from rambla_py.errors import nearest
@@ -49,16 +49,39 @@ class _Moment(types.TypeDecorator[datetime.datetime]):
 
     def load_dialect_impl(self, dialect: Any) -> Any:
         if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(sqlalchemy.dialects.mysql.DATETIME(fsp=6))
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(types.DateTime(timezone=True))
 
     def process_bind_param(self, value: Any, dialect: Any) -> Any:
-        if value is None or dialect.name == "postgresql":
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no zone, and the column keeps moments; use the type timestamp")
+        if dialect.name == "postgresql":
             return value
         return value.astimezone(datetime.UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
         return value if value is None or value.tzinfo else value.replace(tzinfo=datetime.UTC)
+
+
+class _Span(types.TypeDecorator[datetime.timedelta]):
+    """A ``timedelta``, exact: where the database has no interval it is a number of microseconds."""
+
+    impl = types.BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        kind = types.Interval(native=True) if dialect.name == "postgresql" else types.BigInteger()
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value // datetime.timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return datetime.timedelta(microseconds=value) if isinstance(value, int) else value
 
 
 class Converter(Generic[_T]):
@@ -103,6 +126,18 @@ class _Converted(types.TypeDecorator[Any]):
         return None if value is None else self._converter.from_database(value)
 
 
+def _datetime() -> _SqlType:
+    return types.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+
+def _time() -> _SqlType:
+    return types.Time().with_variant(mysql.TIME(fsp=6), "mysql", "mariadb")
+
+
+def _jsonb() -> _SqlType:
+    return types.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+
 _NAMES: dict[str, Callable[..., _SqlType]] = {
     "bigint": types.BigInteger,
     "binary": types.LargeBinary,
@@ -113,25 +148,23 @@ _NAMES: dict[str, Callable[..., _SqlType]] = {
     "bytes": types.LargeBinary,
     "char": types.CHAR,
     "date": types.Date,
-    "datetime": types.DateTime,
+    "datetime": _datetime,
     "decimal": _ExactNumeric,
     "double": types.Double,
     "double precision": types.Double,
     "float": types.Double,
     "int": types.Integer,
     "integer": types.Integer,
-    "interval": types.Interval,
+    "interval": _Span,
     "json": lambda: types.JSON(none_as_null=True),
-    "jsonb": lambda: types.JSON(none_as_null=True).with_variant(
-        sqlalchemy.dialects.postgresql.JSONB(none_as_null=True), "postgresql"
-    ),
+    "jsonb": _jsonb,
     "numeric": _ExactNumeric,
     "real": types.REAL,
     "smallint": types.SmallInteger,
     "string": types.String,
     "text": types.Text,
-    "time": types.Time,
-    "timestamp": types.DateTime,
+    "time": _time,
+    "timestamp": _datetime,
     "timestamptz": _Moment,
     "uuid": types.Uuid,
     "varchar": types.String,
@@ -200,7 +233,11 @@ class TypeMap:
 
     def type_of(self, value: Any) -> _SqlType:
         """Return the type for a value; raises ``UnsupportedTypeError`` for a value of a class without one."""
-        return types.NullType() if value is None else self._of_class(type(value))
+        if value is None:
+            return types.NullType()
+        if isinstance(value, datetime.datetime) and value.tzinfo is None:
+            return self._named("timestamp")
+        return self._of_class(type(value))
 
     def to_database(self, value: Any, wanted: str | type | _SqlType | None = None) -> Any:
         """Return what the driver is given for a value; raises ``UnsupportedTypeError``.
@@ -222,7 +259,14 @@ class TypeMap:
     def _applied(self, process: Callable[[Any], Any] | None, value: Any, kind: _SqlType) -> Any:
         try:
             return value if process is None else process(value)
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, SQLAlchemyError) as error:
+        except (
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+            SQLAlchemyError,
+        ) as error:
             raise UnsupportedTypeError(
                 f"a value of type {type(value).__name__} does not go with {self.name_of(kind)}: {error}"
             ) from error

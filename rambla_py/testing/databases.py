@@ -82,9 +82,7 @@ class PostgresServer(DatabaseServer):
 
     package = "postgresql"
     programs = ("postgres", "initdb")
-    folders = tuple(
-        str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    )
+    folders = tuple(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
     scheme = "postgresql"
 
     def stop(self) -> None:
@@ -195,7 +193,7 @@ class MariaDbServer(DatabaseServer):
             ]
         )
         (self.folder / "init.sql").write_text(
-            f"CREATE DATABASE IF NOT EXISTS {self.database};\n"
+            f"CREATE DATABASE IF NOT EXISTS {self.database} CHARACTER SET utf8mb4;\n"
             f"CREATE USER IF NOT EXISTS '{self.user}'@'%' IDENTIFIED BY '{self.password}';\n"
             f"GRANT ALL PRIVILEGES ON *.* TO '{self.user}'@'%';\n"
         )

@@ -25,9 +25,7 @@ _EVERYWHERE = frozenset({str, int, float, bool, type(None)})
 _TIMES = frozenset({datetime.date, datetime.time})
 _PLAIN: dict[Kind, frozenset[type]] = {
     "sqlite": _EVERYWHERE,
-    "postgresql": _EVERYWHERE
-    | _TIMES
-    | {decimal.Decimal, uuid.UUID, datetime.datetime, datetime.timedelta},
+    "postgresql": _EVERYWHERE | _TIMES | {decimal.Decimal, uuid.UUID, datetime.datetime, datetime.timedelta},
     "mysql": _EVERYWHERE | _TIMES | {decimal.Decimal, datetime.timedelta},
 }
 """What goes to the driver as it is, by exact type: anything else is looked at, one value at a time."""
@@ -57,9 +55,7 @@ class RowMaker:
         self.names = [one.name for one in self._columns]
         self._kind, self._binary, self._plain = kind, binary, _PLAIN[kind]
         self._keys = tuple(one.path[0] for one in self._keyed)
-        taken = frozenset(
-            one.path[0] for one in columns if one.source == "payload" and len(one.path) == 1
-        )
+        taken = frozenset(one.path[0] for one in columns if one.source == "payload" and len(one.path) == 1)
         self._getters = [_getter(one, taken, one.name in json) for one in others]
         self._whole = [one.source for one in others] == ["id", "rest"] and not self._keys
         self._takes_apart = any(one.source == "payload" and one.path for one in columns)
@@ -75,9 +71,11 @@ class RowMaker:
             if self._takes_apart:
                 payload = _mapping(payload)
         # Values by one C call each: a loop over getters takes three times as long.
-        row = (*[get(message, payload) for get in self._getters], *map(payload.get, self._keys)) if (
-            self._keys
-        ) else tuple([get(message, payload) for get in self._getters])
+        row = (
+            (*[get(message, payload) for get in self._getters], *map(payload.get, self._keys))
+            if (self._keys)
+            else tuple([get(message, payload) for get in self._getters])
+        )
         return row if self._plain.issuperset(map(type, row)) else self._converted(row)
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:

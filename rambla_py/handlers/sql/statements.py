@@ -32,9 +32,7 @@ def quoted(name: str, kind: Kind) -> str:
     return mark + name.replace(mark, mark * 2) + mark
 
 
-def statements(
-    table: str, names: Sequence[str], kind: Kind, *, upsert_on: str | None = None
-) -> Statements:
+def statements(table: str, names: Sequence[str], kind: Kind, *, upsert_on: str | None = None) -> Statements:
     """Return the statements that write rows of these columns; with ``upsert_on`` they replace by that one.
 
     >>> statements("orders", ["id", "total"], "sqlite").insert
@@ -66,7 +64,9 @@ def statements(
 def _on_conflict(names: Sequence[str], kind: Kind, key: str) -> str:
     others = [quoted(name, kind) for name in names if name != key]
     if kind == "mysql":
-        pairs = [f"{name} = VALUES({name})" for name in others] or [f"{quoted(key, kind)} = {quoted(key, kind)}"]
+        pairs = [f"{name} = VALUES({name})" for name in others] or [
+            f"{quoted(key, kind)} = {quoted(key, kind)}"
+        ]
         return f" ON DUPLICATE KEY UPDATE {', '.join(pairs)}"
     if not others:
         return f" ON CONFLICT ({quoted(key, kind)}) DO NOTHING"

@@ -107,9 +107,7 @@ class SqlWire:
         kind, name = self.database.kind, options.table or channel
         columns = read_columns(options)
         unique = options.id_column if options.upsert else None
-        table = look_at(
-            self.database, self.raw, name, columns, create=options.create_table, unique=unique
-        )
+        table = look_at(self.database, self.raw, name, columns, create=options.create_table, unique=unique)
         self.rows = RowMaker(columns, kind, binary=table.binary, json=table.json)
         texts = statements(name, self.rows.names, kind, upsert_on=unique)
         self.writer: Writer
