@@ -1,4 +1,4 @@
-"""This package speaks SQL to SQLite, PostgreSQL, MySQL and MariaDB: statements, transactions, types, errors."""
+"""This package speaks to SQLite, PostgreSQL, MySQL and MariaDB: statements, transactions, types, errors."""
 
 from rambla_py.sql.backend import SqlBackend
 from rambla_py.sql.database import SqlTls

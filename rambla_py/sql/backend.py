@@ -37,6 +37,7 @@ from rambla_py.sql.types import Converter, TypeMap
 __all__ = ["SqlBackend"]
 
 _T = TypeVar("_T")
+_Result = tuple[list[dict[str, Any]], int, Any]
 _AGAIN = (SqlConnectionLostError, SqlConflictError)
 _FIRST_WAIT_S = 0.02
 
@@ -97,12 +98,12 @@ class SqlBackend:
     def __repr__(self) -> str:
         return f"<SqlBackend {self.database.where}{', closed' if self._closed else ''}>"
 
-    # -- connections --------------------------------------------------------------------------------------
+    # -- connections --------------------------------------------------------------------------------
 
     def connect(self) -> Self:
-        """Open a connection, to see that it can be done; raises ``SqlConnectionLostError``, ``SqlAccessError``.
+        """Open a connection, to see that it can be done; needed only for that, and after ``disconnect``.
 
-        Not needed but for that, and after ``disconnect``.
+        Raises ``SqlConnectionLostError``, or ``SqlAccessError``.
         """
         self._closed = False
         self._checkout(None).close()
@@ -138,7 +139,7 @@ class SqlBackend:
     ) -> None:
         self.disconnect()
 
-    # -- statements ---------------------------------------------------------------------------------------------
+    # -- statements ---------------------------------------------------------------------------------
 
     def execute(
         self,
@@ -152,24 +153,25 @@ class SqlBackend:
 
         ``params`` is a mapping for ``:name``, a sequence for ``?``, or a list of either for many rows.
         ``returning`` names columns of the rows that are written. ``column_types`` gives types for places and
-        columns, by name: what goes in and what comes out is converted by them. A value without one goes by its
-        class.
+        columns, by name: what goes in and what comes out is converted by them. A value without one goes by
+        its class.
         """
         began = time.monotonic()
         if self._levels.connection is not None:
             result = self._run(self._levels.connection, self._prepared(sql, params, returning, column_types))
         else:
             result = self._again(lambda: self._alone(sql, params, returning, column_types))
-        return QueryResult(*result, duration_s=time.monotonic() - began)
+        data, affected_rows, last_insert_id = result
+        return QueryResult(data, affected_rows, last_insert_id, time.monotonic() - began)
 
-    # -- transactions -------------------------------------------------------------------------------------------
+    # -- transactions -------------------------------------------------------------------------------
 
     def transaction(self, *, isolation: str | None = None) -> Transaction:
         """Return a transaction for a ``with`` block; inside of another it is a savepoint.
 
         ``isolation`` is ``"SERIALIZABLE"``, ``"REPEATABLE READ"``, ``"READ COMMITTED"`` or
-        ``"READ UNCOMMITTED"``, as far as the database has it. On SQLite a transaction takes the right to write
-        at its beginning, so that it never has to be given up in its midst.
+        ``"READ UNCOMMITTED"``, as far as the database has it. On SQLite a transaction takes the right to
+        write at its beginning, so that it never has to be given up in its midst.
         """
         return Transaction(self._levels, self._checkout, self._mapped, self._isolation(isolation))
 
@@ -188,7 +190,7 @@ class SqlBackend:
     def run(
         self, work: Callable[[SqlBackend], _T], *, isolation: str | None = None, retries: int | None = None
     ) -> _T:
-        """Return what ``work(self)`` returns in a transaction; all of it is done again after a conflict or a loss.
+        """Return what ``work(self)`` returns in a transaction; after a conflict or a loss do all of it again.
 
         >>> with SqlBackend("sqlite://") as db:
         ...     db.run(lambda db: db.execute("select 1 as one").first)
@@ -203,7 +205,7 @@ class SqlBackend:
             return once()
         return self._again(once, retries)
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------------
 
     def _prepared(
         self, sql: Any, params: Any, returning: Sequence[str], column_types: Mapping[str, Any] | None
@@ -217,7 +219,7 @@ class SqlBackend:
             column_types=column_types,
         )
 
-    def _alone(self, sql: Any, params: Any, returning: Sequence[str], column_types: Any) -> Any:
+    def _alone(self, sql: Any, params: Any, returning: Sequence[str], column_types: Any) -> _Result:
         with self._mapping(), self._checkout(None) as connection:
             # Once connected: what RETURNING goes with is known from the server's version.
             prepared = self._prepared(sql, params, returning, column_types)
@@ -235,7 +237,7 @@ class SqlBackend:
                     raise mapped from error
             return result
 
-    def _run(self, connection: sqlalchemy.Connection, prepared: Prepared) -> tuple[Any, ...]:
+    def _run(self, connection: sqlalchemy.Connection, prepared: Prepared) -> _Result:
         with self._mapping():
             result = connection.execute(
                 prepared.statement, prepared.values, execution_options={"preserve_rowcount": True}
@@ -331,8 +333,8 @@ class SqlBackend:
 
             @event.listens_for(self._engine, "begin")
             def _(connection: sqlalchemy.Connection) -> None:
-                # The module begins nothing by itself here. Who may write takes that right at once: a read lock
-                # could not be turned into a write lock when another transaction wrote meanwhile.
+                # The module begins nothing by itself here. Who may write takes that right at once: a read
+                # lock could not be turned into a write lock when another transaction wrote meanwhile.
                 reads = connection.info.pop("rambla_reads", False)
                 connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 

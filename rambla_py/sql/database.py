@@ -107,7 +107,7 @@ class Database:
         # Without isolation_level the module begins nothing by itself: transactions and savepoints are ours.
         named |= {"check_same_thread": False, "isolation_level": None}
         named.setdefault("timeout", self.read_timeout_s)
-        raw = sqlite3.connect(*arguments, **named)
+        raw: sqlite3.Connection = sqlite3.connect(*arguments, **named)
         try:
             raw.execute("PRAGMA foreign_keys = ON")
             raw.execute("PRAGMA schema_version").fetchall()  # reads the file: is it a database at all?
@@ -134,7 +134,7 @@ class Database:
         named.setdefault("charset", "utf8mb4")
         if self.tls is not None:
             named["ssl"] = _context(self.tls)
-        return pymysql.connect(
+        raw: pymysql.Connection[Any] = pymysql.connect(
             **{
                 **named,
                 "autocommit": autocommit,
@@ -143,6 +143,7 @@ class Database:
                 "write_timeout": self.read_timeout_s,
             }
         )
+        return raw
 
 
 class _Patient(psycopg.Connection[Any]):

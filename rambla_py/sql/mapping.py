@@ -63,7 +63,7 @@ def connect_error(error: BaseException, where: str) -> SqlConnectionLostError:
     return kind(f"cannot connect to {where}: {_line(error)}", code=code)
 
 
-# -- PostgreSQL: SQLSTATE, by class where a class says enough ---------------------------------------------
+# -- PostgreSQL: SQLSTATE, by class where a class says enough ---------------------------------------
 
 _PG_CODES: dict[str, _Kind] = {
     "25006": SqlConnectionLostError,  # read-only: a standby; a new connection may reach the primary
@@ -121,7 +121,7 @@ def _without_state(error: psycopg.Error) -> _Kind:
     return SqlError
 
 
-# -- MySQL and MariaDB: error numbers -----------------------------------------------------------------------
+# -- MySQL and MariaDB: error numbers ---------------------------------------------------------------
 
 _MYSQL_CODES: dict[_Kind, tuple[int, ...]] = {
     SqlIntegrityError: (
@@ -165,7 +165,7 @@ def _mysql(error: pymysql.err.MySQLError) -> SqlError:
     return kind(text, code=str(number) if number else "")
 
 
-# -- SQLite: result codes ---------------------------------------------------------------------------------------
+# -- SQLite: result codes ---------------------------------------------------------------------------
 
 _SQLITE_CODES: dict[int, _Kind] = {
     sqlite3.SQLITE_PERM: SqlPermissionError,
@@ -203,7 +203,7 @@ def _sqlite(error: sqlite3.Error) -> SqlError:
     return SqlDataError(text) if "binding" in text.lower() else SqlStatementError(text)
 
 
-# -- connecting -----------------------------------------------------------------------------------------------------
+# -- connecting -------------------------------------------------------------------------------------
 
 # Until a connection stands libpq gives no SQLSTATE, only what the server said.
 _ACCESS_WORDS = (

@@ -114,7 +114,7 @@ class _Converted(types.TypeDecorator[Any]):
     def __init__(self, converter: Converter[Any], inner: _SqlType) -> None:
         super().__init__()
         self._converter, self.impl_instance = converter, inner
-        self.impl = inner
+        self.impl = inner  # type: ignore[assignment]  # of an instance: each converter has its own
 
     def copy(self, **kwargs: Any) -> Any:
         return _Converted(self._converter, self.impl_instance)
@@ -210,8 +210,8 @@ class TypeMap:
     def resolve(self, wanted: str | type | _SqlType) -> _SqlType:
         """Return the type of SQLAlchemy for a name with its parameters, a Python type, or one of its own.
 
-        Names are those of SQL (``varchar(20)``, ``numeric(10, 2)``, ``timestamptz``, ``json``, ``text[]``) and
-        those of converters. Raises ``UnsupportedTypeError`` where there is no such type, in general or in
+        Names are those of SQL (``varchar(20)``, ``numeric(10, 2)``, ``timestamptz``, ``json``, ``text[]``)
+        and those of converters. Raises ``UnsupportedTypeError`` where there is no such type, in general or in
         this database.
         """
         if isinstance(wanted, str):

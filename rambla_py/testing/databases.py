@@ -165,9 +165,18 @@ class PostgresServer(DatabaseServer):
             probe.sendall(struct.pack("!ii", len(fields) + 8, 196_608) + fields)
             return probe.recv(1) == b"R"  # it asks for the password; an error while it is starting up
 
+    def _signal(self, number: signal.Signals) -> None:
+        super()._signal(number)
+        for pid in _children_of(self.pid or 0):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def _end(self, number: signal.Signals) -> None:
         # Its processes have sessions of their own, and the next start is refused while one is left.
         left = _children_of(self.pid) if self.pid is not None else []
+        for pid in left if number is not signal.SIGKILL else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)  # a paused process hears nothing else
         super()._end(number)
         for pid in left:
             _end_process(pid)

@@ -95,7 +95,7 @@ class SqlContract:
                 if flag is not None and name not in vars(cls):
                     setattr(cls, name, test if getattr(cls, flag) else None)
 
-    # -- what the author gives ------------------------------------------------------------------------------
+    # -- what the author gives ----------------------------------------------------------------------
 
     def url(self) -> str:
         """Return the URL of the database."""
@@ -117,7 +117,7 @@ class SqlContract:
         """Break all connections now; new ones are taken."""
         raise NotImplementedError("write cut(), or say can_cut = False")
 
-    # -- what the tests share ---------------------------------------------------------------------------------
+    # -- what the tests share -----------------------------------------------------------------------
 
     @contextmanager
     def opened(self, columns: str = "", **options: Any) -> Iterator[SqlBackend]:
@@ -142,7 +142,7 @@ class SqlContract:
         assert row is not None
         return int(row["many"])
 
-    # -- connections ------------------------------------------------------------------------------------------
+    # -- connections --------------------------------------------------------------------------------
 
     def test_ping(self) -> None:
         """A backend that is connected answers; one that was disconnected does not, and says why."""
@@ -195,7 +195,7 @@ class SqlContract:
     def test_a_loss_inside_of_a_transaction_is_told(self) -> None:
         """What was done before the loss is undone, so the transaction raises instead of going on."""
         with self.opened() as db:
-            with pytest.raises(SqlConnectionLostError), db.transaction():
+            with pytest.raises(SqlConnectionLostError), db.transaction():  # noqa: PT012  # as users write it
                 self.add(db, 1)
                 self.cut()
                 self.add(db, 2)
@@ -218,7 +218,7 @@ class SqlContract:
             assert db.run(work) == 2
             assert self.count(db) == 2
 
-    # -- statements ---------------------------------------------------------------------------------------------
+    # -- statements ---------------------------------------------------------------------------------
 
     def test_named_places(self) -> None:
         """Values stand for ``:name``; colons in what is quoted are none of them."""
@@ -272,12 +272,12 @@ class SqlContract:
     def test_an_expression_of_the_core(self) -> None:
         """What SQLAlchemy's Core makes runs as well."""
         with self.opened() as db:
-            columns = [sqlalchemy.Column(name) for name in ("id", "name", "n")]
+            columns: list[sqlalchemy.Column[Any]] = [sqlalchemy.Column(name) for name in ("id", "name", "n")]
             table = sqlalchemy.Table(self.t, sqlalchemy.MetaData(), *columns)
             assert db.execute(sqlalchemy.insert(table).values(id=1, name="Ada", n=3)).affected_rows == 1
             assert db.execute(sqlalchemy.select(table.c.name).where(table.c.n == 3)).data == [{"name": "Ada"}]
 
-    # -- types --------------------------------------------------------------------------------------------------
+    # -- types --------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("kind", _VALUES)
     def test_a_value_comes_back_as_it_went(self, kind: str) -> None:
@@ -322,7 +322,7 @@ class SqlContract:
         with self.opened() as db, pytest.raises(UnsupportedTypeError, match="did you mean 'varchar'"):
             db.execute("select 1 as a", column_types={"a": "varchr(3)"})
 
-    # -- errors -------------------------------------------------------------------------------------------------
+    # -- errors -------------------------------------------------------------------------------------
 
     def test_a_constraint_refuses_a_row(self) -> None:
         """A key that is there, a name that is taken and a NULL are errors of integrity, not to be retried."""
@@ -357,14 +357,14 @@ class SqlContract:
         said = f"{caught.value!r} {caught.value.__cause__} {caught.value.__context__}"
         assert CANARY not in said
 
-    # -- transactions ---------------------------------------------------------------------------------------------
+    # -- transactions -------------------------------------------------------------------------------
 
     def test_commit_and_rollback(self) -> None:
         """A block that ends is committed, one that raises is rolled back, and the error goes on."""
         with self.opened() as db:
             with db.transaction():
                 self.add(db, 1)
-            with pytest.raises(ZeroDivisionError), db.transaction():
+            with pytest.raises(ZeroDivisionError), db.transaction():  # noqa: PT012  # as users write it
                 self.add(db, 2)
                 _ = 1 / 0
             assert self.count(db) == 1
@@ -374,7 +374,7 @@ class SqlContract:
         with self.opened() as db:
             with db.transaction():
                 self.add(db, 1)
-                with pytest.raises(SqlIntegrityError), db.transaction():
+                with pytest.raises(SqlIntegrityError), db.transaction():  # noqa: PT012  # as above
                     self.add(db, 2)
                     self.add(db, 1)
                 with db.transaction():
@@ -384,14 +384,14 @@ class SqlContract:
     def test_what_is_outside_undoes_what_is_inside(self) -> None:
         """The end of a savepoint commits nothing."""
         with self.opened() as db:
-            with pytest.raises(ZeroDivisionError), db.transaction():
+            with pytest.raises(ZeroDivisionError), db.transaction():  # noqa: PT012  # as above
                 with db.transaction():
                     self.add(db, 1)
                 _ = 1 / 0
             assert self.count(db) == 0
 
     def test_begin_commit_and_rollback_by_hand(self) -> None:
-        """``begin`` opens a transaction or a savepoint; ``commit`` and ``rollback`` end what was begun last."""
+        """``begin`` opens a transaction or a savepoint; ``commit`` and ``rollback`` end the last one."""
         with self.opened() as db:
             db.begin()
             self.add(db, 1)
@@ -429,7 +429,7 @@ class SqlContract:
             ):
                 pass
 
-    # -- many threads ---------------------------------------------------------------------------------------------
+    # -- many threads -------------------------------------------------------------------------------
 
     def test_ten_threads_count_without_losing(self) -> None:
         """Ten threads count one number up, each with statements by themselves: none is lost."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,8 @@ class TestPostgres(Served):
         postgres_server: PostgresServer,
         fault_proxy: Callable[[Server], FaultProxy],
         unique_name: str,
-    ) -> Iterator[None]:
+    ) -> None:
         self._begin(postgres_server, fault_proxy(postgres_server), unique_name)
-        yield
 
 
 class TestPostgresUpsert(TestPostgres):
@@ -131,9 +130,8 @@ class TestMariaDb(Served):
     @pytest.fixture(autouse=True)
     def _server(
         self, mariadb_server: MariaDbServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
-    ) -> Iterator[None]:
+    ) -> None:
         self._begin(mariadb_server, fault_proxy(mariadb_server), unique_name)
-        yield
 
 
 def _is_text(payload: bytes) -> bool:

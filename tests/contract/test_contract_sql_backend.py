@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,19 +65,13 @@ class TestPostgresBackend(ServedBackend):
     """psycopg."""
 
     @pytest.fixture(autouse=True)
-    def _server(
-        self, postgres_server: PostgresServer, fault_proxy: Callable[[Server], FaultProxy]
-    ) -> Iterator[None]:
+    def _server(self, postgres_server: PostgresServer, fault_proxy: Callable[[Server], FaultProxy]) -> None:
         self.server, self.proxy = postgres_server, fault_proxy(postgres_server)
-        yield
 
 
 class TestMariaDbBackend(ServedBackend):
     """PyMySQL."""
 
     @pytest.fixture(autouse=True)
-    def _server(
-        self, mariadb_server: MariaDbServer, fault_proxy: Callable[[Server], FaultProxy]
-    ) -> Iterator[None]:
+    def _server(self, mariadb_server: MariaDbServer, fault_proxy: Callable[[Server], FaultProxy]) -> None:
         self.server, self.proxy = mariadb_server, fault_proxy(mariadb_server)
-        yield

@@ -20,11 +20,11 @@ __all__ = ["SqlHandler"]
 class SqlHandler(Handler):
     """Writes rows to SQLite, PostgreSQL, MySQL or MariaDB; a batch is one transaction.
 
-    None of a batch is confirmed before all of it is committed: by COPY on PostgreSQL, statements of many rows
-    on MySQL, ``executemany`` on SQLite. A row that the database refuses (a constraint, a value that does not
-    fit) is found by halving, with savepoints, and is fatal alone; the others are committed. A deadlock, a lock
-    that is not given, a full disk fail the batch, and it is tried again. A table or a column that is not there
-    is an error of connecting: messages wait until somebody has made it.
+    None of a batch is confirmed before all of it is committed: by COPY on PostgreSQL, by statements of many
+    rows on MySQL, by ``executemany`` on SQLite. A row that the database refuses (a constraint, a value that
+    does not fit) is found by halving, with savepoints, and is fatal alone; the others are committed. A
+    deadlock, a lock that is not given, a full disk fail the batch, and it is tried again. A table or a column
+    that is not there is an error of connecting: messages wait until somebody has made it.
 
     At least once: a connection that is lost before the commit has applied nothing; when it is lost during the
     commit the outcome is unknown, and the batch may come twice, with the same ids. With ``upsert`` the second
@@ -39,8 +39,9 @@ class SqlHandler(Handler):
     Connection: ClassVar[Any] = SqlConnection
     Options: ClassVar[Any] = SqlOptions
     guarantee: ClassVar[str] = (
-        "at least once; a batch is one transaction; after a loss during the commit a row may come twice, with "
-        "the same id, and with upsert it replaces itself; in sequence within a worker, refused rows aside"
+        "at least once; a batch is one transaction; after a loss during the commit a row may come twice, "
+        "with the same id, and with upsert it replaces itself; in sequence within a worker, refused rows "
+        "aside"
     )
 
     def connect(self) -> SqlWire:

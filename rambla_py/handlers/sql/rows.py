@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RowMaker"]
 
-_EVERYWHERE = frozenset({str, int, float, bool, type(None)})
-_TIMES = frozenset({datetime.date, datetime.time})
+_EVERYWHERE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
+_TIMES: frozenset[type] = frozenset({datetime.date, datetime.time})
 _PLAIN: dict[Kind, frozenset[type]] = {
     "sqlite": _EVERYWHERE,
     "postgresql": _EVERYWHERE | _TIMES | {decimal.Decimal, uuid.UUID, datetime.datetime, datetime.timedelta},

@@ -59,7 +59,7 @@ class SqlOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     columns: Annotated[
         dict[str, str] | list[str] | None,
         per_channel(
-            'where each column comes from: id, key, headers.NAME, payload, payload.PATH, with "::TYPE" behind '
+            "where each column comes from: id, key, headers.NAME, payload, payload.PATH, with ::TYPE behind "
             "it for create_table; a list names columns and keys of the payload at once"
         ),
     ] = None

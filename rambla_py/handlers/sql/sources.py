@@ -16,7 +16,7 @@ _WITH_PATH = frozenset({"headers", "payload"})
 
 
 class Column(NamedTuple):
-    """A column: its name, what fills it (``id``, ``key``, ``headers``, ``payload``, ``rest``), and where in it.
+    """A column: its name, what fills it (``id``, ``key``, ``headers``, ``payload``, ``rest``), where in it.
 
     ``type`` is what ``create_table`` makes of it.
     """
@@ -62,7 +62,8 @@ def _column(name: str, text: str) -> Column:
     root, *path = where.split(".")
     if root not in _ALONE or (path and root not in _WITH_PATH) or not all(path):
         raise ValueError(
-            f"the column {name!r} comes from {where!r}; known are id, key, headers.NAME, payload, payload.PATH"
+            f"the column {name!r} comes from {where!r}; "
+            "known are id, key, headers.NAME, payload, payload.PATH"
         )
     usual = {"id": "varchar(255)", "headers": "text" if path else "json"}.get(root, "text")
     return Column(name, root, tuple(path), kind or usual)

@@ -37,8 +37,8 @@ def look_at(
 ) -> Table:
     """Return the table over a live connection of the driver's; with ``create``, make it when it is missing.
 
-    Raises ``SqlStatementError`` when the table, or one of the columns, is not there: as an error of connecting
-    it lets messages wait until somebody has made it.
+    Raises ``SqlStatementError`` when the table, or one of the columns, is not there: as an error of
+    connecting it lets messages wait until somebody has made it.
     """
     engine = database.engine(lambda: connection, poolclass=sqlalchemy.StaticPool)
     schema, _, bare = name.rpartition(".")

@@ -22,21 +22,29 @@ class Writer(Protocol):
     commit is a ``SqlConnectionLostError``, one during it a ``SqlUnknownOutcomeError``.
     """
 
-    def write_all(self, rows: Sequence[Row]) -> None: ...
+    def write_all(self, rows: Sequence[Row]) -> None:
+        """Write rows in a transaction of their own: all of them, or none."""
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        """Begin a transaction."""
 
-    def write(self, rows: Sequence[Row]) -> None: ...
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows inside of it."""
 
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """Commit it; whatever is raised, it has ended."""
 
-    def rollback(self) -> None: ...
+    def rollback(self) -> None:
+        """Undo it; raises nothing."""
 
-    def savepoint(self) -> None: ...
+    def savepoint(self) -> None:
+        """Remember this point of it."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Keep what was written since."""
 
-    def rollback_to(self) -> None: ...
+    def rollback_to(self) -> None:
+        """Undo what was written since."""
 
     def check(self, row: Row) -> None:
         """Raise ``SqlTooLargeError`` for a row that the server would not take."""
