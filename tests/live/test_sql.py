@@ -305,7 +305,7 @@ def test_without_copy(upsert: bool, postgres: Base):
 
 
 @pytest.mark.parametrize("upsert", [False, True])
-@pytest.mark.parametrize("bad", [{0}, {499}, {250}, {3, 4, 444}, set(range(0, 40)), set(range(40))])
+@pytest.mark.parametrize("bad", [{0}, {499}, {250}, {3, 4, 444}, set(range(40)), set(range(460, 500))])
 def test_refused_rows_are_found(bad: set[int], upsert: bool, base: Base):
     """Of five hundred only the rows that a constraint refuses fail; the others are there, in order."""
     base.make("id varchar(40) primary key, n integer not null, place integer")

@@ -63,7 +63,11 @@ def _table(
 ) -> Table:
     def found() -> list[Any]:
         with engine.connect() as connection:
-            return list(sqlalchemy.inspect(connection).get_columns(name, schema))
+            there = list(sqlalchemy.inspect(connection).get_columns(name, schema))
+        if not there:
+            # SQLite is asked twice: another worker made the table between the two.
+            raise NoSuchTableError(name)
+        return there
 
     try:
         there = found()
