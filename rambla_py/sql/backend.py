@@ -81,6 +81,8 @@ class SqlBackend:
         self.last_error: SqlError | None = None
         self._pool_timeout_s = pool_timeout_s
         self._levels = Levels()
+        self._in_use: set[sqlalchemy.Connection] = set()
+        self._inherited: list[Any] = []
         self._owner = os.getpid()
         self._closed = False
         self._engine = self.database.engine(
@@ -106,8 +108,8 @@ class SqlBackend:
         Raises ``SqlConnectionLostError``, or ``SqlAccessError``.
         """
         self._closed = False
-        self._checkout(None).close()
-        return self
+        with self._borrowed():
+            return self
 
     def disconnect(self) -> None:
         """Close all connections that are not in use; those close when their transaction ends."""
@@ -122,7 +124,7 @@ class SqlBackend:
         """
         for attempt in range(2 if reconnect else 1):
             try:
-                with self._mapping(), self._checkout(None) as connection:
+                with self._mapping(), self._borrowed() as connection:
                     connection.exec_driver_sql("SELECT 1")
                 return True
             except SqlError as error:
@@ -157,8 +159,9 @@ class SqlBackend:
         its class.
         """
         began = time.monotonic()
-        if self._levels.connection is not None:
-            result = self._run(self._levels.connection, self._prepared(sql, params, returning, column_types))
+        open_here = self._here().connection
+        if open_here is not None:
+            result = self._run(open_here, self._prepared(sql, params, returning, column_types))
         else:
             result = self._again(lambda: self._alone(sql, params, returning, column_types))
         data, affected_rows, last_insert_id = result
@@ -173,7 +176,8 @@ class SqlBackend:
         ``"READ UNCOMMITTED"``, as far as the database has it. On SQLite a transaction takes the right to
         write at its beginning, so that it never has to be given up in its midst.
         """
-        return Transaction(self._levels, self._checkout, self._mapped, self._isolation(isolation))
+        level = self._isolation(isolation)
+        return Transaction(self._here(), self._checkout, self._give_back, self._mapped, level)
 
     def begin(self, *, isolation: str | None = None) -> Transaction:
         """Begin a transaction of this thread, or a savepoint in it."""
@@ -201,7 +205,7 @@ class SqlBackend:
             with self.transaction(isolation=isolation):
                 return work(self)
 
-        if self._levels.connection is not None:
+        if self._here().connection is not None:
             return once()
         return self._again(once, retries)
 
@@ -220,7 +224,7 @@ class SqlBackend:
         )
 
     def _alone(self, sql: Any, params: Any, returning: Sequence[str], column_types: Any) -> _Result:
-        with self._mapping(), self._checkout(None) as connection:
+        with self._mapping(), self._borrowed() as connection:
             # Once connected: what RETURNING goes with is known from the server's version.
             prepared = self._prepared(sql, params, returning, column_types)
             if not prepared.writes:
@@ -264,10 +268,7 @@ class SqlBackend:
             wait_s = min(wait_s * 2, 1.0)
 
     def _checkout(self, isolation: str | None) -> sqlalchemy.Connection:
-        if os.getpid() != self._owner:
-            # A forked child: what the parent has open is the parent's.
-            self._owner, self._levels = os.getpid(), Levels()
-            self._engine.dispose(close=False)
+        self._here()
         if self._closed:
             raise SqlConnectionLostError(f"{self.database.where} is not connected; call connect()")
         with self._mapping():
@@ -279,7 +280,32 @@ class SqlBackend:
             except BaseException:
                 connection.close()
                 raise
+        self._in_use.add(connection)
         return connection
+
+    def _give_back(self, connection: sqlalchemy.Connection) -> None:
+        self._in_use.discard(connection)
+        connection.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlalchemy.Connection]:
+        connection = self._checkout(None)
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def _here(self) -> Levels:
+        """Return what this thread has open; in a forked child nothing, whatever its parent had.
+
+        The child keeps the parent's connections and never uses them: to end one, as the collector of garbage
+        would, is to end it for the parent.
+        """
+        if os.getpid() != self._owner:
+            self._inherited += [self._in_use, self._levels, self._engine.pool]
+            self._owner, self._in_use, self._levels = os.getpid(), set(), Levels()
+            self._engine.dispose(close=False)
+        return self._levels
 
     def _isolation(self, wanted: str | None) -> str | None:
         if wanted is None:
@@ -294,9 +320,10 @@ class SqlBackend:
         return name
 
     def _innermost(self) -> Transaction:
-        if not self._levels.open:
+        opened = self._here().open
+        if not opened:
             raise SqlStatementError("no transaction is open in this thread")
-        return self._levels.open[-1]
+        return opened[-1]
 
     @contextmanager
     def _mapping(self) -> Iterator[None]:

@@ -97,6 +97,7 @@ _PG_CLASSES: dict[str, _Kind] = {
     "55": SqlConflictError,
     "57": SqlBusyError,
     "58": SqlBusyError,
+    "72": SqlConflictError,
     "XX": SqlBusyError,
 }
 
@@ -113,7 +114,9 @@ def _postgresql(error: psycopg.Error) -> SqlError:
 
 
 def _without_state(error: psycopg.Error) -> _Kind:
-    """Return the kind of an error that no server sent."""
+    """Return the kind of an error that no server sent, or that is of a class of its own."""
+    if error.sqlstate:
+        return SqlStatementError
     if isinstance(error, psycopg.DataError | psycopg.ProgrammingError | psycopg.NotSupportedError):
         return SqlDataError
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):

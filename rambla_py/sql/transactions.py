@@ -32,10 +32,12 @@ class Transaction:
         self,
         levels: Levels,
         checkout: Callable[[str | None], sqlalchemy.Connection],
+        give_back: Callable[[sqlalchemy.Connection], None],
         mapped: Callable[[BaseException], SqlError],
         isolation: str | None,
     ) -> None:
-        self._levels, self._checkout, self._mapped, self._isolation = levels, checkout, mapped, isolation
+        self._levels, self._mapped, self._isolation = levels, mapped, isolation
+        self._checkout, self._give_back = checkout, give_back
         self._inner: Any = None
 
     def __repr__(self) -> str:
@@ -121,4 +123,4 @@ class Transaction:
         levels = self._levels
         if not levels.open and levels.connection is not None:
             connection, levels.connection = levels.connection, None
-            connection.close()
+            self._give_back(connection)

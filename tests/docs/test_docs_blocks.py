@@ -11,7 +11,11 @@ import pytest
 from pages import ROOT, all_pages, blocks_of, needs_of
 
 RUNNER = Path(__file__).with_name("run_page.py")
-SERVERS = {"rabbitmq": ("rabbitmq", "RABBITMQ_URL"), "redis": ("redis_server", "REDIS_URL")}
+SERVERS = {
+    "rabbitmq": ("rabbitmq", "RABBITMQ_URL"),
+    "redis": ("redis_server", "REDIS_URL"),
+    "postgres": ("postgres_server", "POSTGRES_URL"),
+}
 TIMEOUT_S = 60.0
 
 
