@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rambla_py.handler import Handler
 from rambla_py.handlers.sql.settings import SqlConnection, SqlOptions, database_of
 from rambla_py.handlers.sql.wire import SqlWire
+from rambla_py.handlers.sql.writers import Row
 from rambla_py.sql.errors import SqlError
 
 if TYPE_CHECKING:
@@ -64,17 +65,12 @@ class SqlHandler(Handler):
         """Write the rows of all messages in one transaction; errors stand in the place of their message."""
         wire: SqlWire = state.connection
         answers: list[Any] = [None] * len(messages)
-        rows, places = [], []
-        make, check = wire.rows.make, wire.writer.check
-        for place, message in enumerate(messages):
-            try:
-                row = make(message)
-                check(row)
-            except Exception as error:  # what a payload's own code raises is the failure of its message alone
-                answers[place] = error
-                continue
-            rows.append(row)
-            places.append(place)
+        places: Sequence[int] = range(len(messages))
+        try:
+            rows = wire.rows.make_all(messages)
+            wire.writer.check(rows)
+        except Exception:  # of a payload's own code, too; whose it was is seen when each is made alone
+            rows, places = _one_by_one(wire, messages, answers)
         if not rows:
             return answers
         try:
@@ -84,3 +80,20 @@ class SqlHandler(Handler):
             for place in places:
                 answers[place] = error
         return answers
+
+
+def _one_by_one(
+    wire: SqlWire, messages: Sequence[Delivery], answers: list[Any]
+) -> tuple[list[Row], list[int]]:
+    """Return the rows that can be made, with their places; put the errors of the others among the answers."""
+    rows, places = [], []
+    for place, message in enumerate(messages):
+        try:
+            row = wire.rows.make(message)
+            wire.writer.check([row])
+        except Exception as error:  # what a payload's own code raises is the failure of its message alone
+            answers[place] = error
+            continue
+        rows.append(row)
+        places.append(place)
+    return rows, places

@@ -46,8 +46,8 @@ class Writer(Protocol):
     def rollback_to(self) -> None:
         """Undo what was written since."""
 
-    def check(self, row: Row) -> None:
-        """Raise ``SqlTooLargeError`` for a row that the server would not take."""
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise ``SqlTooLargeError`` when there is a row that the server would not take."""
 
 
 class _Writer:
@@ -96,7 +96,7 @@ class _Writer:
     def rollback_to(self) -> None:
         self._do("ROLLBACK TO SAVEPOINT rambla")
 
-    def check(self, row: Row) -> None:
+    def check(self, rows: Sequence[Row]) -> None:
         """Leave it to the server."""
 
     def _do(self, text: str) -> None:
@@ -146,7 +146,11 @@ class MysqlWriter(_Writer):
         except Exception as error:
             raise sql_error(error) from error
 
-    def check(self, row: Row) -> None:
+    def check(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._check(row)
+
+    def _check(self, row: Row) -> None:
         size = sum(len(value) for value in row if isinstance(value, str | bytes))
         if size * 4 < self._packet - 10_000:
             return
