@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from rambla_py.testing.clickhouse_server import ClickHouseServer
     from rambla_py.testing.clock import FakeClock
     from rambla_py.testing.contract import CANARY, HandlerContract, Received
+    from rambla_py.testing.databases import MariaDbServer, PostgresServer
     from rambla_py.testing.doubles import Capture, on_doubles
     from rambla_py.testing.faults import FaultProxy
+    from rambla_py.testing.s3 import MotoServer
     from rambla_py.testing.scripted import (
         ScriptedAsyncHandler,
         ScriptedBatchHandler,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     )
     from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
     from rambla_py.testing.smtp_server import SmtpServer
+    from rambla_py.testing.sql_contract import SqlContract
     from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
@@ -35,6 +38,9 @@ __all__ = [
     "FakeClock",
     "FaultProxy",
     "HandlerContract",
+    "MariaDbServer",
+    "MotoServer",
+    "PostgresServer",
     "RabbitMqServer",
     "Received",
     "RedisServer",
@@ -46,6 +52,7 @@ __all__ = [
     "Server",
     "ServerError",
     "SmtpServer",
+    "SqlContract",
     "Step",
     "TlsFiles",
     "forget",
@@ -57,11 +64,14 @@ _ROOMS: Final = {
     "clickhouse_server": ("ClickHouseServer",),
     "clock": ("FakeClock",),
     "contract": ("CANARY", "HandlerContract", "Received"),
+    "databases": ("MariaDbServer", "PostgresServer"),
     "doubles": ("Capture", "on_doubles"),
     "faults": ("FaultProxy",),
+    "s3": ("MotoServer",),
     "scripted": ("ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "ScriptedPublishHandler"),
     "servers": ("RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"),
     "smtp_server": ("SmtpServer",),
+    "sql_contract": ("SqlContract",),
     "steps": ("Arrival", "Script", "Step", "forget", "script"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import object_fixtures
+import database_fixtures
 import pytest
 import redis_fixtures
 import server_fixtures
@@ -12,3 +13,4 @@ def pytest_configure(config: pytest.Config) -> None:
     server_fixtures.register(config)
     redis_fixtures.register(config)
     server_fixtures.register(config, object_fixtures)
+    database_fixtures.register(config)

@@ -16,6 +16,7 @@ SERVERS = {
     "redis": ("redis_server", "REDIS_URL"),
     "clickhouse": ("clickhouse", "CLICKHOUSE_URL"),
     "smtp": ("smtp_server", "SMTP_RELAY"),
+    "postgres": ("postgres_server", "POSTGRES_URL"),
 }
 TIMEOUT_S = 60.0
 
