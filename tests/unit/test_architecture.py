@@ -20,6 +20,7 @@ LAYERS = [
     {"handler"},
     {"registry", "redaction", "telemetry", "named"},
     {"culprit", "encoding"},
+    {"state"},
     {"config", "handlers"},
     {"actors"},
     {"route", "app"},
