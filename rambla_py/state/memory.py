@@ -34,9 +34,9 @@ def forget_memory(name: str) -> None:
 class MemoryStore(RowStore):
     """Keeps records in memory, as JSON, until the process ends; ``close()`` does not lose them.
 
-    Stores with the same ``name`` share their records; one without a name has its own. ``max_records`` and
-    ``max_bytes`` (keys and values) bound what is kept: beyond them ``set`` raises ``StateQuotaError``, after
-    expired records have made room.
+    Stores with the same ``name`` share their records, and so does one with the store that it is ``beside``;
+    any other has its own. ``max_records`` and ``max_bytes`` (keys and values) bound what is kept: beyond them
+    ``set`` raises ``StateQuotaError``, after expired records have made room.
 
     >>> with MemoryStore(max_records=1) as store:
     ...     record = store.set("theme", "dark")
@@ -48,12 +48,14 @@ class MemoryStore(RowStore):
         self,
         name: str | None = None,
         *,
+        beside: MemoryStore | None = None,
         max_records: int | None = None,
         max_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(clock=clock)
-        self._shelf = _Shelf() if name is None else _shelves.get(name)
+        own = _Shelf() if name is None else _shelves.get(name)
+        self._shelf: _Shelf = own if beside is None else beside._shelf
         self._max_records, self._max_bytes = max_records, max_bytes
 
     def _read(self, key: str) -> Row | None:

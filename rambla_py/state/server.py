@@ -18,9 +18,11 @@ An answer with another status than 200 has ``{"error": ..., "message": ...}``.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -142,14 +144,38 @@ class _Served:
 
 
 def state_app(
-    store: StateStore, *, token: Secret | str | None = None, max_body_bytes: int = MAX_BODY_BYTES
+    store: StateStore,
+    *,
+    token: Secret | str | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    cleanup_s: float = 0.0,
 ) -> Starlette:
     """Return an ASGI app that serves a store, which whoever runs the app opens and closes.
 
-    With a ``token``, whoever asks for more than ``/health`` has to send it as a bearer token.
+    With a ``token``, whoever asks for more than ``/health`` has to send it as a bearer token. With
+    ``cleanup_s``, expired records are removed every so many seconds, while the app runs.
     """
     served = _Served(store, Secret(token) if isinstance(token, str) else token, max_body_bytes)
-    return Starlette(routes=served.routes())
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        cleaning = asyncio.create_task(_clean(store, cleanup_s)) if cleanup_s else None
+        yield
+        if cleaning is not None:
+            cleaning.cancel()
+
+    return Starlette(routes=served.routes(), lifespan=lifespan)
+
+
+async def _clean(store: StateStore, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            removed = await run_in_threadpool(store.cleanup_expired)
+        except StateError:
+            _log.exception("expired records could not be removed")
+        else:
+            _log.debug("removed %d expired records", removed)
 
 
 def _key(request: Request) -> str:

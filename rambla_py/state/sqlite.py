@@ -171,7 +171,7 @@ class SqliteStore(RowStore):
                 raise
 
     def _after_fork(self, inherited: _Opened | None) -> _Opened:
-        """Open a connection for a forked child; the inherited one is kept: to close it would harm the parent."""
+        """Open a connection for a forked child; the inherited one is kept: closing it harms the parent."""
         if inherited is None:
             raise StateUnavailableError(self._name(), "it was closed meanwhile")
         self._inherited.append(inherited)

@@ -32,7 +32,8 @@ def store_from_url(
     ``file:///folder`` and ``file://./folder`` name a folder; ``sqlite:///file`` is relative and
     ``sqlite:////file`` absolute, as SQLAlchemy has it; ``redis://``, ``rediss://`` and ``unix://`` are Redis,
     ``http://`` and ``https://`` a server of ``rambla state serve``. With ``encryption_key``, as
-    ``parse_keys`` reads it, the store is an ``EncryptedStore`` around it. Raises ``ValueError``, which quotes no secret.
+    ``parse_keys`` reads it, the store is an ``EncryptedStore`` around it. Raises ``ValueError``, which
+    quotes no secret.
 
     >>> store_from_url("memory://carts")
     <MemoryStore, not ready>

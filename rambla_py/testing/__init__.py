@@ -23,6 +23,7 @@ from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, Serve
 
 if TYPE_CHECKING:
     from rambla_py.testing.contract import CANARY, HandlerContract, Received
+    from rambla_py.testing.state_contract import StateContract
 
 __all__ = [
     "CANARY",
@@ -40,6 +41,7 @@ __all__ = [
     "ScriptedPublishHandler",
     "Server",
     "ServerError",
+    "StateContract",
     "Step",
     "TlsFiles",
     "forget",
@@ -48,9 +50,14 @@ __all__ = [
 
 _LATE = frozenset({"CANARY", "HandlerContract", "Received"})
 _CONTRACT = "rambla_py.testing.contract"
+_STATE_CONTRACT = "rambla_py.testing.state_contract"
+_STATE_MODEL = "rambla_py.testing.state_model"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "StateContract":
+        importlib.import_module("pytest").register_assert_rewrite(_STATE_CONTRACT, _STATE_MODEL)
+        return importlib.import_module(_STATE_CONTRACT).StateContract
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     importlib.import_module("pytest").register_assert_rewrite(_CONTRACT, "rambla_py.testing.trial")
