@@ -70,13 +70,13 @@ def serve(
         store = store_from_url(url, encryption_key=os.environ.get(KEY))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="URL") from None
+    server = _server(store, token or None, max_body_bytes, cleanup, tls_cert, tls_key)
     signals: list[int] = []
     with heard(signals.append), _listening(host, port) as listener, store:
         scheme = "https" if tls_cert else "http"
         wanted = "with a token" if token else "without a token"
         address = _shown(*listener.getsockname()[:2])
         print(f"serving {store} at {scheme}://{address} {wanted}", file=sys.stderr, flush=True)
-        server = _server(store, token or None, max_body_bytes, cleanup, tls_cert, tls_key)
         server.run(sockets=[listener])
     raise typer.Exit(exits.BY_SIGNAL + signals[0] if signals else exits.OK)
 
@@ -96,16 +96,19 @@ def _server(
         told = "needs the extra 'web'; install it with: pip install 'rambla-py[web]'"
         raise HandlerError("state serve", f"{told} ({error})") from error
     asgi = serving.state_app(store, token=token, max_body_bytes=max_body_bytes, cleanup_s=cleanup_s)
-    return uvicorn.Server(
-        uvicorn.Config(
-            asgi,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=_GRACE_S,
-            ssl_certfile=tls_cert,
-            ssl_keyfile=tls_key,
-        )
+    config = uvicorn.Config(
+        asgi,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise typer.BadParameter(f"{tls_cert} and {tls_key}: {error}", param_hint="--tls-cert") from None
+    return uvicorn.Server(config)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -54,7 +54,7 @@ class EncryptedStore(StateStore):
     def __init__(self, store: StateStore, key: bytes | Mapping[str, bytes]) -> None:
         super().__init__()
         self.store = store
-        keys = {_fingerprint(_checked("the key", key)): key} if isinstance(key, bytes) else dict(key)
+        keys = key if isinstance(key, Mapping) else {_fingerprint(_checked("the key", key)): key}
         if not keys:
             raise ValueError("no key was given")
         ciphers = {name: _cipher(_checked(f"key {name!r}", each)) for name, each in keys.items()}
@@ -117,13 +117,25 @@ class EncryptedStore(StateStore):
         self._check_ready()
         return self.store.cleanup_expired()
 
+    def reencrypt(self) -> int:
+        """Encrypt anew what another than the first key encrypted; return how many records that were.
+
+        Afterwards the other keys can be let go. While it runs nobody else may write to the store: what is
+        set meanwhile could be set back.
+        """
+        self._check_ready()
+        old = [record for record in self.store.get_all() if self._unsealed(record).key_id != self._current]
+        for record in old:
+            self.put(self._opened(record))
+        return len(old)
+
     def _sealed(self, key: str, plain: bytes) -> dict[str, Any]:
         nonce = os.urandom(_NONCE_BYTES)
         data = self._ciphers[self._current].encrypt(nonce, plain, _bound_to(key, self._current))
         sealed: dict[str, Any] = msgspec.to_builtins(_Sealed(_VERSION, _MARK, self._current, nonce, data))
         return sealed
 
-    def _opened(self, record: StateRecord) -> StateRecord:
+    def _unsealed(self, record: StateRecord) -> _Sealed:
         key = record.key
         try:
             sealed = msgspec.convert(record.value, _Sealed)
@@ -131,6 +143,10 @@ class EncryptedStore(StateStore):
             raise StateDecryptError(key, f"it was not encrypted by rambla_py: {error}") from None
         if (sealed.v, sealed.kind) != (_VERSION, _MARK):
             raise StateDecryptError(key, f"its form is {sealed.kind!r} {sealed.v}, which is not known here")
+        return sealed
+
+    def _opened(self, record: StateRecord) -> StateRecord:
+        key, sealed = record.key, self._unsealed(record)
         cipher = self._ciphers.get(sealed.key_id)
         if cipher is None:
             known = ", ".join(map(repr, self._ciphers))

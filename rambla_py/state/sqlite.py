@@ -69,7 +69,7 @@ class SqliteStore(RowStore):
     wait, and who writes waits for its turn for ``busy_timeout_s``. ``set_many`` is one transaction. With
     ``synchronous = "full"`` the disk has a record before ``set`` returns; with ``"normal"`` a loss of power
     may take the last ones back (the death of a process never does), and writing is much quicker.
-    ``max_bytes`` bounds the file.
+    ``max_bytes`` bounds the file, ``max_value_bytes`` a record (a gigabyte, SQLite's own limit, by default).
 
     >>> import tempfile
     >>> with SqliteStore(tempfile.mkdtemp() + "/state.db") as store:
@@ -85,12 +85,13 @@ class SqliteStore(RowStore):
         busy_timeout_s: float = 10.0,
         synchronous: Literal["full", "normal"] = "full",
         max_bytes: int | None = None,
+        max_value_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(clock=clock)
         self.path = Path(path).expanduser().absolute()
         self._busy_timeout_s, self._synchronous = busy_timeout_s, synchronous
-        self._max_bytes = max_bytes
+        self._max_bytes, self._max_value_bytes = max_bytes, max_value_bytes
         self._opened: _Opened | None = None
         self._inherited: list[_Opened] = []
 
@@ -211,6 +212,8 @@ class SqliteStore(RowStore):
                 return
 
     def _bound(self, connection: sqlite3.Connection) -> None:
+        if self._max_value_bytes is not None:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._max_value_bytes)
         if self._max_bytes is not None:
             page_size = connection.execute("PRAGMA page_size").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
