@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StateConnection", "StateHandler", "StateOptions"]
 
+_DEFAULT_URL = "sqlite:///state.db"
 _OVER_A_NETWORK = frozenset({"redis", "rediss", "unix", "http", "https"})
 
 
@@ -53,12 +54,13 @@ class StateConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """
 
     url: Annotated[
-        Secret,
+        Secret | None,
         Meta(
             description="memory://name, file:///folder, sqlite:///file (four slashes: from the root), "
-            "redis://, rediss://, unix://, or http:// and https:// for a server of rambla state serve"
+            "redis://, rediss://, unix://, or http:// and https:// for a server of rambla state serve; "
+            "sqlite:///state.db when not given"
         ),
-    ] = Secret("sqlite:///state.db")
+    ] = None
     encryption_key: Annotated[
         Secret | None,
         Meta(
@@ -207,7 +209,8 @@ def _values(message: Delivery) -> dict[str, Any]:
 
 def _store_of(settings: StateConnection) -> StateStore:
     """Return the store of a connection, not yet opened; raises ``ValueError``."""
-    scheme = (secret_text(settings.url) or "").partition("://")[0]
+    url = secret_text(settings.url) or _DEFAULT_URL
+    scheme = url.partition("://")[0]
     options: dict[str, Any] = {}
     if scheme in _OVER_A_NETWORK:
         options = {"connect_timeout_s": settings.connect_timeout_s, "timeout_s": settings.timeout_s}
@@ -215,10 +218,10 @@ def _store_of(settings: StateConnection) -> StateStore:
         options |= {"token": settings.token, "ca_file": settings.ca_file}
     elif settings.token is not None or settings.ca_file is not None:
         raise ValueError("token and ca_file go with an http or https url")
-    if settings.url == Secret("memory://"):
+    if url == "memory://":
         # One without a name is the app's own: its workers share the settings, and so the records.
         options["beside"] = vars(settings).setdefault("_records", MemoryStore())
-    return store_from_url(settings.url, encryption_key=settings.encryption_key, **options)
+    return store_from_url(url, encryption_key=settings.encryption_key, **options)
 
 
 def _ours(error: StateError) -> DeliveryError:

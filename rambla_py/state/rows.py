@@ -15,7 +15,7 @@ __all__ = ["RowStore"]
 
 
 class RowStore(StateStore):
-    """A store that keeps rows. Subclass it and write the seven methods that begin with an underscore.
+    """A store that keeps rows. Subclass it and write the six methods that begin with an underscore.
 
     They are given checked keys and rows, and the time; each is one step that no other thread or process sees
     in halves. ``clock`` gives seconds since the epoch.
