@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -41,6 +42,7 @@ class HybridStore(StateStore):
         self._complete = False
         """Whether all of the back is in the front: only then a key that the front lacks is nowhere."""
         self._lock = threading.RLock()
+        self._owner = os.getpid()
 
     def _name(self) -> str:
         return f"HybridStore({self.front._name()}, {self.back._name()})"
@@ -120,6 +122,12 @@ class HybridStore(StateStore):
         with self._lock:
             self.front.cleanup_expired()
             return self.back.cleanup_expired()
+
+    def _check_ready(self) -> None:
+        super()._check_ready()
+        if self._owner != os.getpid():
+            # A forked child: another thread may have been in the midst of a write, and held the lock.
+            self._owner, self._lock, self._complete = os.getpid(), threading.RLock(), False
 
     def _load(self) -> None:
         self._complete = False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from rambla_py.named import Named
 from rambla_py.state.errors import StateQuotaError
+from rambla_py.state.forks import ForkLock
 from rambla_py.state.record import Row
 from rambla_py.state.rows import RowStore
 
@@ -20,7 +20,7 @@ class _Shelf:
     def __init__(self, name: str = "") -> None:
         self.rows: dict[str, Row] = {}
         self.size = 0
-        self.lock = threading.Lock()
+        self.lock = ForkLock()
 
 
 _shelves = Named(_Shelf)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from rambla_py.state.errors import (
     StateTooLargeError,
     StateUnavailableError,
 )
+from rambla_py.state.forks import ForkLock
 from rambla_py.state.record import Row
 from rambla_py.state.rows import RowStore
 
@@ -53,15 +53,6 @@ _BUSY = {"SQLITE_BUSY", "SQLITE_LOCKED"}
 _POLL_S = 0.01
 
 
-class _Opened:
-    """A connection, for one thread at a time, of the process that opened it."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-        self.lock = threading.Lock()
-        self.pid = os.getpid()
-
-
 class SqliteStore(RowStore):
     """Keeps records in the SQLite file ``path``, made where it is missing: the store to begin with.
 
@@ -92,21 +83,26 @@ class SqliteStore(RowStore):
         self.path = Path(path).expanduser().absolute()
         self._busy_timeout_s, self._synchronous = busy_timeout_s, synchronous
         self._max_bytes, self._max_value_bytes = max_bytes, max_value_bytes
-        self._opened: _Opened | None = None
-        self._inherited: list[_Opened] = []
+        self._connection: sqlite3.Connection | None = None
+        # Not even an idle connection may cross a fork: SQLite then takes its locks for held, which the child
+        # does not have, and the parent's close removes the log that the child is still writing to.
+        self._lock = ForkLock(self._disconnect)
 
     def _name(self) -> str:
         return f"SqliteStore({str(self.path)!r})"
 
     def _open(self) -> None:
-        self._opened = self._connected()
+        with self._lock:
+            self._connection = self._connected()
 
     def _shut(self) -> None:
-        opened, self._opened = self._opened, None
-        # One that was inherited over a fork is its parent's to close.
-        if opened is not None and opened.pid == os.getpid():
-            with opened.lock:
-                opened.connection.close()
+        with self._lock:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _read(self, key: str) -> Row | None:
         with self._using() as connection:
@@ -151,12 +147,12 @@ class SqliteStore(RowStore):
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection, for one thread at a time."""
-        opened = self._opened
-        if opened is None or opened.pid != os.getpid():
-            opened = self._after_fork(opened)
-        with opened.lock, self._mapped():
-            yield opened.connection
+        """Give the connection, for one thread at a time; a new one after a fork."""
+        with self._lock, self._mapped():
+            self._check_ready()  # it may have been closed while we waited for the lock
+            if self._connection is None:
+                self._connection = self._connected()
+            yield self._connection
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -171,15 +167,7 @@ class SqliteStore(RowStore):
                     connection.execute("ROLLBACK")
                 raise
 
-    def _after_fork(self, inherited: _Opened | None) -> _Opened:
-        """Open a connection for a forked child; the inherited one is kept: closing it harms the parent."""
-        if inherited is None:
-            raise StateUnavailableError(self._name(), "it was closed meanwhile")
-        self._inherited.append(inherited)
-        self._opened = self._connected()
-        return self._opened
-
-    def _connected(self) -> _Opened:
+    def _connected(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = None
         try:
             with self._mapped():
@@ -196,7 +184,7 @@ class SqliteStore(RowStore):
             if connection is not None:
                 connection.close()
             raise
-        return _Opened(connection)
+        return connection
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """Change to WAL mode; SQLite does not wait its busy timeout for this one."""

@@ -8,15 +8,19 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
 from server_fixtures import require
 
+from rambla_py import Rambla, RejectedError
 from rambla_py.state import (
     FileStore,
+    HybridStore,
     MemoryStore,
     RedisStore,
     SqliteStore,
@@ -28,6 +32,7 @@ from rambla_py.state import (
 )
 from rambla_py.testing import RedisServer
 from rambla_py.testing.processes import deadline
+from rambla_py.testing.trial import until
 
 WRITER = Path(__file__).with_name("state_writer.py")
 TIMEOUT_S = 60.0
@@ -47,6 +52,7 @@ def test_processes_that_write_at_once_lose_nothing(place: str, tmp_path: Path) -
         writers = [writer(url, name, "40") for name in "abc"]
         assert [one.communicate(timeout=TIMEOUT_S)[0].count(b"\n") for one in writers] == [40, 40, 40]
         records = {record.key: record for record in store.get_all()}
+    records.pop("shared-and-gone", None)
     assert records.keys() == {f"{name}-{number}" for name in "abc" for number in range(40)} | {"common"}
     assert all(records[f"{name}-7"].value["n"] == 7 for name in "abc")
     assert records["common"].created_at == first.created_at
@@ -71,6 +77,7 @@ def test_killed_processes_lose_nothing_that_was_kept(place: str, tmp_path: Path)
         assert [
             key for name in told for n in range(told[name]) if (key := f"{name}-{n}") not in records
         ] == []
+        records.pop("shared-and-gone", None)
         assert records.pop("common") in [name * 20_000 for name in told]
         assert {len(value["fill"]) for value in records.values()} == {20_000}
         assert store.set("after", 1) == store.get("after")
@@ -190,6 +197,98 @@ def test_redis_without_memory_is_told_and_the_old_value_stays() -> None:
         assert client.pttl("rambla:state:a") > 0
         client.config_set("maxmemory", 0)
         assert store.set("a", "new") == store.get("a")
+
+
+def test_redis_expires_what_expires_and_nothing_else(redis_server: RedisServer, unique_name: str) -> None:
+    """Its own clock removes a record that nobody cleans up; one that is set to stay, stays."""
+    with (
+        RedisStore(redis_server.url, prefix=f"{unique_name}:") as store,
+        redis.Redis.from_url(redis_server.url) as client,
+    ):
+        store.set("a", 1, expires_s=60)
+        assert 59_000 < client.pttl(f"{unique_name}:a") <= 60_001
+        store.set("a", 2)
+        assert client.pttl(f"{unique_name}:a") == -1
+        store.set("a", 3, expires_s=0.02)
+        assert until(lambda: not client.exists(f"{unique_name}:a"))
+        assert store.cleanup_expired() == 0
+
+
+def test_a_message_that_redis_has_no_memory_for_is_retried(
+    redis_server: RedisServer, unique_name: str
+) -> None:
+    """Each attempt is refused; once there is memory again, the next one goes through."""
+    table = {
+        "state": {
+            "connections": {"main": {"url": redis_server.url}},
+            "channels": {"orders": {"options": {"retries": 1, "backoff": {"initial_s": 0.01}}}},
+        }
+    }
+    with Rambla(table) as app, redis.Redis.from_url(redis_server.url) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            outcome = app.publish("orders", {unique_name: 1}).outcomes(timeout_s=TIMEOUT_S)[0]
+        finally:
+            client.config_set("maxmemory", 0)
+        assert (outcome.status, outcome.attempts) == ("fatal", 2)
+        assert isinstance(outcome.error, RejectedError)
+        assert app.publish("orders", {unique_name: 1}).result(timeout_s=TIMEOUT_S) == 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory", "hybrid"])
+def test_a_child_that_is_forked_in_the_midst_of_a_write_goes_on(kind: str, tmp_path: Path) -> None:
+    """Another thread is writing at that moment, and holds what it needs; the child does not wait for it."""
+    path = tmp_path / "state.db"
+    makers: dict[str, Callable[[], StateStore]] = {
+        "sqlite": lambda: SqliteStore(path),
+        "memory": MemoryStore,
+        "hybrid": lambda: HybridStore(MemoryStore(), SqliteStore(path)),
+    }
+    with makers[kind]() as store, ThreadPoolExecutor(1) as pool:
+        store.set("a", 1)
+        done = threading.Event()
+        writing = pool.submit(lambda: [store.set("parent", "x" * 1000) for _ in iter(done.is_set, True)])
+        try:
+            for _ in range(2):
+                child = multiprocessing.get_context("fork").Process(target=use, args=(store,), daemon=True)
+                child.start()
+                child.join(10)
+                if child.exitcode is None:
+                    child.kill()
+                assert child.exitcode == 0
+        finally:
+            done.set()
+        assert writing.result()
+        assert {"a", "parent"} <= {record.key for record in store.get_all()}
+    if kind != "memory":
+        with SqliteStore(path) as again:
+            assert [record.key for record in again.get_all()] == ["a", "child", "parent"]
+
+
+def test_what_a_child_writes_after_its_parent_closed_is_kept(tmp_path: Path) -> None:
+    """The parent is the last to close, as far as it can see, and clears SQLite's log away."""
+    path = tmp_path / "state.db"
+    reading, telling = os.pipe()
+    store = SqliteStore(path)
+    store.init()
+    store.set("a", 1)
+    child = os.fork()
+    if child == 0:
+        try:
+            store.set("early", 1)
+            os.read(reading, 1)
+            store.set("late", 1)
+        finally:
+            os._exit(0 if store.ready else 1)  # as after a crash: nobody closes the store
+    with SqliteStore(path) as other:
+        assert until(lambda: other.get("early") is not None)
+    store.close()
+    os.write(telling, b"!")
+    os.waitpid(child, 0)
+    os.close(reading)
+    os.close(telling)
+    with SqliteStore(path) as again:
+        assert [record.key for record in again.get_all()] == ["a", "early", "late"]
 
 
 def use(store: StateStore) -> None:

@@ -271,6 +271,24 @@ def test_a_server_that_is_killed_in_mid_batch_loses_nothing(server: StateServer)
         assert {record.key for record in store.get_all()} == {f"order-{at}" for at in range(1000)}
 
 
+def test_a_server_that_is_gone_leaves_no_outcome_unknown(server: StateServer) -> None:
+    """Nothing could be written: with ``on_unknown = "report"`` the message waits, and spends no attempt."""
+    table = {
+        "state": {
+            "connections": {"main": {"url": server.url, "token": TOKEN}},
+            "channels": {"orders": {"on_unknown": "report"}},
+        }
+    }
+    with Rambla(table) as app:
+        assert app.publish("orders", {"a": 1}).result(timeout_s=TIMEOUT_S) == 1
+        server.kill()
+        receipt = app.publish("orders", {"b": 1})
+        assert until(lambda: any(why.startswith("connect:") for why in app.status()["state.orders"].reasons))
+        server.start()
+        outcome = receipt.outcomes(timeout_s=TIMEOUT_S)[0]
+    assert (outcome.status, outcome.attempts) == ("ok", 1)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_its_code(number: signal.Signals, code: int, tmp_path: Path) -> None:
     """Also while a client holds a connection; the database is closed in good order."""

@@ -91,6 +91,19 @@ def test_after_a_write_that_failed_the_back_is_asked(fails: str, then: int) -> N
         assert [record.value for record in store.get_all()] == [then, 1]
 
 
+def test_a_value_that_the_front_has_no_room_for_replaces_the_one_it_had() -> None:
+    """The old value is not shown any more: the new one is read from the back, and small ones from the front."""
+    back = Moody()
+    with HybridStore(MemoryStore(max_bytes=50), back) as store:
+        store.set_many({"a": "old", "b": "small"})
+        record = store.set("a", "x" * 100)
+        assert store.get("a") == record
+        assert back.asked == 1
+        assert store.get("b").value == "small"
+        assert back.asked == 1
+        assert [each.key for each in store.get_all()] == ["a", "b"]
+
+
 def test_what_others_write_to_the_back_is_seen_after_a_refresh() -> None:
     """New records, changed ones and removed ones."""
     back = MemoryStore()
