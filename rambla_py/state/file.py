@@ -21,6 +21,7 @@ from rambla_py.state.errors import (
     StateQuotaError,
     StateUnavailableError,
 )
+from rambla_py.state.forks import ForkLock
 from rambla_py.state.record import Row
 from rambla_py.state.rows import RowStore
 
@@ -70,6 +71,7 @@ class FileStore(RowStore):
         super().__init__(clock=clock)
         self.path = Path(path).expanduser().absolute()
         self._fsync, self._lock_timeout_s = fsync, lock_timeout_s
+        self._fork_lock = ForkLock()
 
     def _name(self) -> str:
         return f"FileStore({str(self.path)!r})"
@@ -177,15 +179,15 @@ class FileStore(RowStore):
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other writers out. Each time anew: two threads are told apart as two processes are."""
-        with self._mapped():
+        """Keep other writers out."""
+        # The inner lock belongs to whoever has the file open. A child that was forked now would have it too,
+        # and go on holding it after this process was killed.
+        with self._mapped(), self._fork_lock:
             lock = os.open(self.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 self._wait_for(lock)
                 yield
             finally:
-                # Unlocked by name: a child forked meanwhile has it open too, and would go on holding it.
-                fcntl.flock(lock, fcntl.LOCK_UN)
                 os.close(lock)
 
     def _wait_for(self, lock: int) -> None:

@@ -23,13 +23,14 @@ from rambla_py.state import (
 TIMEOUT_S = 20.0
 
 
-def app(url: str, options: dict[str, Any] | None = None, **connection: Any) -> Rambla:
+def app(url: str, options: dict[str, Any] | None = None, *, count: int = 1, **connection: Any) -> Rambla:
     quick = {"retries": 1, "backoff": {"initial_s": 0.01}}
+    channel = {"count": count, "batch_size": 1 if count > 1 else 500}
     return Rambla(
         {
             "state": {
                 "connections": {"main": {"url": url, **connection}},
-                "channels": {"carts": {"options": {**quick, **(options or {})}}},
+                "channels": {"carts": {**channel, "options": {**quick, **(options or {})}}},
             }
         }
     )
@@ -73,9 +74,9 @@ def test_memory_without_a_name_is_the_apps_own() -> None:
     def read(*, source: Any, destination: Any, options: Any) -> Any:
         return [record.value for record in destination.get_all()]
 
-    with app("memory://") as one, app("memory://") as two:
-        one.publish("carts", {"a": 1}).result(timeout_s=TIMEOUT_S)
-        assert one.publish("carts", read).result(timeout_s=TIMEOUT_S) == [1]
+    with app("memory://", count=2) as one, app("memory://") as two:
+        one.publish_many("carts", [{f"{n:02}": n} for n in range(50)]).result(timeout_s=TIMEOUT_S)
+        assert one.publish("carts", read).result(timeout_s=TIMEOUT_S) == list(range(50))
         assert two.publish("carts", read).result(timeout_s=TIMEOUT_S) == []
 
 

@@ -24,13 +24,14 @@ from rambla_py.state import (
     MemoryStore,
     RedisStore,
     SqliteStore,
+    StateAccessError,
     StateQuotaError,
     StateStore,
     StateTooLargeError,
     StateUnavailableError,
     store_from_url,
 )
-from rambla_py.testing import RedisServer
+from rambla_py.testing import RedisServer, TlsFiles
 from rambla_py.testing.processes import deadline
 from rambla_py.testing.trial import until
 
@@ -212,6 +213,19 @@ def test_redis_expires_what_expires_and_nothing_else(redis_server: RedisServer, 
         store.set("a", 3, expires_s=0.02)
         assert until(lambda: not client.exists(f"{unique_name}:a"))
         assert store.cleanup_expired() == 0
+
+
+def test_redis_over_tls_with_the_authority_and_without(
+    redis_tls_server: RedisServer, tls_files: TlsFiles, unique_name: str
+) -> None:
+    """The URL names the authority; a certificate that is not trusted, and a wrong password, are access errors."""
+    trusting = f"{redis_tls_server.url}?ssl_ca_certs={tls_files.authority}"
+    with RedisStore(trusting, prefix=unique_name) as store:
+        assert store.set("a", 1) == store.get("a")
+    for url in (redis_tls_server.url, trusting.replace("s3cret", "canary")):
+        with pytest.raises(StateAccessError) as caught:
+            RedisStore(url).init()
+        assert "canary" not in str(caught.value)
 
 
 def test_a_message_that_redis_has_no_memory_for_is_retried(
