@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,18 @@ def test_text_that_holds_an_object_is_read_when_asked(tmp_path: Path) -> None:
 def test_memory_without_a_name_is_the_apps_own() -> None:
     """Its workers share it; a callable is given the store; another app has another one."""
 
+    both = threading.Barrier(2)
+
+    def write(*, source: Any, destination: Any, options: Any) -> Any:
+        both.wait(TIMEOUT_S)  # each of the two workers is in one of the two calls
+        destination.set(threading.current_thread().name, 1)
+
     def read(*, source: Any, destination: Any, options: Any) -> Any:
         return [record.value for record in destination.get_all()]
 
     with app("memory://", count=2) as one, app("memory://") as two:
-        one.publish_many("carts", [{f"{n:02}": n} for n in range(50)]).result(timeout_s=TIMEOUT_S)
-        assert one.publish("carts", read).result(timeout_s=TIMEOUT_S) == list(range(50))
+        one.publish_many("carts", [write, write]).result(timeout_s=TIMEOUT_S)
+        assert one.publish("carts", read).result(timeout_s=TIMEOUT_S) == [1, 1]
         assert two.publish("carts", read).result(timeout_s=TIMEOUT_S) == []
 
 
