@@ -69,7 +69,7 @@ def serve(
     try:
         store = store_from_url(url, encryption_key=os.environ.get(KEY))
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="URL") from None
+        raise typer.BadParameter(str(error), param_hint=f"URL or ${KEY}") from None
     server = _server(store, token or None, max_body_bytes, cleanup, tls_cert, tls_key)
     signals: list[int] = []
     with heard(signals.append), _listening(host, port) as listener, store:

@@ -145,7 +145,7 @@ class StateHandler(Handler):
         for place, message in enumerate(messages):
             try:
                 sound.append((place, message.options.ttl_s, _values(message)))
-            except (DeliveryError, StateError) as error:
+            except Exception as error:  # what a payload's own code raises is the failure of its message alone
                 answers[place] = _ours(error) if isinstance(error, StateError) else error
         lost: DeliveryError | None = None
         for ttl_s, group in itertools.groupby(sound, key=lambda one: one[1]):

@@ -121,6 +121,22 @@ def test_what_is_no_record_is_fatal_at_once_and_writes_nothing(payload: Any, tol
         assert count.result(timeout_s=TIMEOUT_S) == 0
 
 
+class Odd(dict):
+    """A mapping that cannot be read."""
+
+    def items(self) -> Any:
+        raise RuntimeError("no items today")
+
+
+def test_a_mapping_that_raises_fails_alone() -> None:
+    """Its error is its own; the messages around it are written."""
+    with app("memory://", {"retries": 0}) as running:
+        receipt = running.publish_many("carts", [{"a": 1}, Odd(x=1), {"b": 2}])
+        outcomes = receipt.outcomes(timeout_s=TIMEOUT_S)
+    assert [outcome.status for outcome in outcomes] == ["ok", "fatal", "ok"]
+    assert str(outcomes[1].error) == "no items today"
+
+
 def test_values_are_encrypted_with_a_key(tmp_path: Path) -> None:
     """The key is read with its old ones, shows nowhere, and nobody reads the values without it."""
     key = generate_key()

@@ -228,6 +228,18 @@ def test_redis_over_tls_with_the_authority_and_without(
         assert "canary" not in str(caught.value)
 
 
+def test_redis_over_a_unix_socket(tmp_path: Path) -> None:
+    """Where the server is on this machine; its path is the address in errors."""
+    require(RedisServer)
+    path = tmp_path / "redis.sock"
+    with RedisServer(config=[f"unixsocket {path}"]) as server, RedisStore(f"unix://{path}?db=3") as store:
+        assert store.set("a", 1) == store.get("a")
+        server.kill()
+        with pytest.raises(StateUnavailableError, match=str(path)) as caught:
+            store.set("a", 2)
+        assert caught.value.applied == "no"
+
+
 def test_a_message_that_redis_has_no_memory_for_is_retried(
     redis_server: RedisServer, unique_name: str
 ) -> None:
