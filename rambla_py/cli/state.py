@@ -115,9 +115,13 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        return socket.create_server(address[:2], family=family)
+        listener = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise typer.BadParameter(f"cannot listen on {_shown(host, port)}: {error}") from None
+    # asyncio sets it only where the socket knows its protocol, and one of create_server does not: each answer
+    # would then wait 40 ms for an acknowledgement of its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _is_loopback(host: str) -> bool:
