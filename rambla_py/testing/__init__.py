@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
     from rambla_py.testing.smtp_server import SmtpServer
     from rambla_py.testing.sql_contract import SqlContract
+    from rambla_py.testing.state_contract import StateContract
     from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "ServerError",
     "SmtpServer",
     "SqlContract",
+    "StateContract",
     "Step",
     "TlsFiles",
     "forget",
@@ -72,10 +74,15 @@ _ROOMS: Final = {
     "servers": ("RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"),
     "smtp_server": ("SmtpServer",),
     "sql_contract": ("SqlContract",),
+    "state_contract": ("StateContract",),
     "steps": ("Arrival", "Script", "Step", "forget", "script"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
-_ASSERTING: Final = {"contract": ("contract", "contract_case", "promises", "trial")}
+_ASSERTING: Final = {
+    "contract": ("contract", "contract_case", "promises", "trial"),
+    "sql_contract": ("sql_contract", "trial"),
+    "state_contract": ("state_contract", "state_model"),
+}
 
 
 def __getattr__(name: str) -> Any:
