@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rambla_py.testing.smtp_server import SmtpServer
     from rambla_py.testing.sql_contract import SqlContract
     from rambla_py.testing.state_contract import StateContract
-    from rambla_py.testing.state_server import StateServer
     from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
@@ -56,7 +55,6 @@ __all__ = [
     "SmtpServer",
     "SqlContract",
     "StateContract",
-    "StateServer",
     "Step",
     "TlsFiles",
     "forget",
@@ -77,12 +75,12 @@ _ROOMS: Final = {
     "smtp_server": ("SmtpServer",),
     "sql_contract": ("SqlContract",),
     "state_contract": ("StateContract",),
-    "state_server": ("StateServer",),
     "steps": ("Arrival", "Script", "Step", "forget", "script"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
 _ASSERTING: Final = {
     "contract": ("contract", "contract_case", "promises", "trial"),
+    "sql_contract": ("sql_contract", "trial"),
     "state_contract": ("state_contract", "state_model"),
 }
 

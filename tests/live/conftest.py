@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import object_fixtures
 import database_fixtures
+import object_fixtures
 import pytest
 import redis_fixtures
 import server_fixtures
