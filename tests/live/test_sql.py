@@ -273,6 +273,17 @@ def test_upsert(base: Base):
     assert dict(base.rows("select id, payload from {}", payload="json")) == {"a": 7, "b": 9, "c": 8}
 
 
+def test_upsert_beside_a_refused_row(base: Base):
+    """The rows around one that is refused replace each other as they would without it."""
+    base.make("id varchar(40) primary key, n integer not null")
+    with base.worker(columns=["n"], upsert=True) as w:
+        given = [("a", 1), ("b", 1), ("x", None), ("a", 2), ("b", 2), ("c", 1)]
+        answers = w.deliver([w.message({"n": n}, name) for name, n in given])
+    assert [type(answer) for answer in answers].index(SqlIntegrityError) == 2
+    assert sum(answer is not None for answer in answers) == 1
+    assert sorted(base.rows()) == [("a", 2), ("b", 2), ("c", 1)]
+
+
 def test_upsert_of_the_id_alone(base: Base):
     """Where there is nothing but the id, a second message changes nothing."""
     base.make("id varchar(40) primary key")
