@@ -37,6 +37,7 @@ from rambla_py.sql import (
     SqlConnectionLostError,
     SqlDataError,
     SqlIntegrityError,
+    SqlPermissionError,
     SqlStatementError,
     SqlTls,
     SqlTooLargeError,
@@ -452,6 +453,48 @@ def test_a_column_that_is_not_there(base: Base):
     error = base.refusal(columns=["citty"])
     assert type(error) is SqlStatementError
     assert "has no column 'citty'; did you mean 'city'?" in str(error)
+
+
+def test_a_table_that_goes_meanwhile(base: Base):
+    """A table that is dropped while the worker runs counts as a loss: the messages wait until it is back."""
+    columns = "id varchar(40), payload text"
+    base.make(columns)
+    with base.worker() as w:
+        assert w.publish([1]) == [None]
+        base.db.execute(f"drop table {base.table}")
+        answers = w.publish([2, 3])
+    assert kinds(answers) == {SqlConnectionLostError}
+    assert f"there is no table '{base.table}'" in str(answers[0])
+    base.make(columns)
+    with base.worker() as w:
+        assert w.publish([2, 3]) == [None, None]
+    assert len(base.rows()) == 2
+
+
+def test_a_table_that_goes_is_made_again(base: Base):
+    """With ``create_table`` the next connection makes it, so nothing is lost."""
+    table = {"table": base.table, "create_table": True, "backoff": {"initial_s": 0.01}}
+    channel = {"orders": {"options": table}}
+    with rambla.Rambla({"sql": {"connections": {"main": {"url": base.url}}, "channels": channel}}) as app:
+        app.publish("orders", 1).result(timeout_s=20)
+        base.db.execute(f"drop table {base.table}")
+        outcomes = app.publish_many("orders", [2, 3]).outcomes(timeout_s=20)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+    assert len(base.rows()) == 2
+
+
+def test_what_the_user_may_not_write(postgres: Base):
+    """A missing right is fatal for each message: the table is there, and no reconnect would help."""
+    postgres.make("id varchar(40), payload text")
+    postgres.db.execute(f"create role r_{postgres.table} login password 's3cret'")
+    server = postgres.server
+    url = f"postgresql://r_{postgres.table}:s3cret@{server.host}:{server.port}/{server.database}"
+    with postgres.worker(url=url) as w:
+        answers = w.publish([1, 2])
+        assert kinds(answers) == {SqlPermissionError}
+        assert not answers[0].retryable
+        postgres.db.execute(f"grant insert on {postgres.table} to r_{postgres.table}")
+        assert w.publish([1, 2]) == [None, None]
 
 
 def test_many_workers_make_one_table(base: Base):

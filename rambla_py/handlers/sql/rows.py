@@ -6,8 +6,10 @@ import datetime
 import decimal
 import enum
 import itertools
+import operator
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,7 +67,7 @@ class RowMaker:
     def make_all(self, messages: Sequence[Delivery]) -> list[tuple[Any, ...]]:
         """Return the rows of a batch; raises what ``make`` raises, without saying of which message.
 
-        What most batches are, dicts for columns or for one of JSON, is done by a few calls for all: 0.5 us a
+        What most batches are, dicts for columns or for one of JSON, is done by a few calls for all: 0.6 us a
         row where ``make`` takes 1.1.
         """
         policy = messages[0].policy
@@ -78,8 +80,7 @@ class RowMaker:
             return [(message.id, message.body().decode()) for message in messages]
         if not alike or not self._listed:
             return [self.make(message) for message in messages]
-        keys = self._keys
-        rows = [(message.id, *map(message.payload.get, keys)) for message in messages]
+        rows = self._picked(messages)
         if self._plain.issuperset(map(type, itertools.chain.from_iterable(rows))):
             return rows
         return [self._converted(row) for row in rows]
@@ -101,6 +102,15 @@ class RowMaker:
             else tuple([get(message, payload) for get in self._getters])
         )
         return row if self._plain.issuperset(map(type, row)) else self._converted(row)
+
+    def _picked(self, messages: Sequence[Delivery]) -> list[tuple[Any, ...]]:
+        keys = self._keys
+        if len(keys) > 1:
+            pick = operator.itemgetter(*keys)
+            # A message that lacks a key sends all of them down the slower road, which knows of NULL.
+            with suppress(KeyError):
+                return [(message.id, *pick(message.payload)) for message in messages]
+        return [(message.id, *map(message.payload.get, keys)) for message in messages]
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(
