@@ -190,6 +190,21 @@ def test_values(base: Base):
     assert (color_text, text) == ("red", '[1,{"a":"b"}]')
 
 
+def test_a_moment_keeps_its_time(base: Base):
+    """A time with a zone is never taken for another time: a column without zones holds it in UTC."""
+    zoned = {"sqlite": "text", "postgres": "timestamptz", "mariadb": "datetime"}[base.kind]
+    base.make(f"id varchar(40), a timestamp, b {zoned}")
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    with base.worker(columns=["a", "b"]) as w:
+        assert w.publish([{"a": at, "b": at}]) == [None]
+    ((a, b),) = base.rows("select a, b from {}")
+    if base.kind == "sqlite":  # which keeps text, with the zone in it
+        assert (a, b) == (str(at), str(at))
+    else:
+        assert str(a) == "2026-01-02 01:04:05"
+        assert (b if b.tzinfo else b.replace(tzinfo=datetime.UTC)) == at
+
+
 def test_bytes_for_a_column_of_text(base: Base):
     """Bytes become text where the column holds text; what is no text is refused with its path."""
     base.make("id varchar(40), t text")

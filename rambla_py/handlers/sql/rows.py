@@ -28,7 +28,7 @@ _EVERYWHERE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
 _TIMES: frozenset[type] = frozenset({datetime.date, datetime.time})
 _PLAIN: dict[Kind, frozenset[type]] = {
     "sqlite": _EVERYWHERE,
-    "postgresql": _EVERYWHERE | _TIMES | {decimal.Decimal, uuid.UUID, datetime.datetime, datetime.timedelta},
+    "postgresql": _EVERYWHERE | _TIMES | {decimal.Decimal, uuid.UUID, datetime.timedelta},
     "mysql": _EVERYWHERE | _TIMES | {decimal.Decimal, datetime.timedelta},
 }
 """What goes to the driver as it is, by exact type: anything else is looked at, one value at a time."""
@@ -40,7 +40,8 @@ _Getter = Callable[["Delivery", Any], Any]
 class RowMaker:
     """Makes rows of one table: ``names`` are its columns, ``make(message)`` the values in that order.
 
-    ``binary`` names the columns that hold bytes, ``json`` those that hold JSON.
+    ``binary`` names the columns that hold bytes, ``json`` those of JSON, ``naive`` those that hold times
+    without a zone.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class RowMaker:
         *,
         binary: frozenset[str] = frozenset(),
         json: frozenset[str] = frozenset(),
+        naive: frozenset[str] = frozenset(),
     ) -> None:
         self._keyed = [one for one in columns if one.source == "payload" and len(one.path) == 1]
         self._keyed = [one for one in self._keyed if one.name not in json]
         others = [one for one in columns if one not in self._keyed]
         self._columns = [*others, *self._keyed]
         self.names = [one.name for one in self._columns]
-        self._kind, self._binary, self._plain = kind, binary, _PLAIN[kind]
+        self._kind, self._binary, self._naive, self._plain = kind, binary, naive, _PLAIN[kind]
         self._keys = tuple(one.path[0] for one in self._keyed)
         taken = frozenset(one.path[0] for one in columns if one.source == "payload" and len(one.path) == 1)
         self._getters = [_getter(one, taken, one.name in json) for one in others]
@@ -125,7 +127,7 @@ class RowMaker:
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value) if column.name in self._binary else _decoded(value, column)
         if isinstance(value, datetime.datetime):
-            return self._moment(value)
+            return self._moment(value, column)
         if isinstance(value, str):
             return str.__str__(value)
         if isinstance(value, float):
@@ -138,13 +140,13 @@ class RowMaker:
             raise SerializationError(column.place + error.path.removeprefix("$"), error.got) from error
         return text[1:-1] if isinstance(value, _TEXT_IN_JSON) else text
 
-    def _moment(self, value: datetime.datetime) -> Any:
-        if self._kind == "postgresql":
-            return value
+    def _moment(self, value: datetime.datetime, column: Column) -> Any:
         if self._kind == "sqlite":
             return value.isoformat(sep=" ")
-        # MySQL's types know no zone, and the driver would drop it: UTC is what can be told again.
-        return value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
+        if value.tzinfo is not None and (self._kind == "mysql" or column.name in self._naive):
+            # The zone would be dropped, by the driver or by the server: UTC is what can be told again.
+            return value.astimezone(datetime.UTC).replace(tzinfo=None)
+        return value
 
 
 def _getter(column: Column, taken: frozenset[str], json: bool) -> _Getter:

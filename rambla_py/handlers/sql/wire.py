@@ -78,7 +78,9 @@ class SqlWire:
             if self.lost is not None:
                 raise self.lost
             try:
-                self.raw.cursor().execute("SELECT 1").__class__  # noqa: B018
+                cursor = self.raw.cursor()
+                cursor.execute("SELECT 1")
+                cursor.fetchall()
             except Exception as error:
                 self.lost = SqlConnectionLostError(str(sql_error(error)))
                 raise self.lost from error
@@ -135,7 +137,7 @@ class SqlWire:
     def _prepare(self) -> None:
         kind = self.database.kind
         table = self._look(create=self._options.create_table)
-        self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json)
+        self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json, naive=table.naive)
         texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
         self.writer: Writer
         if kind == "postgresql":
