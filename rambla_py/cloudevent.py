@@ -84,18 +84,18 @@ def data_type_of(delivery: Delivery) -> str:
     return content_type_of(type(delivery.payload), format=policy.format)
 
 
-def check_extensions(extensions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return extension attributes; raises ``ValueError`` for a name that the specification does not allow.
+def check_extensions(extensions: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return extension attributes as a policy holds them; raises ``ValueError`` for a forbidden name.
 
     >>> check_extensions({"tenant": "blue"})
-    {'tenant': 'blue'}
+    (('tenant', 'blue'),)
     """
     for name in extensions:
         if not _EXTENSION.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an extension: 1 to 20 of a-z and 0-9")
         if name in _OWN:
             raise ValueError(f"{name!r} is an attribute that is set otherwise")
-    return extensions
+    return tuple(extensions.items())
 
 
 def _attributes(delivery: Delivery) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _attributes(delivery: Delivery) -> dict[str, Any]:
         "subject": policy.event_subject,
         "dataschema": policy.event_schema,
         "partitionkey": delivery.key or None,
-        **policy.event_extensions,
+        **dict(policy.event_extensions),
     }
     return {name: value for name, value in found.items() if value is not None}
 

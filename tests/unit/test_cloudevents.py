@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambla_py import ConfigError, OptionError, Rambla, load_config
+from rambla_py.cloudevent import check_extensions
 from rambla_py.encoding import as_object, encode
 from rambla_py.errors import PermanentError, SerializationError
 from rambla_py.handlers import memory
@@ -56,7 +57,7 @@ def test_attributes_come_from_the_options() -> None:
         event_subject="42",
         event_schema="https://shop.example/order.xsd",
         event_content_type="application/xml",
-        event_extensions={"tenant": "blue", "attempt": 3, "urgent": True},
+        event_extensions=check_extensions({"tenant": "blue", "attempt": 3, "urgent": True}),
     )
     assert (event.get_source(), event.get_type(), event.get_subject()) == (
         "https://shop.example/orders",
@@ -223,6 +224,20 @@ def test_wrong_attributes_are_refused(options: dict[str, Any], told: str) -> Non
         load_config(table("memory", options))
     with Rambla(table("memory", {})) as app, pytest.raises(OptionError, match=told):
         app.publish("orders", "x", **options)
+
+
+def test_extensions_of_channel_and_message_arrive() -> None:
+    """Those of a message stand in place of its channel's, and what a policy holds can be a key."""
+    options = {**STRUCTURED, "event_extensions": {"tenant": "blue"}}
+    services = table("memory", options)
+    services["svc"]["connections"]["here"]["name"] = "extended"
+    with Rambla(services) as app:
+        app.publish("orders", 1).result(timeout_s=5)
+        app.publish("orders", 2, event_extensions={"region": "north"}).result(timeout_s=5)
+        assert hash(app.config.services["svc"].channels["orders"].policy)
+    first, second = [record.payload for record in memory.store("extended").messages()]
+    memory.forget("extended")
+    assert (first["tenant"], second["region"], "tenant" in second) == ("blue", "north", False)
 
 
 def test_a_fan_out_is_one_event() -> None:
