@@ -137,6 +137,8 @@ def after_failure(
         return End("fatal", error)
     delay_s = verdict.delay_s if verdict is not None else None
     if delay_s is None:
+        delay_s = getattr(error, "retry_after_s", None)
+    if delay_s is None:
         delay_s = backoff_delay(policy.backoff, failures, uniform)
     if time_left_s is not None and delay_s >= time_left_s:
         expired = ExpiredError(policy.expires_s or 0.0, attempts)

@@ -12,10 +12,13 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from rambla_py.testing.clickhouse_server import ClickHouseServer
     from rambla_py.testing.clock import FakeClock
     from rambla_py.testing.contract import CANARY, HandlerContract, Received
+    from rambla_py.testing.databases import MariaDbServer, PostgresServer
     from rambla_py.testing.doubles import Capture, on_doubles
     from rambla_py.testing.faults import FaultProxy
+    from rambla_py.testing.s3 import MotoServer
     from rambla_py.testing.scripted import (
         ScriptedAsyncHandler,
         ScriptedBatchHandler,
@@ -23,15 +26,22 @@ if TYPE_CHECKING:
         ScriptedPublishHandler,
     )
     from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
+    from rambla_py.testing.smtp_server import SmtpServer
+    from rambla_py.testing.sql_contract import SqlContract
+    from rambla_py.testing.state_contract import StateContract
     from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
     "CANARY",
     "Arrival",
     "Capture",
+    "ClickHouseServer",
     "FakeClock",
     "FaultProxy",
     "HandlerContract",
+    "MariaDbServer",
+    "MotoServer",
+    "PostgresServer",
     "RabbitMqServer",
     "Received",
     "RedisServer",
@@ -42,6 +52,9 @@ __all__ = [
     "ScriptedPublishHandler",
     "Server",
     "ServerError",
+    "SmtpServer",
+    "SqlContract",
+    "StateContract",
     "Step",
     "TlsFiles",
     "forget",
@@ -50,21 +63,26 @@ __all__ = [
 ]
 
 _ROOMS: Final = {
+    "clickhouse_server": ("ClickHouseServer",),
     "clock": ("FakeClock",),
     "contract": ("CANARY", "HandlerContract", "Received"),
+    "databases": ("MariaDbServer", "PostgresServer"),
     "doubles": ("Capture", "on_doubles"),
     "faults": ("FaultProxy",),
-    "scripted": (
-        "ScriptedAsyncHandler",
-        "ScriptedBatchHandler",
-        "ScriptedHandler",
-        "ScriptedPublishHandler",
-    ),
+    "s3": ("MotoServer",),
+    "scripted": ("ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "ScriptedPublishHandler"),
     "servers": ("RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"),
+    "smtp_server": ("SmtpServer",),
+    "sql_contract": ("SqlContract",),
+    "state_contract": ("StateContract",),
     "steps": ("Arrival", "Script", "Step", "forget", "script"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
-_ASSERTING: Final = {"contract": ("contract", "contract_case", "promises", "trial")}
+_ASSERTING: Final = {
+    "contract": ("contract", "contract_case", "promises", "trial"),
+    "sql_contract": ("sql_contract", "trial"),
+    "state_contract": ("state_contract", "state_model"),
+}
 
 
 def __getattr__(name: str) -> Any:

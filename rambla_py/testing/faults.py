@@ -314,7 +314,8 @@ class _Link:
     def _end(self, writer: asyncio.StreamWriter) -> None:
         silent = self._proxy._swallows or (self._muted and writer is self._client)
         if not silent and not writer.is_closing():
-            writer.write_eof()
+            with suppress(OSError):  # the peer has reset it meanwhile
+                writer.write_eof()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter, direction: Direction) -> None:
         if self.ended or (self._muted and direction == "down"):

@@ -11,6 +11,7 @@ import redis
 
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, Server
+from rambla_py.testing.redis_groups import RedisClusterNode
 
 _MID_BATCH_BYTES = 20_000
 _ANSWER_BYTES = 300
@@ -164,3 +165,48 @@ class TestRedisSet(Redis):
 
 def _text(value: Any) -> bytes:
     return (json.dumps(value, separators=(",", ":")) if isinstance(value, list) else str(value)).encode()
+
+
+class TestRedisCluster(HandlerContract):
+    """Each message is an entry of a stream in a cluster, whose node tells of the proxy before it."""
+
+    handler = "redis"
+
+    @pytest.fixture(autouse=True)
+    def _node(
+        self, one_node_cluster: tuple[RedisClusterNode, FaultProxy], unique_name: str
+    ) -> Iterator[None]:
+        node, self.proxy = one_node_cluster
+        self.key = unique_name
+        with redis.Redis(port=node.port) as self.client:
+            yield
+
+    def connection(self) -> dict[str, Any]:
+        return {"cluster": [f"{self.proxy.host}:{self.proxy.port}"]}
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        return {"cluster": [f"{host}:{port}"], "connect_timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        return {"url": f"redis+cluster://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}"}
+
+    def options(self) -> dict[str, Any]:
+        return {"command": "xadd", "stream": self.key}
+
+    def is_result(self, result: Any) -> bool:
+        return isinstance(result, str) and "-" in result
+
+    def received(self) -> list[Received]:
+        entries: Any = self.client.xrange(self.key)
+        return [Received(fields[b"payload"], fields[b"id"].decode()) for _, fields in entries]
+
+    def poison(self) -> Message:
+        self.client.set(f"{self.key}-text", "no stream")
+        return Message("poison", stream=f"{self.key}-text")
+
+    def cut(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
+        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
+
+    def cuts(self) -> int:
+        return self.proxy.cuts

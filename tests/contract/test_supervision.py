@@ -64,7 +64,14 @@ def connecting(seen: Seen) -> Callable[[Handler], int]:
 
 def kill_worker(app: Rambla, name: str = "probe.orders", index: int = 0) -> None:
     """Make a worker's own code raise at its next turn."""
-    sabotage(target_of(app, name).crew._workers[index], _limit=None)
+    sabotage(target_of(app, name).crew._workers[index], abandoned=Tripwire())
+
+
+class Tripwire:
+    """Raises when a condition asks for it."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("tripped")
 
 
 def sabotage(actor: Any, **fields: Any) -> None:

@@ -11,7 +11,13 @@ import pytest
 from pages import ROOT, all_pages, blocks_of, needs_of
 
 RUNNER = Path(__file__).with_name("run_page.py")
-SERVERS = {"rabbitmq": ("rabbitmq", "RABBITMQ_URL"), "redis": ("redis_server", "REDIS_URL")}
+SERVERS = {
+    "rabbitmq": ("rabbitmq", "RABBITMQ_URL"),
+    "redis": ("redis_server", "REDIS_URL"),
+    "clickhouse": ("clickhouse", "CLICKHOUSE_URL"),
+    "smtp": ("smtp_server", "SMTP_RELAY"),
+    "postgres": ("postgres_server", "POSTGRES_URL"),
+}
 TIMEOUT_S = 60.0
 
 

@@ -53,7 +53,9 @@ def test_each_example_is_run(report: str, name: str) -> None:
 def test_the_page_names_every_flag_and_step() -> None:
     """A flag of the contract, or a step of a script, that the page does not know makes it wrong."""
     text = PAGE.read_text()
-    flags = [name for name, value in vars(HandlerCase).items() if value in (True, False, None) and name[0] != "_"]
+    flags = [
+        name for name, value in vars(HandlerCase).items() if value in (True, False, None) and name[0] != "_"
+    ]
     steps = [f"Step.{name}(" for name, made in vars(kit.Step).items() if isinstance(made, classmethod)]
     assert len(flags) == 14
     assert len(steps) == 10
