@@ -30,7 +30,7 @@ def body_of(delivery: Delivery) -> bytes:
     if policy.serializer not in EVENTS:
         return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
     if policy.serializer == STRUCTURED:
-        return to_json(event_of(delivery))
+        return to_json(event_of(delivery, checked=True))
     return encode(delivery.payload, format=policy.format)
 
 

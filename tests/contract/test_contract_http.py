@@ -19,6 +19,7 @@ class Http(HandlerContract):
     """What the formats share."""
 
     handler = "http"
+    carries_events = True
 
     @pytest.fixture(autouse=True)
     def _server(self, fault_proxy: Callable[[Server], FaultProxy]) -> Iterator[None]:
@@ -59,7 +60,7 @@ class TestHttpSingle(Http):
     """Each message is a request, with its id in Idempotency-Key."""
 
     def received(self) -> list[Received]:
-        return [Received(seen.body, seen.headers["idempotency-key"]) for seen in self.server.seen]
+        return [Received(seen.body, seen.headers["idempotency-key"], seen.headers) for seen in self.server.seen]
 
 
 class _Many(Http):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from rambla_py.encoding import as_object, encode
 from rambla_py.errors import PermanentError, SerializationError
 from rambla_py.handlers import memory
 from rambla_py.handlers.amqp.frames import FrameEncoder
+from rambla_py.handlers.clickhouse.rows import rows_of
 from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
 from rambla_py.wire import body_of, embedded, media_type, wire_headers
 
@@ -188,6 +192,43 @@ def test_a_payload_alone_is_no_event(make: Any) -> None:
     """Who encodes a payload without its message is told, rather than given what is no event."""
     with pytest.raises(SerializationError, match="needs a message"):
         make({"a": 1}, serializer="cloudevents")
+
+
+def test_clickhouse_rows_are_events() -> None:
+    """A row is the event, whose id stands there already."""
+    message = delivery({"a": 1}, **STRUCTURED)
+    (row,) = rows_of(message, "id")
+    assert json.loads(row)["id"] == message.id
+    (row,) = rows_of(message, "message_id")
+    assert json.loads(row)["message_id"] == message.id
+
+
+def test_sql_columns_are_attributes(tmp_path: Path) -> None:
+    """Columns are taken from the event as from any object, and the rest of it is JSON."""
+    options = {
+        "create_table": True,
+        "columns": {"kind": "payload.type", "total": "payload.data.total"},
+        "json_column": "rest",
+        **STRUCTURED,
+    }
+    made = {"connections": {"one": {"url": f"sqlite:///{tmp_path}/events.db"}}}
+    with Rambla({"sql": {**made, "channels": {"orders": {"options": options}}}}) as app:
+        app.publish("orders", {"total": 7}, id="a", event_type="paid").result(timeout_s=20)
+        app.publish_many("orders", [{"total": 8}, "text"]).result(timeout_s=20)
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        rows = database.execute("SELECT id, kind, total, rest FROM orders").fetchall()
+    assert (rows[0][:2], float(rows[0][2])) == (("a", "paid"), 7.0)
+    assert json.loads(rows[0][3])["specversion"] == "1.0"
+    assert [row[1] for row in rows[1:]] == ["orders", "orders"]
+
+
+def test_records_of_a_state_are_no_events(tmp_path: Path) -> None:
+    """A handler that writes each value by itself says that an event is whole."""
+    made = {"connections": {"one": {"url": "memory://"}}, "channels": {"orders": {"options": STRUCTURED}}}
+    with Rambla({"state": made}) as app:
+        outcome = app.publish("orders", {"a": 1}).outcomes(timeout_s=20)[0]
+    assert outcome.status == "fatal"
+    assert "a CloudEvent is whole" in str(outcome.error)
 
 
 def table(handler: str, options: dict[str, Any]) -> dict[str, Any]:
