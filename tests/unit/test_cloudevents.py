@@ -151,6 +151,28 @@ def test_rabbitmq_carries_an_event_in_binary_mode(others: dict[str, Any]) -> Non
     assert (event.get_id(), event.get_type(), event.get_data()) == (header.message_id, "paid", {"a": 1})
 
 
+def test_kafka_names_an_event_in_structured_mode() -> None:
+    """The header of the media type tells a consumer of the binding that the value is an event."""
+    message = delivery({"a": 1}, **STRUCTURED)
+    headers = {
+        name: text.encode()
+        for name, text in wire_headers(message, "ce_", content_type="content-type").items()
+    }
+    record = kafka.KafkaMessage(headers=headers, key=None, value=message.body())
+    assert kafka.from_kafka(record, JSONFormat(), CloudEvent).get_id() == message.id
+    assert wire_headers(message, "ce-") == {}
+
+
+def test_nats_keeps_the_type_of_the_data_apart() -> None:
+    """There ``content-type`` says that a message is an event whole, so that of the data has another header."""
+    names = {"content_type": "content-type", "data_type": "ce-datacontenttype", "quoted": True}
+    whole = wire_headers(delivery({"a": 1}, **STRUCTURED), "ce-", **names)
+    assert whole == {"content-type": "application/cloudevents+json"}
+    apart = wire_headers(delivery({"a": 1}, event_subject="a b", **BINARY), "ce-", **names)
+    assert (apart["ce-datacontenttype"], apart["ce-subject"]) == ("application/json", "a%20b")
+    assert "content-type" not in apart
+
+
 def test_rabbitmq_names_an_event_in_structured_mode() -> None:
     """The content type tells consumers that the body is an event."""
     header = header_of(b"".join(FrameEncoder().encode(amqp_delivery({"a": 1}, **STRUCTURED))))
@@ -163,7 +185,9 @@ def test_a_redis_stream_carries_an_event_in_fields() -> None:
     xadd = encoder_for(RedisOptions(command="xadd"), "orders")
     packed = xadd(delivery({"a": 1}, event_type="paid", **BINARY))
     assert b"ce_type\r\n$4\r\npaid" in packed
-    assert b"ce_datacontenttype\r\n$16\r\napplication/json" in packed
+    assert b"content-type\r\n$16\r\napplication/json" in packed
+    packed = xadd(delivery({"a": 1}, **STRUCTURED))
+    assert b"content-type\r\n$28\r\napplication/cloudevents+json" in packed
     with pytest.raises(PermanentError, match="a CloudEvent is whole"):
         encoder_for(RedisOptions(command="hset"), "orders")(delivery({"a": 1}, **STRUCTURED))
 
