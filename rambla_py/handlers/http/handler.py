@@ -46,8 +46,8 @@ class HttpHandler(Handler):
 
     @classmethod
     def event_prefix(cls, options: Any) -> str | None:
-        """Return ``ce-``; a request of many messages has no headers for each."""
-        return EVENT_PREFIX if options.body_format == "single" else None
+        """Return ``ce-``, as the binding of CloudEvents for HTTP has it; many in one body have no headers."""
+        return EVENT_PREFIX if options is None or options.body_format == "single" else None
 
     def connect(self) -> Exchange:
         """Resolve the host, and ask the server with ``ping_method`` whether it answers and knows us."""

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EVENT_PREFIX", "Requests", "auth_headers", "secrets_of"]
 
-_LIMIT_NAME = "the connection's max_body_bytes"
-_TYPES = {"batch": "application/json", "ndjson": "application/x-ndjson"}
 EVENT_PREFIX = "ce-"
 """Of the attributes of a CloudEvent, by the binding for HTTP."""
+
+_LIMIT_NAME = "the connection's max_body_bytes"
+_TYPES = {"batch": "application/json", "ndjson": "application/x-ndjson"}
 
 
 class Requests:
@@ -44,10 +45,10 @@ class Requests:
 
     def one(self, delivery: Delivery) -> Request:
         """Return the request of a single message; raises what is wrong with it."""
-        name = id_text(delivery.id)
-        kind = _content_type(delivery)
+        kind = media_type(delivery)
+        kind = f"{kind}; charset=utf-8" if kind == "text/plain" else kind
         headers = wire_headers(delivery, EVENT_PREFIX, quoted=True)
-        return self._request(delivery.options, name, kind, delivery.body(), headers)
+        return self._request(delivery.options, id_text(delivery.id), kind, delivery.body(), headers)
 
     def many(self, deliveries: Sequence[Delivery], events: Sequence[bytes]) -> Request:
         """Return the request of several messages with the same options and headers."""
@@ -62,8 +63,7 @@ class Requests:
 
     def event(self, delivery: Delivery) -> bytes:
         """Return a message as one event of many; raises what is wrong with it."""
-        id_field = delivery.options.id_field
-        value = embedded(delivery)
+        id_field, value = delivery.options.id_field, embedded(delivery)
         event = to_json(value)
         has_id = id_field == "id" and delivery.policy.serializer in EVENTS
         if id_field and event.startswith(b"{") and not has_id:
@@ -152,8 +152,3 @@ def _name_of(deliveries: Sequence[Delivery]) -> str:
         return id_text(deliveries[0].id)
     digest = hashlib.sha256("\n".join(delivery.id for delivery in deliveries).encode())
     return digest.hexdigest()[:40]
-
-
-def _content_type(delivery: Delivery) -> str:
-    kind = media_type(delivery)
-    return "text/plain; charset=utf-8" if kind == "text/plain" else kind
