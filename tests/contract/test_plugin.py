@@ -114,7 +114,8 @@ def test_a_backend_fails_as_planned(application: pytest.Pytester) -> None:
 
         def test_quota(rambla, rambla_capture):
             rambla_capture.plan(Step.fail("quota"), "orders", service="redis", times=3)
-            redis, amqp = rambla.publish("orders", 7).outcomes(timeout_s=0.4)
+            redis, amqp = rambla.publish("orders", 7).outcomes(timeout_s=10)
+            assert all(target.policy.backoff.max_s == 0 for target in rambla.config.services["redis"].channels.values())
             assert {redis.service: redis.attempts, amqp.service: amqp.attempts} == {"redis": 4, "amqp": 1}
 
         def test_hang(rambla, rambla_capture):
