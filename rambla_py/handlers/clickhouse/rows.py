@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rambla_py.cloudevent import EVENTS
 from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError, SerializationError
 from rambla_py.wire import embedded
@@ -52,8 +53,8 @@ def _row(value: Any, path: str, delivery: Delivery, id_column: str) -> bytes:
         raise SerializationError(path + error.path.removeprefix("$"), error.got) from error
     if not row.startswith(b"{"):
         raise PermanentError(f"clickhouse takes an object or a list of objects, got {_kind(value)} at {path}")
-    if not id_column:
-        return row
+    if not id_column or (id_column == "id" and delivery.policy.serializer in EVENTS):
+        return row  # an event has its message's id
     if isinstance(value, Mapping) and id_column in value:
         raise PermanentError(f"the payload has {id_column!r} already, which id_column would write")
     pair = to_json(id_column) + b":" + to_json(delivery.id)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rambla_py.cloudevent import EVENTS
 from rambla_py.encoding import to_json
 from rambla_py.errors import PayloadTooLargeError, PermanentError
 from rambla_py.handler import Secret, secret_text
@@ -64,7 +65,8 @@ class Requests:
         """Return a message as one event of many; raises what is wrong with it."""
         id_field, value = delivery.options.id_field, embedded(delivery)
         event = to_json(value)
-        if id_field and event.startswith(b"{"):
+        has_id = id_field == "id" and delivery.policy.serializer in EVENTS
+        if id_field and event.startswith(b"{") and not has_id:
             if isinstance(value, Mapping) and id_field in value:
                 raise PermanentError(f"the payload has {id_field!r} already; choose another id_field")
             pair = to_json(id_field) + b":" + to_json(delivery.id)

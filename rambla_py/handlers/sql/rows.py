@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rambla_py.encoding import as_object, to_json
+from rambla_py.cloudevent import EVENTS
+from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError, SerializationError
 from rambla_py.sql.database import Kind
+from rambla_py.wire import embedded
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -75,6 +77,7 @@ class RowMaker:
         policy = messages[0].policy
         alike = (
             policy.format == "none"
+            and policy.serializer not in EVENTS
             and len({id(message.policy) for message in messages}) == 1
             and set(map(type, [message.payload for message in messages])) == {dict}
         )
@@ -90,11 +93,11 @@ class RowMaker:
     def make(self, message: Delivery) -> tuple[Any, ...]:
         """Return the values of a row; raises ``SerializationError`` with the path to a value."""
         payload, policy = message.payload, message.policy
-        if type(payload) is dict and policy.format == "none":
+        if type(payload) is dict and policy.format == "none" and policy.serializer not in EVENTS:
             if self._whole and policy.serializer == "json":
                 return (message.id, message.body().decode())
         else:
-            payload = as_object(payload, format=policy.format, serializer=policy.serializer)
+            payload = embedded(message)
             if self._takes_apart:
                 payload = _mapping(payload)
         # Values by one C call each: a loop over getters takes three times as long.
