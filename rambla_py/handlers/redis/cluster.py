@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
+from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handlers.redis.commands import pack
 from rambla_py.handlers.redis.errors import RedirectError, UnservedError
 from rambla_py.handlers.redis.nodes import Nodes
@@ -84,10 +84,10 @@ class ClusterWire:
     def exchange(self, parts: Sequence[Part], wait: Wait | None = None) -> list[Any]:
         """Return a reply for each part, or its error.
 
-        ``UnknownOutcomeError`` for what was written to a node and not answered; ``UnservedError`` where
-        nothing was applied, because the node of the slot is not there or takes nothing for now. Once an
-        outcome is unknown nothing more is sent: what follows is ``ConnectionLostError``, so that it does not
-        overtake what is tried again.
+        ``UnservedError`` where nothing was applied, because the node of the slot is not there or takes
+        nothing for now. When a connection breaks: ``UnknownOutcomeError`` for what was written to its node
+        and not answered, ``ConnectionLostError`` for what was not, and for all that would have been sent
+        later, so that it does not overtake what is tried again.
         """
         work = _Work(parts)
         for wave in _waves(parts):
@@ -227,10 +227,11 @@ class ClusterWire:
 
     def _receive(self, work: _Work, sent: _Sent) -> list[_Step]:
         again: list[_Step] = []
-        received = sent.wire.receive()
-        if sent.wire.lost is not None and any(isinstance(reply, UnknownOutcomeError) for reply in received):
-            work.lost = sent.wire.lost
-        replies = iter(received)
+        replies = iter(sent.wire.receive())
+        if sent.wire.lost is not None and isinstance(sent.wire.lost.__cause__, OSError):
+            work.lost = (
+                sent.wire.lost
+            )  # the socket itself, where a node may also just say that it takes nothing
         for step in sent.steps:
             if step.asked is not None:
                 next(replies)  # that of ASKING
