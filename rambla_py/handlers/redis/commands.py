@@ -15,8 +15,10 @@ import hiredis
 import msgspec
 from msgspec import Meta
 
+from rambla_py.cloudevent import BINARY, EVENTS
 from rambla_py.encoding import encode as encode_payload
 from rambla_py.errors import PayloadTooLargeError, PermanentError, SerializationError
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -35,6 +37,9 @@ __all__ = [
 
 MAX_BULK_BYTES = 512 * 1024 * 1024
 """The largest value that a Redis server takes with its default ``proto-max-bulk-len``."""
+
+_EVENT_PREFIX = "ce_"
+"""Of the attributes of a CloudEvent, in the fields of a stream: no binding says; Kafka's has the same."""
 
 Encoder = Callable[["Delivery"], bytes]
 
@@ -88,6 +93,11 @@ class RedisOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     field: Annotated[
         str, Meta(min_length=1, description='xadd: the field that holds the payload, when fields = "payload"')
     ] = "payload"
+
+    @property
+    def event_prefix(self) -> str | None:
+        """What stands before a CloudEvent attribute, where fields of an entry may carry them."""
+        return _EVENT_PREFIX if self.command == "xadd" and self.fields == "payload" else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -208,7 +218,7 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
     fast = with_id if id_field else plain
 
     def encode(message: Delivery) -> bytes:
-        if not message.headers:
+        if not message.headers and message.policy.serializer != BINARY:
             return fast(message)
         extra = _id_and_headers(message, id_field, limit)
         return pack((*start, *extra, field, _body(message, limit)))
@@ -235,7 +245,8 @@ def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encod
 
 def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
     found = [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
-    for name, value in message.headers.items():
+    headers = wire_headers(message, _EVENT_PREFIX, content_type=f"{_EVENT_PREFIX}datacontenttype")
+    for name, value in headers.items():
         found += (_wire(name, "headers", name, limit), _wire(value, "headers", name, limit))
     return found
 
@@ -247,6 +258,8 @@ def pairs_of(message: Delivery, command: str, limit: int) -> list[bytes]:
         raise PermanentError(f"{command} takes a mapping as payload, got {type(payload).__name__}")
     if not payload:
         raise PermanentError(f"{command} has nothing to write: the mapping is empty")
+    if message.policy.serializer in EVENTS:
+        raise PermanentError(f"{command} writes each value of a mapping by itself, and a CloudEvent is whole")
     pairs: list[bytes] = []
     for name, value in payload.items():
         pairs += (_wire(name, "$", name, limit), _wire(value, "$", name, limit))

@@ -107,6 +107,11 @@ class RedisHandler(Handler):
         """Send PING; in a cluster to every master, and see whether they have all slots."""
         connection.ping()
 
+    @classmethod
+    def event_prefix(cls, options: RedisOptions) -> str | None:
+        """Return ``ce_`` for ``xadd`` of whole payloads; nothing else has a place for headers."""
+        return options.event_prefix
+
     def on_failure(self, outcome: Outcome) -> Retry | None:
         """Spare the retries of a message whose part of the cluster is not served; it was not applied."""
         error = outcome.error

@@ -1,0 +1,31 @@
+"""This package holds the cases, by what they measure."""
+
+from __future__ import annotations
+
+from bench.case import Case
+from bench.cases.amqp import AMQP, AMQP_UNCONFIRMED
+from bench.cases.growth import GROWTH
+from bench.cases.imports import HELP, IMPORTS
+from bench.cases.null import NULL, ROUND_TRIP
+from bench.cases.redis import REDIS
+from bench.cases.size import BACKLOG, CHANNELS, START
+from bench.cases.stall import STALL
+
+__all__ = ["CASES"]
+
+_ALL = (
+    NULL,
+    ROUND_TRIP,
+    AMQP,
+    AMQP_UNCONFIRMED,
+    REDIS,
+    STALL,
+    CHANNELS,
+    START,
+    BACKLOG,
+    IMPORTS,
+    HELP,
+    *GROWTH,
+)
+
+CASES: dict[str, Case] = {case.name: case for case in _ALL}
