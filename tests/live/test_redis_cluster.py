@@ -328,7 +328,7 @@ def test_what_was_not_written_is_not_unknown(one_node_cluster: OneNode):
     unsent = [type(answer) for answer in answers].index(ConnectionLostError)
     assert kinds(answers[:unsent]) <= {int, UnknownOutcomeError}
     assert kinds(answers[unsent:]) == {ConnectionLostError}
-    assert unsent <= 3
+    assert unsent < 60
 
 
 def test_half_a_message_does_nothing(one_node_cluster: OneNode):
