@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError
 from rambla_py.handlers.redis.commands import pack
 from rambla_py.handlers.redis.errors import RedirectError, UnservedError
 from rambla_py.handlers.redis.nodes import Nodes
@@ -229,17 +229,19 @@ class ClusterWire:
         again: list[_Step] = []
         replies = iter(sent.wire.receive())
         if sent.wire.lost is not None and isinstance(sent.wire.lost.__cause__, OSError):
-            work.lost = (
-                sent.wire.lost
-            )  # the socket itself, where a node may also just say that it takes nothing
+            work.lost = sent.wire.lost  # broken, where a node may also just say that it takes nothing
         for step in sent.steps:
             if step.asked is not None:
                 next(replies)  # that of ASKING
             reply = next(replies)
-            if isinstance(reply, RedirectError):
+            if type(reply) is bytes:  # nearly all of them: the others are asked what they are
+                reply = reply.decode()
+            elif isinstance(reply, RedirectError):
                 again.append(self._redirected(step, reply, sent.node))
                 continue
-            work.replies[step.place] = self._read(reply, work)
+            elif isinstance(reply, DeliveryError):
+                reply = self._judged(reply, work)
+            work.replies[step.place] = reply
             work.served_by[step.place] = sent.node
         self._drop_if_lost(sent.node, sent.wire)
         return again
@@ -252,14 +254,12 @@ class ClusterWire:
         self._stale, self._teller = True, answered
         return _Step(step.place)
 
-    def _read(self, reply: Any, work: _Work) -> Any:
-        if type(reply) is bytes:
-            return reply.decode()
-        if isinstance(reply, ConnectionLostError) and work.lost is None:
-            return UnservedError(str(reply))  # of this node alone: the connection to the others stands
-        if isinstance(reply, UnservedError):
+    def _judged(self, error: DeliveryError, work: _Work) -> DeliveryError:
+        if isinstance(error, ConnectionLostError) and work.lost is None:
+            return UnservedError(str(error))  # of this node alone: the connection to the others stands
+        if isinstance(error, UnservedError):
             self._stale = True
-        return reply
+        return error
 
     def _await_replicas(self, work: _Work, wait: Wait) -> None:
         """Turn what is confirmed into an error where too few replicas have it."""
