@@ -13,7 +13,9 @@ from types import ModuleType
 
 import pytest
 import trustme
+from smtp_fixtures import smtp_run, smtp_server  # noqa: F401 - fixtures, given to whoever registers this
 
+from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, TlsFiles
 
@@ -64,6 +66,14 @@ def redis_tls_server(tls_files: TlsFiles) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[ClickHouseServer]:
+    """The run's ClickHouse, with a user ``shop`` whose password is ``right``. It is mended after each test."""
+    require(ClickHouseServer)
+    with ClickHouseServer(users={"shop": "right"}) as server:
+        yield server
+
+
 def require(kind: type[Server]) -> None:
     """Skip the test when the server's program is missing, naming its package; under CI fail it."""
     if package := kind.missing():
@@ -77,7 +87,7 @@ def require(kind: type[Server]) -> None:
 def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Mend after each test the servers that it may have broken."""
     yield
-    for name in ("rabbitmq", "redis_server", "redis_tls_server"):
+    for name in ("rabbitmq", "redis_server", "redis_tls_server", "clickhouse"):
         if name in request.fixturenames:
             _mend(request.getfixturevalue(name))
 
