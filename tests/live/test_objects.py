@@ -273,7 +273,7 @@ def test_lines_of_another_batch_do_not_take_the_place_of_the_first(bucket: Bucke
         w.send(*first)
         w.send(*again)
         assert len(bucket.names()) == 1
-        w.send(w.message({"n": 0}, id="m-0"))
+        w.send(w.message({"n": 0}, id="m-0"), *(w.message({"n": n}, id=f"m-{n}") for n in (7, 8)))
     assert len(bucket.names()) == 2
 
 
