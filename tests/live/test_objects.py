@@ -39,7 +39,7 @@ from rambla_py.errors import (
     SerializationError,
     UnknownOutcomeError,
 )
-from rambla_py.handler import Secret, State
+from rambla_py.handler import Link, Secret, State
 from rambla_py.handlers.objects import ObjectsHandler, memory_store
 from rambla_py.handlers.objects.content import in_chunks
 from rambla_py.handlers.objects.errors import NoAnswerError, PutTimeoutError
@@ -71,6 +71,8 @@ class Worker:
         self.handler = ObjectsHandler(
             ObjectsHandler.Connection(**settings), channel="orders", service="objects", options=self.options
         )
+        self.told: list[bool] = []
+        self.handler.link = Link(hold=self.told.append)
         self.connection = self.handler.connect()
         self.state = State(self.connection, "orders", "objects")
         self.answers: dict[int, Any] = {}
@@ -510,6 +512,25 @@ def test_a_slow_store_is_given_its_time(
         took_s = time.monotonic() - began
     assert took_s > 1, "it was quick: the test has proved nothing"
     assert Counter((outcome.status, outcome.attempts) for outcome in outcomes) == {("ok", 1): 30}
+
+
+def test_parts_of_a_file_are_progress(
+    gs_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str, tmp_path: Path
+):
+    """While the parts of a file go out, its attempt is not overdue, however long all of it takes."""
+    proxy = fault_proxy(gs_server)
+    (tmp_path / "large").write_bytes(b"x" * 32 * _MIB)
+    endpoint = f"http://{proxy.host}:{proxy.port}"
+    settings = _other_settings(gs_server, unique_name, part_bytes=5 * _MIB, endpoint=endpoint)
+    with worker(settings, file=str(tmp_path / "large")) as w:
+        proxy.throttle(20_000_000)
+        message = w.message(None)
+        w.handler.handle_deliveries([message], w.state)
+        wait_until(lambda: bool(w.told))
+        assert message.seq not in w.answers, "it was at its end: the test has proved nothing"
+        wait_until(lambda: message.seq in w.answers)
+        assert w.answers[message.seq]["bytes"] == 32 * _MIB
+    assert set(w.told) == {False}
 
 
 def test_secrets_of_settings_that_cannot_be_used():
