@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rambla_py.encoding import Format, as_object, to_json
+from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError, SerializationError
+from rambla_py.wire import embedded
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -22,9 +23,7 @@ def rows_of(delivery: Delivery, id_column: str) -> list[bytes]:
     Text may also hold an object a line. Raises ``PermanentError`` for anything else, ``SerializationError``
     with the path to what JSON cannot hold.
     """
-    policy = delivery.policy
-    how: Format = "object" if policy.format == "object" else "none"
-    value = as_object(delivery.payload, format=how, serializer=policy.serializer)
+    value = embedded(delivery)
     if isinstance(value, str):
         value = _read(value)
     if not isinstance(value, list | tuple):
