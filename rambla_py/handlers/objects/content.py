@@ -66,7 +66,7 @@ def media_type_of(options: ObjectsOptions, message: Delivery) -> str:
     if options.content_type:
         return options.content_type
     kind = media_type(message)
-    return "text/plain; charset=utf-8" if kind == "text/plain" else kind
+    return f"{kind}; charset=utf-8" if kind == "text/plain" else kind
 
 
 def media_type_of_file(options: ObjectsOptions, path: str) -> str:
