@@ -58,7 +58,7 @@ class TestKafka(HandlerContract):
         }
 
     @pytest.fixture(autouse=True)
-    def _refusal(self) -> Iterator[None]:
+    def _stranger(self) -> Iterator[None]:
         with KafkaRefusal() as self.refusal:
             yield
 
@@ -76,7 +76,7 @@ class TestKafka(HandlerContract):
 def records(cluster: KafkaCluster, topic: str) -> list[tuple[bytes | None, list[tuple[str, bytes]]]]:
     """Return value and headers of every record of a topic, partition by partition."""
     found: list[Any] = []
-    consumer = Consumer({"bootstrap.servers": cluster.servers, "group.id": "reader", "enable.partition.eof": True})
+    consumer = Consumer({"bootstrap.servers": cluster.servers, "group.id": "reader", "enable.partition.eof": True, "fetch.wait.max.ms": 10})
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
