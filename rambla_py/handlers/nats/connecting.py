@@ -37,6 +37,22 @@ class NatsClient(Client):
             raise errors.SecureConnWantedError
         await super()._process_info(info, initial_connection=initial_connection)  # type: ignore[no-untyped-call]
 
+    async def round_trip(self, timeout_s: float) -> None:
+        """Return when the server has taken all that was published; raises as the driver does.
+
+        Its own ``flush`` would not do: it sends the PING past what waits to be written, and returns without
+        an answer when nobody reads any more.
+        """
+        async with asyncio.timeout(timeout_s):
+            await self._flush_pending(force_flush=True)
+            self._check_reader()
+            await self.flush(timeout=max(1, round(timeout_s)))
+            self._check_reader()
+
+    def _check_reader(self) -> None:
+        if self.is_closed or self._reading_task is None or self._reading_task.done():
+            raise errors.ConnectionClosedError
+
 
 async def connected(
     url: str,

@@ -95,7 +95,7 @@ class NatsWire:
     async def ping(self) -> None:
         """Make a round trip; raises ``ConnectionLostError``."""
         try:
-            await self.client.flush(self._settings.answer_timeout_s)
+            await self.client.round_trip(self._settings.answer_timeout_s)
         except (errors.Error, OSError, TimeoutError) as error:
             raise lost_error(error, where=self.where, during="no answer to a ping") from error
 
@@ -135,7 +135,7 @@ class NatsWire:
                 self._waiting.pop(token, None)
                 _fail(delivery, error, self.where)
         try:
-            await self.client.flush(self._settings.answer_timeout_s)
+            await self.client.round_trip(self._settings.answer_timeout_s)
         except (errors.Error, OSError, TimeoutError, ConnectionLostError) as error:
             for delivery, token in sent:
                 self._waiting.pop(token, None)
