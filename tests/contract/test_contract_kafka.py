@@ -44,7 +44,10 @@ class TestKafka(HandlerContract):
         return isinstance(result, KafkaRecord) and result.topic == self.topic and result.offset >= 0
 
     def received(self) -> list[Received]:
-        return [Received(value, dict(headers)["id"].decode()) for value, headers in records(self.cluster, self.topic)]
+        return [
+            Received(value, dict(headers)["id"].decode())
+            for value, headers in records(self.cluster, self.topic)
+        ]
 
     def poison(self) -> bytes:
         return b"x" * (_MAX_BYTES + 1)
@@ -76,7 +79,14 @@ class TestKafka(HandlerContract):
 def records(cluster: KafkaCluster, topic: str) -> list[tuple[bytes | None, list[tuple[str, bytes]]]]:
     """Return value and headers of every record of a topic, partition by partition."""
     found: list[Any] = []
-    consumer = Consumer({"bootstrap.servers": cluster.servers, "group.id": "reader", "enable.partition.eof": True, "fetch.wait.max.ms": 10})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": cluster.servers,
+            "group.id": "reader",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+        }
+    )
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])

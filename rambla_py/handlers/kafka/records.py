@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Record", "RecordMaker", "header_value"]
 
-Headers = list[tuple[str, bytes | None]]
+Headers = list[tuple[str, str | bytes | None]]
 Record = tuple[str, bytes | None, bytes | None, int, int, Headers]
 _ANY_PARTITION = -1
 
@@ -55,10 +55,10 @@ class RecordMaker:
 
 
 def header_value(name: str, value: Any) -> bytes | None:
-    """Return a header's value: bytes as they are, text as UTF-8, None as none, anything else as JSON.
+    r"""Return a header's value: bytes as they are, text as UTF-8, None as none, anything else as JSON.
 
     >>> header_value("tries", 3), header_value("who", "Zoë")
-    (b'3', b'Zo\\xc3\\xab')
+    (b'3', b'Zo\xc3\xab')
     """
     if value is None or isinstance(value, bytes):
         return value

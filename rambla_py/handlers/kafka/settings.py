@@ -89,7 +89,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         _Bytes, Meta(description="a larger message is fatal before it is sent; the brokers' own limit")
     ] = 1_000_000
     config: Annotated[
-        dict[str, str | int | float | bool], Meta(description="further settings of librdkafka, by their names")
+        dict[str, str | int | float | bool],
+        Meta(description="further settings of librdkafka, by their names"),
     ] = {}
 
     def __post_init__(self) -> None:

@@ -22,8 +22,6 @@ from rambla_py.handlers.kafka.records import RecordMaker
 from rambla_py.handlers.kafka.settings import KafkaSettings, producer_config
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message
-
     from rambla_py.delivery import Delivery
     from rambla_py.handler import Link
 
@@ -213,7 +211,7 @@ class KafkaWire:
 
     # -- reports ------------------------------------------------------------------------------------------
 
-    def _report(self, delivery: Delivery, error: KafkaError | None, message: Message) -> None:
+    def _report(self, delivery: Delivery, error: KafkaError | None, message: Any) -> None:
         if error is None:
             delivery.ok(KafkaRecord(message.topic(), message.partition(), message.offset()))
         elif about_the_batch(error):
@@ -222,7 +220,7 @@ class KafkaWire:
             delivery.failed(report_error(error))
         self._room.set()
 
-    def _report_alone(self, delivery: Delivery, error: KafkaError | None, message: Message) -> None:
+    def _report_alone(self, delivery: Delivery, error: KafkaError | None, message: Any) -> None:
         if error is None:
             delivery.ok(KafkaRecord(message.topic(), message.partition(), message.offset()))
         else:

@@ -64,7 +64,7 @@ def publish_error(
         return known
     if _is_refusal(error):
         return AccessError(text)
-    if isinstance(error, losses) or isinstance(error, OSError):
+    if isinstance(error, (*losses, OSError)):
         return UnknownOutcomeError(f"the connection was lost before the answer: {text}")
     return None
 

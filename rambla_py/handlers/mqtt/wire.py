@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from paho.mqtt.client import MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, PermanentError
 from rambla_py.handlers.mqtt.client import MqttClient, client_for
@@ -56,7 +56,9 @@ class MqttWire:
         self._client.on_publish = self._on_publish
 
     def __repr__(self) -> str:
-        return f"<MqttWire {self.broker.where} in flight={len(self._waiting)}{', lost' if self._lost else ''}>"
+        return (
+            f"<MqttWire {self.broker.where} in flight={len(self._waiting)}{', lost' if self._lost else ''}>"
+        )
 
     @property
     def client(self) -> MqttClient:
@@ -100,7 +102,7 @@ class MqttWire:
             self._client.disconnect()
             self._answered.wait(_GOODBYE_S)
         # The thread ends when its socket does, whatever was still to be written.
-        opened = self._client.socket()
+        opened: Any = self._client.socket()
         if opened is not None:
             with suppress(OSError):
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
@@ -124,7 +126,9 @@ class MqttWire:
                 break
             self._room.wait(_ROOM_S)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise self._lost or ConnectionLostError(f"{self.broker.where}: the connection is gone ({sent.rc})")
+            raise self._lost or ConnectionLostError(
+                f"{self.broker.where}: the connection is gone ({sent.rc})"
+            )
         self._waiting[sent.mid] = delivery, topic
         early = self._early.pop(sent.mid, None)
         if early is not None:

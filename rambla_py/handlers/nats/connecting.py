@@ -28,14 +28,14 @@ class NatsClient(Client):
     """A client that never reconnects by itself, and sends no credentials where TLS was asked for in vain."""
 
     def __init__(self, *, tls_wanted: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # nats-py has no type for it
+        super().__init__()
         self._tls_wanted = tls_wanted
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         # nats-py takes TLS up only where the server demands it, and would go on in plain text.
         if self._tls_wanted and initial_connection and not info.get("tls_required"):
             raise errors.SecureConnWantedError
-        await super()._process_info(info, initial_connection=initial_connection)  # type: ignore[no-untyped-call]
+        await super()._process_info(info, initial_connection=initial_connection)
 
     async def round_trip(self, timeout_s: float) -> None:
         """Return when the server has taken all that was published; raises as the driver does.

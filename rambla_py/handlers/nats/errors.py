@@ -53,12 +53,12 @@ def stream_error(code: int, description: str) -> DeliveryError:
 
 
 def refused_subject(error: BaseException) -> str | None:
-    """Return the subject that the server forbids us, when the error says that.
+    r"""Return the subject that the server forbids us, when the error says that.
 
-    >>> refused_subject(errors.Error("nats: permissions violation for publish to \\"a.b\\""))
+    >>> refused_subject(errors.Error("nats: permissions violation for publish to \"a.b\""))
     'a.b'
     """
-    before, found, subject = str(error).lower().partition(_PERMISSIONS)
+    before, found, _ = str(error).lower().partition(_PERMISSIONS)
     if not found:
         return None
     start = len(before) + len(found)

@@ -32,9 +32,9 @@ def headers_of(delivery: Delivery, stream: str | None) -> dict[str, str]:
 
 
 def header_text(name: str, value: Any) -> str:
-    """Return a header's value: text and bytes as they are, anything else as JSON.
+    r"""Return a header's value: text and bytes as they are, anything else as JSON.
 
-    >>> header_text("tries", 3), header_text("who", b"Zo\\xc3\\xab")
+    >>> header_text("tries", 3), header_text("who", b"Zo\xc3\xab")
     ('3', 'Zoë')
     """
     try:
@@ -48,9 +48,9 @@ def header_text(name: str, value: Any) -> str:
 
 
 def encoded_size(headers: dict[str, str]) -> int:
-    """Return how many bytes the headers take, which count for the server's ``max_payload``.
+    r"""Return how many bytes the headers take, which count for the server's ``max_payload``.
 
-    >>> encoded_size({"a": "b"}) == len(b"NATS/1.0\\r\\na: b\\r\\n\\r\\n")
+    >>> encoded_size({"a": "b"}) == len(b"NATS/1.0\r\na: b\r\n\r\n")
     True
     """
     return _FRAME + sum(len(name.encode()) + len(text.encode()) + _LINE for name, text in headers.items())

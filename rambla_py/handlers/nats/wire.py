@@ -162,7 +162,9 @@ class NatsWire:
             return
         delivery, subject = found
         if message.headers and message.headers.get("Status") == _NO_RESPONDERS:
-            text = f"no stream takes the subject {subject!r}; make one that does, and see that JetStream is on"
+            text = (
+                f"no stream takes the subject {subject!r}; make one that does, and see that JetStream is on"
+            )
             delivery.failed(UnroutableError(text))
             return
         try:
