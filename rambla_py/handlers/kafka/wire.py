@@ -184,16 +184,25 @@ class KafkaWire:
         while not self._closing:
             alone = self._alone
             busy = alone is not None and len(alone) > 0
-            self._producer.poll(_BUSY_POLL_S if busy else _POLL_S)
+            self._poll(self._producer, _BUSY_POLL_S if busy else _POLL_S)
             if alone is not None:
-                alone.poll(0)
+                self._poll(alone, 0)
             if self._down_since is not None and self._lost is None:
                 self._look_again(self._down_since)
         for producer in (self._producer, self._alone):
             if producer is not None:
                 with suppress(KafkaException):
                     producer.purge(blocking=False)
-                producer.poll(0)
+                    producer.poll(0)
+
+    def _poll(self, producer: Producer, timeout_s: float) -> None:
+        """Serve callbacks; a producer that cannot go on says so by raising, here as well."""
+        try:
+            producer.poll(timeout_s)
+        except KafkaException as error:
+            if self._lost is not None:
+                time.sleep(_BUSY_POLL_S)  # it raises without waiting, until somebody closes
+            self._lose(lost_error(error.args[0], where=self.where, during="the producer cannot go on"))
 
     def _look_again(self, down_since: float) -> None:
         try:
