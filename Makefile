@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: venv demo test lint types clean
+.PHONY: venv demo test bench lint types clean
 
 venv: $(READY)
 
@@ -19,6 +19,12 @@ demo: $(READY)  ## 2,000 flights through the embedded default; BROKER=1: through
 test: $(READY)  ## ARGS="-k name" is handed to pytest
 	scripts/install_servers.sh
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)  ## CASE=amqp or CASE=amqp,redis; ARGS="--rounds 5"
+	scripts/install_servers.sh
+	@$(BIN)/python -c 'import aio_pika, celery, dramatiq, faststream, matplotlib' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	PYTHONPATH=scripts $(BIN)/python -m bench $(CASE) $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -30,7 +30,7 @@ from rambla_py.errors import (
 from rambla_py.receipt import Receipt
 from rambla_py.redaction import Redactor
 from rambla_py.report import Audit, Ping, TargetStatus
-from rambla_py.route import PLAIN, draft
+from rambla_py.route import PLAIN, draft, is_plain
 from rambla_py.telemetry.events import Event, Events
 
 __all__ = ["Rambla"]
@@ -137,11 +137,14 @@ class Rambla:
         ``MailboxFullError`` when there is no room within ``publish_timeout_s``, or at once inside an event
         loop, a handler or a callback.
         """
-        if not options and type(channels) is str:
-            target = self._hot.get(channels)
-            if target is not None:
+        if not options:
+            try:
+                target = self._hot[channels]  # type: ignore[index]
+            except (KeyError, TypeError):  # several, unknown, or on the longer way: a miss costs little there
+                pass
+            else:
                 kind = type(message)
-                if kind in PLAIN or (kind is dict and "message" not in message):
+                if "message" not in message if kind is dict else kind in PLAIN:
                     return target.submit(message)
         return self._publish(channels, (message,), options, many=False)
 
@@ -153,7 +156,17 @@ class Rambla:
         All of them are checked before the first is accepted. Raises as ``publish`` does; once one message is
         accepted, those that find no room end as ``dropped``.
         """
-        return self._publish(channels, tuple(messages), options, many=True)
+        messages = tuple(messages)
+        if (
+            not options
+            and isinstance(channels, str)
+            and channels in self._hot
+            and all(map(is_plain, messages))
+        ):
+            target = self._hot[channels]
+            if target.has_room(len(messages)):
+                return target.submit_many(messages)
+        return self._publish(channels, messages, options, many=True)
 
     async def publish_async(self, channels: str | Iterable[str], message: Any, /, **options: Any) -> Receipt:
         """Publish from an event loop: wait for room without blocking it, for up to ``publish_timeout_s``.

@@ -13,7 +13,15 @@ from rambla_py.culprit import find_culprit
 from rambla_py.errors import HandlerError, OptionError, SerializationError, nearest
 from rambla_py.registry import import_object
 
-__all__ = ["Format", "Serializer", "as_object", "encode", "serialize_by_name", "to_json"]
+__all__ = [
+    "Format",
+    "Serializer",
+    "as_object",
+    "content_type_of",
+    "encode",
+    "serialize_by_name",
+    "to_json",
+]
 
 Format = Literal["none", "object", "bytes"]
 Serializer = Callable[[Any], bytes]
@@ -39,6 +47,9 @@ def _plain(value: Any) -> Any:
 _json = msgspec.json.Encoder(enc_hook=_plain).encode
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 _BUILT_IN: dict[str, Serializer] = {"json": _json, "msgpack": _msgpack}
+_MEDIA_TYPES = {"json": "application/json", "msgpack": "application/msgpack"}
+_OF_MESSAGES = frozenset({"cloudevents", "cloudevents-binary"})
+"""Serializers that need the whole message, and live in ``wire``."""
 
 
 def encode(payload: Any, *, format: Format = "none", serializer: str = "json") -> bytes:  # noqa: A002
@@ -93,6 +104,8 @@ def as_object(payload: Any, *, format: Format = "none", serializer: str = "json"
     >>> as_object('{"id": 42}'), as_object('{"id": 42}', format="object"), as_object([1], format="object")
     ('{"id": 42}', {'id': 42}, {'value': [1]})
     """
+    if serializer in _OF_MESSAGES:
+        raise _needs_message(serializer)
     if format == "bytes":
         return _text(encode(payload, serializer=serializer))
     if isinstance(payload, str):
@@ -104,6 +117,23 @@ def as_object(payload: Any, *, format: Format = "none", serializer: str = "json"
     else:
         value = _read(_text(_serialize(payload, serializer)))
     return _objectified(value) if format == "object" else value
+
+
+def content_type_of(kind: type, *, format: Format = "none", serializer: str = "json") -> str:  # noqa: A002
+    """Return the media type of what ``encode`` gives for a payload of this type.
+
+    Text is ``text/plain`` and bytes are ``application/octet-stream``, unless ``format = "object"`` made JSON
+    of them; anything else is what its serializer writes, ``application/octet-stream`` for a user's own.
+
+    >>> content_type_of(dict), content_type_of(str), content_type_of(str, format="object")
+    ('application/json', 'text/plain', 'application/json')
+    """
+    if format != "object":
+        if issubclass(kind, str):
+            return "text/plain"
+        if issubclass(kind, _BINARY):
+            return "application/octet-stream"
+    return _MEDIA_TYPES.get(serializer, "application/octet-stream")
 
 
 def to_json(value: Any) -> bytes:
@@ -161,7 +191,13 @@ def _checked(name: str, function: Callable[[Any], Any]) -> Serializer:
     return dump
 
 
+def _needs_message(serializer: str) -> SerializationError:
+    return SerializationError("$", f"serializer {serializer!r} needs a message, and here is a payload only")
+
+
 def _serialize(payload: Any, serializer: str) -> bytes:
+    if serializer in _OF_MESSAGES:
+        raise _needs_message(serializer)
     try:
         dump = serialize_by_name(serializer)
     except OptionError as error:

@@ -216,10 +216,12 @@ class HandlerError(RamblaError):
 class DeliveryError(RamblaError):
     """One attempt failed; ``retryable`` says whether another may help.
 
-    Handlers may raise it with any text: ``raise DeliveryError("quota reached")``.
+    Handlers may raise it with any text: ``raise DeliveryError("quota reached")``. Where the backend named a
+    time to come back, ``retry_after_s`` holds the seconds: the retry then waits for so long.
     """
 
     retryable: ClassVar[bool] = True
+    retry_after_s: float | None = None
 
 
 class PermanentError(DeliveryError):

@@ -163,6 +163,15 @@ class Handler:
         """Return the service's table (``connections``, ``channels``) for where the TOML has none."""
         return {}
 
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return what stands before the name of a CloudEvents attribute in this backend's headers.
+
+        None, the default, means that it has no headers: ``serializer = "cloudevents-binary"`` is refused. A
+        handler that answers otherwise puts ``wire_headers(message, prefix)`` where it would put ``headers``.
+        """
+        return None
+
     def external_servers(self, channel: str) -> Sequence[ChildSpec | Command]:
         """Return what must run before the pool does, in order; asked of an instance of its own."""
         return ()

@@ -66,6 +66,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     callbacks: Callbacks = Callbacks()
     format: Literal["none", "object", "bytes"] = "none"
     serializer: str = "json"
+    event_source: str | None = None
+    event_type: str | None = None
+    event_subject: str | None = None
+    event_schema: str | None = None
+    event_content_type: str | None = None
+    event_extensions: dict[str, Any] = {}
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -130,6 +136,8 @@ def after_failure(
     if left <= 0:
         return End("fatal", error)
     delay_s = verdict.delay_s if verdict is not None else None
+    if delay_s is None:
+        delay_s = getattr(error, "retry_after_s", None)
     if delay_s is None:
         delay_s = backoff_delay(policy.backoff, failures, uniform)
     if time_left_s is not None and delay_s >= time_left_s:

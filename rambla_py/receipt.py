@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +45,15 @@ class Home:
         self.forked = False
 
 
+class _Shape(msgspec.Struct, gc=False, eq=False):
+    """What a receipt of several deliveries has on top: their number, and a ticket for each that ended."""
+
+    size: int
+    targets: int
+    many: bool
+    tickets: Iterator[int]
+
+
 class Receipt(msgspec.Struct, gc=False, eq=False):
     """The outcomes to come of one ``publish`` or ``publish_many``: wait, await, or ignore it.
 
@@ -61,12 +69,9 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     """
 
     home: Home
-    size: int = 1
-    targets: int = 1
-    many: bool = False
     complete: bool = False
     slots: Any = None
-    tickets: Iterator[int] | None = None
+    shape: _Shape | None = None
     waiters: list[Callable[[], None]] | None = None
     callbacks: list[Callable[[Receipt], Any]] | None = None
 
@@ -76,7 +81,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         size = messages * targets
         if size == 1 and not many:
             return cls(home)
-        return cls(home, size, targets, many, size == 0, [None] * size, itertools.count(1))
+        return cls(home, size == 0, [None] * size, _Shape(size, targets, many, itertools.count(1)))
 
     def done(self) -> bool:
         """Say whether every delivery has its outcome."""
@@ -91,12 +96,15 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         """
         if not self.complete:
             self._wait(timeout_s)
-        if self.tickets is None:
+        if self.shape is None:
             return self._single_result()
+        deliveries = self._deliveries()
+        if all(delivery.status == "ok" for delivery in deliveries):
+            return _grouped(self.shape, [delivery.result for delivery in deliveries])
         outcomes = self.outcomes()
         if not all(outcome.succeeded for outcome in outcomes):
             raise PublishError(outcomes)
-        return self._grouped([outcome.final.result for outcome in outcomes])
+        return _grouped(self.shape, [outcome.final.result for outcome in outcomes])
 
     def outcomes(self, timeout_s: float | None = None) -> list[Outcome]:
         """Wait for all deliveries; return an outcome for each, message by message, targets in config order.
@@ -139,25 +147,32 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
 
     def when_done(self, wake: Callable[[], None]) -> None:
         """Call something quick that cannot raise once all is done, on the thread that settles the last."""
-        self._refuse_inherited()
-        waiters: list[Callable[[], None]] = []
+        if self.home.forked:
+            self._refuse_inherited()
+        waiters = [wake]
         with _waiting:
             if self.waiters is None:
                 self.waiters = waiters
-            self.waiters.append(wake)
+            else:
+                self.waiters.append(wake)
         if self.complete:
             self._release()
 
     def settle(self, delivery: Delivery) -> bool:
         """Take the end of one delivery; called once for each. Say whether callbacks are due now."""
-        if self.tickets is None:
+        shape = self.shape
+        if shape is None:
             self.slots = delivery
         else:
             self.slots[delivery.slot] = delivery
-            if next(self.tickets) < self.size:
+            if next(shape.tickets) < shape.size:
                 return False
         self.complete = True
-        # A waiter is added before it looks at `complete`, and we look for waiters after setting it:
+        return self.tell()
+
+    def tell(self) -> bool:
+        """Release those who wait, now that all is done; say whether callbacks are due."""
+        # A waiter is added before it looks at `complete`, and we look for waiters after it was set:
         # whichever comes second sees the other.
         if self.waiters is not None:
             self._release()
@@ -170,11 +185,11 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         return taken or []
 
     def __repr__(self) -> str:
-        done = sum(1 for delivery in self._deliveries())
-        return f"Receipt({done} of {self.size} done)"
+        done, size = len(self._deliveries()), 1 if self.shape is None else self.shape.size
+        return f"Receipt({done} of {size} done)"
 
     def _deliveries(self) -> list[Delivery]:
-        found = [self.slots] if self.tickets is None else self.slots
+        found = [self.slots] if self.shape is None else self.slots
         return [delivery for delivery in found if delivery is not None]
 
     def _single_result(self) -> Any:
@@ -186,28 +201,25 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             raise PublishError([outcome])
         return outcome.final.result
 
-    def _grouped(self, results: list[Any]) -> Any:
-        if self.targets > 1:
-            results = [results[at : at + self.targets] for at in range(0, len(results), self.targets)]
-        return results if self.many else results[0]
-
     def _wait(self, timeout_s: float | None) -> None:
         gate = threading.Lock()
         gate.acquire()
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self.when_done(gate.release)
-        gate.acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
+        if timeout_s is None:
+            gate.acquire()
+        else:
+            gate.acquire(timeout=max(0.0, timeout_s))
         if not self.complete:
             self._forget(gate.release)
             raise self._late(timeout_s or 0.0)
 
     def _late(self, timeout_s: float) -> ReceiptTimeoutError:
-        found = [self.slots] if self.tickets is None else list(self.slots)
+        found = [self.slots] if self.shape is None else list(self.slots)
         results = [None if delivery is None else delivery.outcome().final.result for delivery in found]
         done = sum(delivery is not None for delivery in found)
-        if self.targets > 1 or self.many:
-            results = results if self.many and self.targets == 1 else self._grouped(results)
-        return ReceiptTimeoutError(timeout_s, done, self.size, results)
+        if self.shape is not None:
+            results = _grouped(self.shape, results)
+        return ReceiptTimeoutError(timeout_s, done, len(found), results)
 
     def _refuse_inherited(self) -> None:
         if self.home.forked and not self.complete:
@@ -222,6 +234,12 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             waiters, self.waiters = self.waiters, None
         for wake in waiters or ():
             wake()
+
+
+def _grouped(shape: _Shape, results: list[Any]) -> Any:
+    if shape.targets > 1:
+        results = [results[at : at + shape.targets] for at in range(0, len(results), shape.targets)]
+    return results if shape.many else results[0]
 
 
 def _call(callback: Callable[[Receipt], Any], receipt: Receipt) -> None:

@@ -17,6 +17,7 @@ GROUP = "rambla.handlers"
 _ALIASES = {"httpc": "http", "s3": "objects"}
 _EXTRAS = {
     "http": "http",
+    "clickhouse": "http",
     "objects": "objects",
     "sql": "sql",
     "state": "crypto",

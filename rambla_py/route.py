@@ -12,10 +12,20 @@ from rambla_py.errors import OptionError
 from rambla_py.message import Message
 from rambla_py.receipt import Receipt
 
-__all__ = ["PLAIN", "draft"]
+__all__ = ["PLAIN", "draft", "is_plain"]
 
 PLAIN = frozenset({str, bytes, int, float, bool, type(None), list, tuple})
 """Types that are a payload and nothing else; a dict may be an envelope, any other object a callable."""
+
+
+def is_plain(message: Any) -> bool:
+    """Say whether a message is a payload and nothing else, with no options of its own.
+
+    >>> is_plain({"id": 42}), is_plain({"message": {"id": 42}, "key": "k"})
+    (True, False)
+    """
+    kind = type(message)
+    return "message" not in message if kind is dict else kind in PLAIN
 
 
 def draft(

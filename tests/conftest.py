@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -58,3 +59,11 @@ def _ended(pid: int) -> str:
         os.kill(pid, signal.SIGKILL)
         return f"{pid} {command.strip()[:150]}"
     return f"{pid} (gone meanwhile)"
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """An event that handlers wait for; it is set at the end, so that none of them stays."""
+    event = threading.Event()
+    yield event
+    event.set()

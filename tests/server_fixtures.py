@@ -9,18 +9,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import trustme
+from smtp_fixtures import smtp_run, smtp_server  # noqa: F401 - fixtures, given to whoever registers this
 
+from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, TlsFiles
 
 
-def register(config: pytest.Config) -> None:
+def register(config: pytest.Config, *others: ModuleType) -> None:
     """Make the fixtures known, once for all folders that ask, so that a run has one server of a kind."""
-    if not config.pluginmanager.has_plugin(__name__):
-        config.pluginmanager.register(sys.modules[__name__], __name__)
+    for module in (sys.modules[__name__], *others):
+        if not config.pluginmanager.has_plugin(module.__name__):
+            config.pluginmanager.register(module, module.__name__)
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +66,14 @@ def redis_tls_server(tls_files: TlsFiles) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[ClickHouseServer]:
+    """The run's ClickHouse, with a user ``shop`` whose password is ``right``. It is mended after each test."""
+    require(ClickHouseServer)
+    with ClickHouseServer(users={"shop": "right"}) as server:
+        yield server
+
+
 def require(kind: type[Server]) -> None:
     """Skip the test when the server's program is missing, naming its package; under CI fail it."""
     if package := kind.missing():
@@ -75,7 +87,7 @@ def require(kind: type[Server]) -> None:
 def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Mend after each test the servers that it may have broken."""
     yield
-    for name in ("rabbitmq", "redis_server", "redis_tls_server"):
+    for name in ("rabbitmq", "redis_server", "redis_tls_server", "clickhouse"):
         if name in request.fixturenames:
             _mend(request.getfixturevalue(name))
 

@@ -34,11 +34,9 @@ class Inbox:
     def __init__(self) -> None:
         # Looked up here and not at the import: gevent may have patched it in between.
         self._queue: queue.SimpleQueue[Envelope[Any]] = queue.SimpleQueue()
+        self.put: Callable[[Envelope[Any]], None] = self._queue.put
+        self.empty: Callable[[], bool] = self._queue.empty
         self.due: float | None = None
-
-    def put(self, envelope: Envelope[Any], /) -> None:
-        """Add a message; from any thread."""
-        self._queue.put(envelope)
 
     def get(self) -> Envelope[Any]:
         """Wait for a message, or for the alarm."""
@@ -49,10 +47,6 @@ class Inbox:
         except queue.Empty:
             self.due = None
             return _TICK_ENVELOPE
-
-    def empty(self) -> bool:
-        """Say whether no message waits."""
-        return self._queue.empty()
 
 
 class ActorCrashError(Exception):

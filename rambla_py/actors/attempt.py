@@ -85,8 +85,8 @@ class Attempts:
     def _batch(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
         session.begin_together(batch, now)
         raised, answers = self._run_user(self._handle, batch, session.state)
-        if raised is None and not _fits(answers, batch):
-            raised = self._misfit(answers, batch)
+        if raised is None and (type(answers) is not list or len(answers) != len(batch)):
+            raised = None if _fits(answers, batch) else self._misfit(answers, batch)
         self._end(session, batch, raised, answers)
 
     def _deliveries(self, session: Session, batch: Sequence[Delivery], now: float) -> None:
@@ -131,7 +131,8 @@ class Attempts:
                 self._judge_later(session, [(delivery, raised) for delivery in batch])
             else:
                 self._take(session, batch, answers)
-        self._renew_after(session, raised)
+        if raised is not None:
+            self._renew_after(session, raised)
 
     def _take(self, session: Session, batch: Sequence[Delivery], answers: Sequence[Any]) -> None:
         """End the successes at once, and leave the others to the judge; most batches have none."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Loop"]
 
+_PLAIN = frozenset({type(None), bool, int, str, bytes, list, tuple, dict})
+"""What handlers answer most, and is not awaitable; to ask that of anything else takes a microsecond."""
+
 
 class Loop:
     """An event loop that runs from its first use until ``close``, so that a driver's own tasks live on."""
@@ -28,7 +31,7 @@ class Loop:
 
     def resolved(self, answer: Any) -> Any:
         """Return what user code answered; when that is awaitable, run it and wait for its result."""
-        if not inspect.isawaitable(answer):
+        if type(answer) in _PLAIN or not inspect.isawaitable(answer):
             return answer
         error, result = asyncio.run_coroutine_threadsafe(_awaited(answer), self._running()).result()
         if error is not None:

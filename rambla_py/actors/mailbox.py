@@ -133,11 +133,19 @@ class Mailbox:
                     return self._take_suspect() if alone_ok else []
                 taken = self._take_apart(worker, limit)
             ready = self.ready
-            taken += [ready.popleft() for _ in range(min(limit - len(taken), len(ready)))]
+            for _ in range(min(limit - len(taken), len(ready))):
+                taken.append(ready.popleft())
             return taken
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits at all; without a lock, so whoever puts something in has to wake somebody."""
+        return not (self.ready or self._apart)
 
     def takeable(self, worker: int, *, alone_ok: bool) -> bool:
         """Say whether ``take`` would find something for a worker."""
+        if self.empty:
+            return False
         with self.lock:
             if self._clear_head(self._suspects):
                 return alone_ok

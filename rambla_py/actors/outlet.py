@@ -21,6 +21,9 @@ class Outlet:
     def __init__(self, config: ChannelConfig, mailbox: Mailbox, expire: Callable[[Delivery], None]) -> None:
         self._config, self._mailbox, self._expire = config, mailbox, expire
         self._rate = RateLimit(config.rate_per_s) if config.rate_per_s else None
+        self._expires_s = config.policy.expires_s
+        self.may_wait = bool(self._rate is not None or config.batch_timeout_s)
+        """Whether ``wait_s`` is worth a question."""
 
     def take(self, worker: int, limit: int, now: float, *, alone_ok: bool) -> list[Delivery]:
         """Return what that worker may attempt now, at most ``limit``."""
@@ -46,18 +49,14 @@ class Outlet:
             return self._rate.wait_s(now) if self._rate is not None else None
 
     def _take(self, worker: int, limit: int, now: float, alone_ok: bool) -> list[Delivery]:
-        plain = self._mailbox.plain
+        plain, expires_s = self._mailbox.plain, self._expires_s
         batch = self._mailbox.take(worker, limit, alone_ok=alone_ok)
-        if batch and not (plain and self._is_in_time(batch[0], now)):
+        # The oldest of a plain batch tells for all of it: they expire in their order.
+        if batch and not (plain and (expires_s is None or batch[0].accepted_at + expires_s > now)):
             batch = self._without_expired(batch, now)
         if self._config.batch_bytes is not None and len(batch) > 1:
             batch = self._cut(batch, self._config.batch_bytes)
         return batch
-
-    def _is_in_time(self, oldest: Delivery, now: float) -> bool:
-        """Say whether the oldest of a plain batch has time left, and with it all of them."""
-        expires_s = self._config.policy.expires_s
-        return expires_s is None or oldest.accepted_at + expires_s > now
 
     def _without_expired(self, batch: Sequence[Delivery], now: float) -> list[Delivery]:
         kept = []

@@ -15,6 +15,7 @@ from rambla_py.actors.plan import Plan
 from rambla_py.actors.target import Target
 from rambla_py.actors.timer import Watch
 from rambla_py.actors.tree import Tree
+from rambla_py.actors.wakes import Wakes
 from rambla_py.config.schema import ChannelConfig, Config
 from rambla_py.delivery import Delivery
 from rambla_py.receipt import Home, Receipt
@@ -42,6 +43,7 @@ class System:
         self.targets: dict[tuple[str, str], Target] = {}
         self.routes: dict[str, tuple[Target, ...]] = {}
         self._watch = Watch()
+        self._wakes = Wakes()
         # Unique without a look-up: when this process began to publish, 48 random bits, which message.
         token = f"{int(time.time()):08x}{secrets.token_hex(6)}"
         self._shared_ids = (f"{token}-{number:x}" for number in itertools.count())
@@ -108,6 +110,7 @@ class System:
             events=events,
             start=lambda: self._tree.ensure(service, name),
             watch=self._watch.add,
+            wakes=self._wakes,
             nobody=Nobody,
             redact=redact,
         )

@@ -13,14 +13,15 @@ from rambla_py.actors.ledger import Ledger
 from rambla_py.actors.mailbox import Mailbox
 from rambla_py.actors.outlet import Outlet
 from rambla_py.actors.room import Room, must_not_wait
+from rambla_py.actors.wakes import Wakes
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError, describe
 from rambla_py.handler import Handler
 from rambla_py.outcome import Status
 from rambla_py.policy import Policy, worker_of
 from rambla_py.receipt import Home, Receipt
 from rambla_py.telemetry.records import log_extra
+from rambla_py.wire import body_of
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -84,6 +85,7 @@ class Target:
         events: Events,
         start: Callable[[], None],
         watch: Callable[[Target, float], None],
+        wakes: Wakes,
         nobody: Callable[[Target], Crew],
         redact: Callable[[str], str],
     ) -> None:
@@ -112,6 +114,7 @@ class Target:
         self.closed = False
         self.interval_s = max(0.02, min(1.0, config.attempt_timeout_s / 4, (policy.expires_s or 60.0) / 4))
         self._watch = watch
+        self.wakes = wakes
         self._watched = False
         self._hooked = _has_after_hook(policy) or any(
             getattr(config.handler, name) is not getattr(Handler, name) for name in _AFTER_HOOKS
@@ -143,6 +146,23 @@ class Target:
                 self.policy,
                 self.headers,
             )
+        )
+        if self.idle:
+            self.wake()
+        return receipt
+
+    def has_room(self, number: int) -> bool:
+        """Say whether ``number`` messages fit now."""
+        return len(self._ready) + number <= self.mailbox.room
+
+    def submit_many(self, payloads: Sequence[Any]) -> Receipt:
+        """Accept payloads without options of their own, for which there is room."""
+        receipt = Receipt.expecting(self.home, len(payloads), 1, many=True)
+        options, policy, headers, numbers = self.options, self.policy, self.headers, self._numbers
+        now = time.monotonic()
+        self._ready.extend(
+            Delivery(payload, self, receipt, next(numbers), now, options, policy, headers, None, None, slot)
+            for slot, payload in enumerate(payloads)
         )
         if self.idle:
             self.wake()
@@ -284,14 +304,24 @@ class Target:
     def succeed(self, deliveries: Sequence[Delivery], now: float) -> None:
         """End deliveries as ``ok``, with the ``result`` that each has; the hot path's way back."""
         self.ledger.count("ok", len(deliveries))
+        plain = not (self._hooked or self.events.listeners)
+        policy, after = self.policy, self.after
         for delivery in deliveries:
             delivery.status = "ok"
             delivery.ended_at = now
+            delivery.error = None
             if delivery.holds_lane:
                 self._release_lane(delivery)
-            if delivery.error is not None:
-                delivery.error = None
-            self._settle(delivery)
+            receipt = delivery.receipt
+            if plain and delivery.policy is policy and receipt is not None and receipt.shape is None:
+                # What _settle and Receipt.settle do, without a call: this loop is most of the way back.
+                delivery.receipt = delivery.encoded = delivery.session = None
+                receipt.slots = delivery
+                receipt.complete = True
+                if (receipt.waiters is not None or receipt.callbacks is not None) and receipt.tell():
+                    after.append(receipt)
+            else:
+                self._settle(delivery)
         self.ledger.ended(deliveries)
         if self.events.listeners:
             for delivery in deliveries:
@@ -366,6 +396,8 @@ class Target:
         if self.room.waiters:
             self.room.offer()
         self.crew.check(now)
+        if not self.mailbox.empty:
+            self.crew.nudge()  # nobody should sleep while messages wait; should one, then not for long
         if self.answered and not self.crew.states():
             self.nobody.nudge()
         if self._quiet():
@@ -447,8 +479,7 @@ class Target:
 
     def encode(self, delivery: Delivery) -> bytes:
         """Return a delivery's payload as bytes for the wire; raises ``SerializationError``."""
-        policy = delivery.policy
-        return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
+        return body_of(delivery)
 
     def hooks_of(self, delivery: Delivery, handler: Handler, name: str) -> Iterator[Callable[..., Any]]:
         """Yield the callback of that name, where there is one: the option's, or else the handler's."""

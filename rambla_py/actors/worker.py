@@ -80,11 +80,20 @@ class Worker(Actor):
 
     def receive(self, message: Any) -> None:
         self._sleeping = False
+        self._target.wakes.begun(self)
         self._unlist()
         self._run()
 
     def wake(self) -> None:
+        """Be woken by a publisher that took this worker off the list of the idle."""
         self._listed = False
+        if self.actor_stopped.is_set():
+            self._target.wake()
+        else:
+            self._target.wakes.wake(self)
+
+    def rouse(self) -> None:
+        """Be woken at once."""
         super().wake()
 
     def nudge(self) -> None:
@@ -96,35 +105,39 @@ class Worker(Actor):
     def retire(self) -> None:
         """Be woken by publishers no more; from any thread, once it is stuck or dead."""
         self._unlist()
+        self._target.wakes.begun(self)
 
     def _run(self) -> None:
-        home = self._target.home
+        target, home = self._target, self._target.home
         while self.actor_inbox.empty() and not self.abandoned:
             if home.forked:  # a handler forked, and came back in the child: this worker is the parent's
                 self.actor_stopped.set()
                 return
-            worked = self._judge_answers()
+            worked = target.answered and self._judge_answers()
             if not self._connected():
                 if not worked and self._rest(ready=False):
                     return
                 continue
             session = self.session
-            now = time.monotonic()
-            batch = self._take(session, now)
+            batch, now = self._take(session)
             if batch and session is not None:
                 self._attempts.attempt(session, batch, now)
+                # Mostly that was all: rest at once, where the next turn would only find that out.
+                if target.mailbox.empty and not (session.held or home.forked) and self._rest(ready=True):
+                    return
             elif not worked and self._rest(ready=True):
                 return
 
     def _rest(self, *, ready: bool) -> bool:
         """Go to sleep unless something came meanwhile; say whether it is time to wait."""
         self._sleeping = True
-        if ready and not self._listed and not self._full():
+        free = ready and not self._full()
+        if free and not self._listed:
             self._listed = True
             self._target.idle.append(self)
-        session = self.session
-        lost = session is not None and session.lost
-        if not (lost or self._target.answered or (ready and self._takeable())):
+        session, target = self.session, self._target
+        lost = session is not None and session.error is not None
+        if not (lost or target.answered or (free and not target.mailbox.empty and self._takeable())):
             return True
         self._sleeping = False
         self._unlist()
@@ -132,7 +145,7 @@ class Worker(Actor):
 
     def _takeable(self) -> bool:
         session = self.session
-        if session is None or self._full() or self.actor_inbox.due is not None:
+        if session is None or self.actor_inbox.due is not None:
             return False
         return self._target.mailbox.takeable(self.index, alone_ok=not session.in_flight)
 
@@ -155,8 +168,6 @@ class Worker(Actor):
     def _judge_answers(self) -> bool:
         """See to what was answered, a share at a time: in between the connection is to be kept busy."""
         target = self._target
-        if not target.answered:
-            return False
         target.end_successes(_SUCCESSES_A_TURN)
         for session, delivery, answer in _taken(target.handed_in, _ANSWERS_A_TURN):
             self._judge_one(session, delivery, answer)
@@ -188,7 +199,7 @@ class Worker(Actor):
 
     def _connected(self) -> bool:
         session = self.session
-        if session is not None and not session.lost:
+        if session is not None and session.error is None:
             self.state = "blocked" if session.held else "up"
             return True
         if session is not None:
@@ -269,36 +280,44 @@ class Worker(Actor):
 
     def on_stop(self) -> None:
         """Close the connection on the worker's own thread."""
-        self._unlist()
+        self.retire()
         session, self.session = self.session, None
         if session is not None:
             # After stop() there is nothing; after the death of an external server others go on with it.
             left = session.give_up(self._target.config.attempt_timeout_s, ConnectionLostError("stopped"))
             self._target.handed_in.extend((None, *pair) for pair in reversed(left))
             self._timed(self.close_connection, session.state.connection)
-        while self._judge_answers():
-            continue
+        while self._target.answered:
+            self._judge_answers()
         self.state = "stopped"
         self._loop.close()
         leave_worker()
 
     # -- attempts -------------------------------------------------------------------------------------
 
-    def _take(self, session: Session | None, now: float) -> list[Delivery]:
+    def _take(self, session: Session | None) -> tuple[list[Delivery], float]:
+        """Take what may be attempted now, and say when now is; time is asked for when there is something."""
         target = self._target
-        if session is None or self._full():
-            return []
-        wait_s = target.outlet.wait_s(now, draining=target.stop_at is not None)
-        if wait_s is not None:
-            self.actor_inbox.due = now + wait_s
-            return []
-        self.actor_inbox.due = None
+        if target.mailbox.empty:
+            self.actor_inbox.due = None
+            return [], 0.0
+        if session is None or session.held:
+            return [], 0.0
         in_flight = session.in_flight
-        limit = min(self._limit, target.config.max_in_flight - in_flight)
-        batch = target.take(self.index, limit, now, alone_ok=not in_flight)
+        free = 0 if session.alone and in_flight else target.config.max_in_flight - in_flight
+        if free <= 0:
+            return [], 0.0
+        now = time.monotonic()
+        if target.outlet.may_wait:
+            wait_s = target.outlet.wait_s(now, draining=target.stop_at is not None)
+            if wait_s is not None:
+                self.actor_inbox.due = now + wait_s
+                return [], now
+        self.actor_inbox.due = None
+        batch = target.take(self.index, min(self._limit, free), now, alone_ok=not in_flight)
         if batch:
             session.alone = batch[0].losses >= ALONE_AFTER_LOSSES
-        return batch
+        return batch, now
 
 
 def _taken(queue: deque[Item], limit: int) -> Iterator[Item]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import typer
 
 from rambla_py.config import Config, load_config
+from rambla_py.config.findings import Findings
+from rambla_py.config.node import plain
+from rambla_py.config.reading import read
+from rambla_py.errors import ConfigError
 
-__all__ = ["load"]
+__all__ = ["load", "load_sound"]
 
 
 def load(ctx: typer.Context, file: Path | None) -> Config:
@@ -17,3 +24,25 @@ def load(ctx: typer.Context, file: Path | None) -> Config:
     Raises ``ConfigError``, which ends the program with exit code 78.
     """
     return load_config(file or ctx.obj)
+
+
+def load_sound(ctx: typer.Context, file: Path | None, refused: ConfigError) -> Config | None:
+    """Return the services of a refused configuration that have no problem, for who only wants to look.
+
+    None when there is no such service, or none that stands without the others. Nothing may be published with
+    it: the application itself does not start with this configuration.
+    """
+    wrong = {problem.path.partition(".")[0] for problem in refused.problems}
+    reading = read(file or ctx.obj, os.environ, Findings())
+    tree = plain(reading.tree)
+    sound = {name: table for name, table in tree.items() if name not in wrong}
+    if len(sound) == len(tree) or "rambla" in wrong:
+        return None
+    if isinstance(sound.get("rambla"), dict):
+        sound["rambla"] = {key: value for key, value in sound["rambla"].items() if key != "include"}
+    sound.pop("include", None)
+    with suppress(ConfigError):
+        found = load_config(sound)
+        if found.services:
+            return msgspec.structs.replace(found, files=tuple(reading.files))
+    return None

@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "plan": "Show the supervision tree that a start would build.",
     "channels": "List the channels, with their services and guarantees.",
     "schema": "Print the JSON Schema of a configuration file.",
+    "rabbit": "Declare, delete, purge, bind and look at queues and exchanges of RabbitMQ.",
+    "state": "Serve keyed records to other machines.",
 }
 """Each command, in the order of the help; the module of that name in this package has its ``app``."""
 

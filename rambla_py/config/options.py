@@ -10,7 +10,7 @@ import msgspec
 
 from rambla_py.config.conversion import dec_hook, holds_secret
 from rambla_py.config.glance import Glance, glance
-from rambla_py.config.reserved import Reserved, as_table, finished, late
+from rambla_py.config.reserved import Reserved, as_table, finished, late, refusal
 from rambla_py.config.schema import ChannelConfig, ChannelSettings
 from rambla_py.config.shapes import Field, fields_of, is_struct
 from rambla_py.config.words import type_in_words, value_in_words
@@ -110,13 +110,12 @@ def merge_message(channel: ChannelConfig, given: Mapping[str, Any]) -> MergedOpt
     headers = channel.headers or {}
     if rest.get("headers"):
         headers = {**headers, **rest["headers"]}
-    return MergedOptions(
-        _with_options(channel, options) if options else channel.options,
-        _with_policy(channel, policy) if policy else channel.policy,
-        headers,
-        rest.get("id"),
-        rest.get("key"),
-    )
+    own = _with_options(channel, options) if options else channel.options
+    merged = _with_policy(channel, policy) if policy else channel.policy
+    reason = refusal(merged, channel.handler, own)
+    if reason is not None:
+        raise _refused(channel, "serializer", reason)
+    return MergedOptions(own, merged, headers, rest.get("id"), rest.get("key"))
 
 
 _OPTION: Final = 0

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from rambla_py.cloudevent import BINARY, EVENTS, check_extensions
 from rambla_py.errors import HandlerError
+from rambla_py.handler import Handler
 from rambla_py.policy import Backoff, Callbacks, Policy
 from rambla_py.registry import import_object
 
@@ -21,10 +23,11 @@ __all__ = [
     "callback",
     "finished",
     "late",
+    "refusal",
     "serializer",
 ]
 
-SERIALIZERS: Final = ("json", "msgpack")
+SERIALIZERS: Final = ("json", "msgpack", *sorted(EVENTS))
 PER_MESSAGE: Final = frozenset({"id", "key"})
 """Reserved options that make sense for one message only."""
 
@@ -49,6 +52,11 @@ class CallbacksTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_outcome: _Hook = None
 
 
+_Text = Annotated[str, Meta(min_length=1)]
+_Source = Annotated[str, Meta(pattern=r"^\S+$")]
+_Uri = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$")]
+
+
 class Reserved(msgspec.Struct, frozen=True):
     """Every reserved option with its type, constraints and text."""
 
@@ -71,7 +79,26 @@ class Reserved(msgspec.Struct, frozen=True):
     format: Annotated[
         Literal["none", "object", "bytes"], Meta(description="what to make of the payload before it is sent")
     ] = "none"
-    serializer: Annotated[str, Meta(description='"json", "msgpack" or "module:function"')] = "json"
+    serializer: Annotated[
+        str,
+        Meta(description='"json", "msgpack", "cloudevents", "cloudevents-binary" or "module:function"'),
+    ] = "json"
+    event_source: Annotated[
+        _Source | None, Meta(description="cloudevents: where it happened; /, then the channel's name")
+    ] = None
+    event_type: Annotated[
+        _Text | None, Meta(description="cloudevents: what happened; the channel's name when not given")
+    ] = None
+    event_subject: Annotated[_Text | None, Meta(description="cloudevents: what it happened to")] = None
+    event_schema: Annotated[
+        _Uri | None, Meta(description="cloudevents: the schema of the data, as dataschema")
+    ] = None
+    event_content_type: Annotated[
+        _Text | None, Meta(description="cloudevents: media type of the data; by the payload when not given")
+    ] = None
+    event_extensions: Annotated[
+        dict[str, str | int | bool], Meta(description="cloudevents: extension attributes, by name")
+    ] = {}
 
 
 def finished(name: str, value: Any) -> Any:
@@ -87,7 +114,16 @@ def finished(name: str, value: Any) -> Any:
         return Callbacks(**{hook: callback(given) for hook, given in hooks.items() if given is not None})
     if name == "expires_s" and value == math.inf:
         return None
+    if name == "event_extensions":
+        return check_extensions(value)
     return serializer(value) if name == "serializer" else value
+
+
+def refusal(policy: Policy, handler: type[Handler], options: Any) -> str | None:
+    """Say why a handler cannot do with these options what the serializer asks for; None when it can."""
+    if policy.serializer != BINARY or handler.event_prefix(options) is not None:
+        return None
+    return f"{BINARY!r} puts attributes into headers, and this handler carries none here"
 
 
 def callback(given: Any) -> Any:

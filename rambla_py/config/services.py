@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rambla_py.cloudevent import STRUCTURED
 from rambla_py.config.conversion import (
     BAD,
     convert,
@@ -19,7 +20,7 @@ from rambla_py.config.findings import Findings, joined
 from rambla_py.config.layers import Known, Layer, merged, read_layer
 from rambla_py.config.node import Node, plain, wrap
 from rambla_py.config.rates import rate_per_s
-from rambla_py.config.reserved import late
+from rambla_py.config.reserved import late, refusal
 from rambla_py.config.schema import ChannelConfig, ChannelSettings, ServiceConfig
 from rambla_py.config.secrecy import secrets_in
 from rambla_py.config.shapes import fields_of, is_struct
@@ -152,6 +153,11 @@ def _channel(
     policy, options = _policy(place, layer, findings), _handler_options(place, layer, findings)
     refused = any(value is BAD for value in (rate, options, *settings.values()))
     if refused or policy is None or connection is None or place.service.handler is None:
+        return None
+    reason = refusal(policy, place.service.handler, options)
+    if reason is not None:
+        path = joined(joined(place.path, "options"), "serializer")
+        findings.problem(path, expected=repr(STRUCTURED), got=reason, file=place.node.file)
         return None
     return ChannelConfig(
         **settings,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rambla_py.encoding import as_object, to_json
+from rambla_py.encoding import to_json
+from rambla_py.wire import embedded
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -36,7 +37,7 @@ def json_line(message: Delivery, *, shape: Shape, channel: str, at: float) -> by
     policy = message.policy
     value = message.payload
     if type(value) is not dict or policy.format != "none" or policy.serializer != "json":
-        value = as_object(value, format=policy.format, serializer=policy.serializer)
+        value = embedded(message)
     line = to_json(value)
     if shape == "full":
         whole = _Full(message.id, channel, at, message.key, message.headers, msgspec.Raw(line))

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from rambla_py.encoding import as_object
+from rambla_py.cloudevent import STRUCTURED
 from rambla_py.errors import SerializationError
 from rambla_py.handler import Handler, State, per_channel
 from rambla_py.named import Named
+from rambla_py.wire import embedded, wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
 __all__ = ["MemoryHandler", "Record", "Store", "forget", "store"]
+
+EVENT_PREFIX = "ce-"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -54,10 +57,11 @@ class Store:
         payload = message.payload
         if policy.format == "bytes":
             payload = message.body()
-        elif policy.format == "object":
-            payload = as_object(payload, format="object", serializer=policy.serializer)
+        elif policy.format == "object" or policy.serializer == STRUCTURED:
+            payload = embedded(message)
         number = next(self._numbers)
-        record = Record(number, channel, service, payload, message.id, message.key, message.headers, at)
+        headers = wire_headers(message, EVENT_PREFIX)
+        record = Record(number, channel, service, payload, message.id, message.key, headers, at)
         kept = self._kept.get((service, channel))
         if kept is None:
             kept = self._kept.setdefault((service, channel), deque(maxlen=max_messages))
@@ -145,6 +149,11 @@ class MemoryHandler(Handler):
         """How much is kept."""
 
         max_messages: Annotated[int, per_channel("the most messages kept of the channel", ge=1)] = 10_000
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``: a record keeps headers, so it keeps the attributes of a CloudEvent."""
+        return EVENT_PREFIX
 
     def connect(self) -> Store:
         """Return the store; there is nothing to lose."""

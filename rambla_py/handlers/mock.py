@@ -13,11 +13,14 @@ from msgspec import Meta
 from rambla_py.errors import PermanentError
 from rambla_py.handler import Handler, State
 from rambla_py.named import Named
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
 __all__ = ["Call", "Expectation", "Expectations", "MockHandler", "expectations", "forget"]
+
+_EVENT_PREFIX = "ce-"
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -159,7 +162,7 @@ def _call(message: Any, state: State, *, expected: bool) -> Call:
         message.payload,
         message.id,
         message.key,
-        dict(message.headers),
+        dict(wire_headers(message, _EVENT_PREFIX)),
         expected,
     )
 
@@ -212,6 +215,11 @@ class MockHandler(Handler):
 
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """There is nothing to set."""
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``: a call shows headers, so it shows the attributes of a CloudEvent."""
+        return _EVENT_PREFIX
 
     def connect(self) -> Expectations:
         """Return the script; there is nothing to lose but what it says."""

@@ -1,35 +1,47 @@
 """This module is the door of the testing kit: doubles, faults, real servers, and the contract of handlers.
 
-``HandlerContract`` is imported when it is asked for, and nothing else is here late: it needs pytest, which an
-application that only wants ``ScriptedHandler`` or ``FakeClock`` may not have. Its module is registered for
-pytest's assertion rewriting first, so that a broken promise shows the values.
+What stands behind a name is imported when it is first asked for: pytest loads the plugin of this package in
+every run where rambla_py is installed, and the contract needs pytest, which an application that only wants
+``ScriptedHandler`` or ``FakeClock`` may not have. Modules that assert are registered for pytest's assertion
+rewriting first, so that a broken promise shows the values.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-from rambla_py.testing.clock import FakeClock
-from rambla_py.testing.faults import FaultProxy
-from rambla_py.testing.script import Arrival, Script, Step, forget, script
-from rambla_py.testing.scripted import (
-    ScriptedAsyncHandler,
-    ScriptedBatchHandler,
-    ScriptedHandler,
-    ScriptedPublishHandler,
-)
-from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from rambla_py.testing.clickhouse_server import ClickHouseServer
+    from rambla_py.testing.clock import FakeClock
     from rambla_py.testing.contract import CANARY, HandlerContract, Received
+    from rambla_py.testing.databases import MariaDbServer, PostgresServer
+    from rambla_py.testing.doubles import Capture, on_doubles
+    from rambla_py.testing.faults import FaultProxy
+    from rambla_py.testing.s3 import MotoServer
+    from rambla_py.testing.scripted import (
+        ScriptedAsyncHandler,
+        ScriptedBatchHandler,
+        ScriptedHandler,
+        ScriptedPublishHandler,
+    )
+    from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
+    from rambla_py.testing.smtp_server import SmtpServer
+    from rambla_py.testing.sql_contract import SqlContract
+    from rambla_py.testing.state_contract import StateContract
+    from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
     "CANARY",
     "Arrival",
+    "Capture",
+    "ClickHouseServer",
     "FakeClock",
     "FaultProxy",
     "HandlerContract",
+    "MariaDbServer",
+    "MotoServer",
+    "PostgresServer",
     "RabbitMqServer",
     "Received",
     "RedisServer",
@@ -40,18 +52,46 @@ __all__ = [
     "ScriptedPublishHandler",
     "Server",
     "ServerError",
+    "SmtpServer",
+    "SqlContract",
+    "StateContract",
     "Step",
     "TlsFiles",
     "forget",
+    "on_doubles",
     "script",
 ]
 
-_LATE = frozenset({"CANARY", "HandlerContract", "Received"})
-_CONTRACT = "rambla_py.testing.contract"
+_ROOMS: Final = {
+    "clickhouse_server": ("ClickHouseServer",),
+    "clock": ("FakeClock",),
+    "contract": ("CANARY", "HandlerContract", "Received"),
+    "databases": ("MariaDbServer", "PostgresServer"),
+    "doubles": ("Capture", "on_doubles"),
+    "faults": ("FaultProxy",),
+    "s3": ("MotoServer",),
+    "scripted": ("ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "ScriptedPublishHandler"),
+    "servers": ("RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"),
+    "smtp_server": ("SmtpServer",),
+    "sql_contract": ("SqlContract",),
+    "state_contract": ("StateContract",),
+    "steps": ("Arrival", "Script", "Step", "forget", "script"),
+}
+_ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
+_ASSERTING: Final = {
+    "contract": ("contract", "contract_case", "promises", "trial"),
+    "sql_contract": ("sql_contract", "trial"),
+    "state_contract": ("state_contract", "state_model"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATE:
+    room = _ROOM_OF.get(name)
+    if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("pytest").register_assert_rewrite(_CONTRACT, "rambla_py.testing.trial")
-    return getattr(importlib.import_module(_CONTRACT), name)
+    rewritten = [f"{__name__}.{module}" for module in _ASSERTING.get(room, ())]
+    if rewritten:
+        importlib.import_module("pytest").register_assert_rewrite(*rewritten)
+    value = getattr(importlib.import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value

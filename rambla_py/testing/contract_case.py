@@ -22,14 +22,26 @@ CANARY = "canary-Jx7-s3cret"
 MANY = 1_000
 POISON_AT = 567
 
+_METHODS = {
+    "has_limit": "too_large",
+    "has_tls": "wrong_name",
+    "has_secrets": "secret_at",
+    "can_silence": "silence",
+    "can_die": "die",
+}
+
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 
 
 class Received(NamedTuple):
-    """A message as it arrived: its payload as it was kept, and its id where there is a place for it."""
+    """A message as it arrived: its payload as it was kept, and its id where there is a place for it.
+
+    ``headers`` is None where the backend has none, or nobody looked.
+    """
 
     payload: Any
     id: str | None = None
+    headers: Mapping[str, Any] | None = None
 
 
 def only_if(flag: str) -> Callable[[_Test], _Test]:
@@ -55,13 +67,31 @@ class HandlerCase:
     has_login: ClassVar[bool] = True
     can_cut: ClassVar[bool] = True
 
+    # Down until the class says otherwise: not every backend keeps what the serializer wrote.
+    carries_events: ClassVar[bool] = False
+
+    # None: up when the class writes the method, so that an older suite need not know of a newer flag.
+    has_limit: ClassVar[bool | None] = None
+    has_tls: ClassVar[bool | None] = None
+    has_secrets: ClassVar[bool | None] = None
+    can_silence: ClassVar[bool | None] = None
+    can_die: ClassVar[bool | None] = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for base in reversed(cls.__mro__[1:]):
             for name, test in vars(base).items():
                 flag = getattr(test, "_rambla_flag", None)
                 if flag is not None and name not in vars(cls):
-                    setattr(cls, name, test if getattr(cls, flag) else None)
+                    setattr(cls, name, test if cls._is_up(flag) else None)
+
+    @classmethod
+    def _is_up(cls, flag: str) -> bool:
+        given: bool | None = getattr(cls, flag)
+        if given is not None:
+            return given
+        method = _METHODS[flag]
+        return getattr(cls, method) is not getattr(HandlerCase, method)
 
     # -- what the author gives ------------------------------------------------------------------------
 
@@ -127,6 +157,30 @@ class HandlerCase:
         """Return how many connections broke so far, for the proof that it happened."""
         raise NotImplementedError("write cuts(), or say can_cut = False")
 
+    def too_large(self) -> tuple[Mapping[str, Any], Any]:
+        """Return a connection's table, with a low limit if one can be set, and a payload over it."""
+        raise NotImplementedError("write too_large(), or say has_limit = False")
+
+    def wrong_name(self) -> Mapping[str, Any]:
+        """Return a table that reaches a server over TLS by a name that its certificate does not show."""
+        raise NotImplementedError("write wrong_name(), or say has_tls = False")
+
+    def secret_at(self, host: str, port: int) -> Mapping[str, Any]:
+        """Return the table of a connection to that address with ``CANARY`` as its password."""
+        raise NotImplementedError("write secret_at(), or say has_secrets = False")
+
+    def silence(self) -> None:
+        """See to it that the server answers nothing from now on, over connections old and new."""
+        raise NotImplementedError("write silence(), or say can_silence = False")
+
+    def die(self) -> None:
+        """See to it that the server is killed within the next hundred or so messages, and comes back."""
+        raise NotImplementedError("write die(), or say can_die = False")
+
+    def deaths(self) -> int:
+        """Return how often the server was killed and came back, for the proof that it happened."""
+        raise NotImplementedError("write deaths(), or say can_die = False")
+
     # -- the app --------------------------------------------------------------------------------------
 
     def table(self, connection: Mapping[str, Any], channel: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,11 +243,17 @@ class HandlerCase:
 
     def publish_over_a_cut(self, trial: Trial) -> tuple[list[Outcome], Counter[str]]:
         """Deliver one message, so that the connection stands; then a thousand while it is cut."""
+        return self.publish_over(trial, self.cut, self.cuts)
+
+    def publish_over(
+        self, trial: Trial, fault: Callable[[], None], happened: Callable[[], int]
+    ) -> tuple[list[Outcome], Counter[str]]:
+        """Deliver one message; then a thousand over a fault, which has to happen."""
         assert trial.publish(self.payload(MANY)).status == "ok"
-        before, ends = self.cuts(), trial.count_ends()
-        self.cut()
+        before, ends = happened(), trial.count_ends()
+        fault()
         outcomes = trial.publish_many(numbered(self.payloads(), "m"))
-        assert self.cuts() > before, "no connection was cut: the test has proved nothing"
+        assert until(lambda: happened() > before), "the fault did not happen: the test has proved nothing"
         assert until(lambda: sum(ends.values()) >= MANY)
         return outcomes, ends
 

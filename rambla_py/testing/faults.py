@@ -47,6 +47,7 @@ class FaultProxy:
         self._bytes_per_s = 0.0
         self._swallows = False
         self._budget: dict[Direction, int | None] = {"up": None, "down": None}
+        self._then: dict[Direction, Callable[[], object] | None] = {}
         self._links: set[_Link] = set()
         self._listener: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,9 +129,14 @@ class FaultProxy:
         """Take everything, connections included, and pass nothing on; what was taken is gone for good."""
         self._call(lambda: setattr(self, "_swallows", on))
 
-    def cut_after(self, n_bytes: int, *, direction: Direction = "up") -> None:
-        """Cut all connections once ``n_bytes`` more were passed on in one direction; not a byte more is."""
-        self._call(lambda: self._budget.update({direction: n_bytes}))
+    def cut_after(
+        self, n_bytes: int, *, direction: Direction = "up", then: Callable[[], object] | None = None
+    ) -> None:
+        """Cut all connections once ``n_bytes`` more were passed on in one direction; not a byte more is.
+
+        ``then`` is called after it, on a thread of its own: to kill the server, for instance.
+        """
+        self._call(lambda: (self._budget.update({direction: n_bytes}), self._then.update({direction: then})))
 
     def _call(self, action: Callable[[], _T]) -> _T:
         async def run() -> _T:
@@ -181,6 +187,12 @@ class FaultProxy:
         for link in self._living():
             self.cuts += 1
             link.close()
+
+    def _cut_and_go_on(self, direction: Direction) -> None:
+        self._cut()
+        then = self._then.pop(direction, None)
+        if then is not None:
+            threading.Thread(target=then, name="fault-proxy-then", daemon=True).start()
 
     def _reset(self) -> None:
         for link in self._living():
@@ -302,7 +314,8 @@ class _Link:
     def _end(self, writer: asyncio.StreamWriter) -> None:
         silent = self._proxy._swallows or (self._muted and writer is self._client)
         if not silent and not writer.is_closing():
-            writer.write_eof()
+            with suppress(OSError):  # the peer has reset it meanwhile
+                writer.write_eof()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter, direction: Direction) -> None:
         if self.ended or (self._muted and direction == "down"):
@@ -318,4 +331,4 @@ class _Link:
             writer.write(piece)
             await writer.drain()
         if then_cut:
-            self._proxy._cut()
+            self._proxy._cut_and_go_on(direction)

@@ -15,11 +15,9 @@ from rambla_py.delivery import Delivery
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Handler, Secret, State
 from rambla_py.message import Failed, Ok
-from rambla_py.testing.script import Script, Step, named
+from rambla_py.testing.steps import EVENT_PREFIX, Script, Step, named
 
 __all__ = ["ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "ScriptedPublishHandler"]
-
-_GUARANTEE = "at least once, unless the script says otherwise: what it cuts after the write arrives again"
 
 
 class ScriptedConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -40,7 +38,30 @@ class ScriptedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """There is nothing to set: it is the script that decides."""
 
 
-class ScriptedHandler(Handler):
+class _Scripted(Handler):
+    """What the levels share: a script in place of a connection."""
+
+    Connection: ClassVar[Any] = ScriptedConnection
+    Options: ClassVar[Any] = ScriptedOptions
+    guarantee: ClassVar[str] = (
+        "at least once, unless the script says otherwise: what it cuts after the write arrives again"
+    )
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``: what arrives shows its headers, those of a CloudEvent included."""
+        return EVENT_PREFIX
+
+    def connect(self) -> Any:
+        """Return the script; raises when ``server`` says so."""
+        return _connected(self.settings)
+
+    def close(self, connection: Script | None) -> Any:
+        """Count it."""
+        _closed(connection)
+
+
+class ScriptedHandler(_Scripted):
     """Does with each delivery what its script says: fails, delays, hangs, cuts the connection, settles twice.
 
     Delivery: as the script says; at least once where it cuts the connection. It implements
@@ -56,18 +77,6 @@ class ScriptedHandler(Handler):
     ...     app.publish("orders", "hello").outcomes(timeout_s=5)[0].attempts
     2
     """
-
-    Connection: ClassVar[Any] = ScriptedConnection
-    Options: ClassVar[Any] = ScriptedOptions
-    guarantee: ClassVar[str] = _GUARANTEE
-
-    def connect(self) -> Script:
-        """Return the script; raises when ``server`` says so."""
-        return _connected(self.settings)
-
-    def close(self, connection: Script | None) -> None:
-        """Count it."""
-        _closed(connection)
 
     def handle_deliveries(self, deliveries: Sequence[Delivery], state: State) -> None:
         """Settle each as its step says: now, later, or when the script is released."""
@@ -88,24 +97,12 @@ class ScriptedHandler(Handler):
                 delivery.failed(step.raises)
 
 
-class ScriptedBatchHandler(Handler):
+class ScriptedBatchHandler(_Scripted):
     """Does with each batch what its script says, on the level ``handle_batch``; see ``ScriptedHandler``.
 
     Delivery: as the script says; at least once where it cuts the connection. A step that waits holds up the
     batch; one that raises fails all of it.
     """
-
-    Connection: ClassVar[Any] = ScriptedConnection
-    Options: ClassVar[Any] = ScriptedOptions
-    guarantee: ClassVar[str] = _GUARANTEE
-
-    def connect(self) -> Script:
-        """Return the script; raises when ``server`` says so."""
-        return _connected(self.settings)
-
-    def close(self, connection: Script | None) -> None:
-        """Count it."""
-        _closed(connection)
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> Any:
         """Return an answer for each, or what a step of nonsense says."""
@@ -128,23 +125,11 @@ class ScriptedBatchHandler(Handler):
         return answers
 
 
-class ScriptedPublishHandler(Handler):
+class ScriptedPublishHandler(_Scripted):
     """Does with each message what its script says, on the level ``handle_publish``; see ``ScriptedHandler``.
 
     Delivery: as the script says; at least once where it cuts the connection.
     """
-
-    Connection: ClassVar[Any] = ScriptedConnection
-    Options: ClassVar[Any] = ScriptedOptions
-    guarantee: ClassVar[str] = _GUARANTEE
-
-    def connect(self) -> Script:
-        """Return the script; raises when ``server`` says so."""
-        return _connected(self.settings)
-
-    def close(self, connection: Script | None) -> None:
-        """Count it."""
-        _closed(connection)
 
     def handle_publish(self, message: Delivery, options: Any, state: State) -> Any:
         """Return or raise what the step says."""
@@ -154,16 +139,12 @@ class ScriptedPublishHandler(Handler):
         return _played(state, message, step)
 
 
-class ScriptedAsyncHandler(Handler):
+class ScriptedAsyncHandler(_Scripted):
     """Does with each message what its script says, in coroutines; see ``ScriptedHandler``.
 
     Delivery: as the script says; at least once where it cuts the connection. ``connect``, ``ping`` and
     ``close`` are async too.
     """
-
-    Connection: ClassVar[Any] = ScriptedConnection
-    Options: ClassVar[Any] = ScriptedOptions
-    guarantee: ClassVar[str] = _GUARANTEE
 
     async def connect(self) -> Script:
         """Return the script; raises when ``server`` says so."""

@@ -47,12 +47,13 @@ class _Ear(logging.Handler):
 class Trial:
     """An app with one target, ``contract.orders``, in a ``with`` block that ends with a look at the accounts.
 
-    ``exit_s`` bounds the stop at the end of the block. ``log`` holds every record of the time between.
+    ``exit_s`` bounds the stop at the end of the block, ``patience_s`` the wait for outcomes.
     """
 
     def __init__(self, table: Mapping[str, Any], *, exit_s: float = STOP_S) -> None:
         self.app = Rambla(table)
         self.outcomes: list[Outcome] = []
+        self.patience_s = TIMEOUT_S
         self._exit_s = exit_s
         self._ear = _Ear()
         self._pings: list[Ping] = []
@@ -76,19 +77,19 @@ class Trial:
 
     def publish(self, message: Any, /, **options: Any) -> Outcome:
         """Publish one message, wait for it, and return its outcome."""
-        outcomes = self.app.publish(CHANNEL, message, **options).outcomes(timeout_s=TIMEOUT_S)
+        outcomes = self.app.publish(CHANNEL, message, **options).outcomes(timeout_s=self.patience_s)
         self.outcomes += outcomes
         return outcomes[0]
 
     def publish_many(self, messages: Iterable[Any], /, **options: Any) -> list[Outcome]:
         """Publish many messages at once, wait for all, and return their outcomes."""
-        outcomes = self.app.publish_many(CHANNEL, messages, **options).outcomes(timeout_s=TIMEOUT_S)
+        outcomes = self.app.publish_many(CHANNEL, messages, **options).outcomes(timeout_s=self.patience_s)
         self.outcomes += outcomes
         return outcomes
 
-    def ping(self) -> Ping:
+    def ping(self, timeout_s: float = TIMEOUT_S) -> Ping:
         """Return the answer of a ping."""
-        pings = self.app.ping(CHANNEL, timeout_s=TIMEOUT_S)
+        pings = self.app.ping(CHANNEL, timeout_s=timeout_s)
         self._pings += pings
         return pings[0]
 

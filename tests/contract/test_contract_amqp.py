@@ -9,7 +9,7 @@ import pika
 import pytest
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, RabbitMqServer, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, RabbitMqServer, Received, Server, TlsFiles
 
 _MID_BATCH_BYTES = 20_000
 _ANSWER_BYTES = 300
@@ -19,6 +19,7 @@ class TestAmqp(HandlerContract):
     """Messages go to a queue of the test's own, by the default exchange."""
 
     handler = "amqp"
+    carries_events = True
 
     @pytest.fixture(autouse=True)
     def _server(
@@ -26,9 +27,12 @@ class TestAmqp(HandlerContract):
         rabbitmq: RabbitMqServer,
         fault_proxy: Callable[[Server], FaultProxy],
         queue_name: str,
+        tls_files: TlsFiles,
     ) -> Iterator[None]:
         self.proxy, self.queue = fault_proxy(rabbitmq), queue_name
+        self.server, self.tls_files = rabbitmq, tls_files
         self.url = rabbitmq.url
+        self.killed = 0
         self.arrived: list[Received] = []
         yield
         with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
@@ -47,7 +51,7 @@ class TestAmqp(HandlerContract):
                 method, properties, body = channel.basic_get(self.queue, auto_ack=True)
                 if method is None:
                     return self.arrived
-                self.arrived.append(Received(body, properties.message_id))
+                self.arrived.append(Received(body, properties.message_id, properties.headers))
 
     def poison(self) -> Message:
         return Message("poison", routing_key="no-such-queue")
@@ -57,6 +61,31 @@ class TestAmqp(HandlerContract):
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"amqp://guest:{CANARY}@{self.proxy.host}:{self.proxy.port}/%2f"}
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"amqp://guest:{CANARY}@{host}:{port}/%2f", "connect_timeout_s": 0.5}
+
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {"url": self.server.tls_url, "tls": tls}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_001
+
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def die(self) -> None:
+        self.server.sync()
+        self.proxy.cut_after(_MID_BATCH_BYTES, then=self._kill)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed
 
     def cut(self) -> None:
         self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost

@@ -11,6 +11,7 @@ import redis
 
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, Server
+from rambla_py.testing.redis_groups import RedisClusterNode
 
 _MID_BATCH_BYTES = 20_000
 _ANSWER_BYTES = 300
@@ -27,8 +28,11 @@ class Redis(HandlerContract):
         redis_server: RedisServer,
         fault_proxy: Callable[[Server], FaultProxy],
         unique_name: str,
+        tls_files: Any,
     ) -> Iterator[None]:
         self.proxy, self.key = fault_proxy(redis_server), unique_name
+        self.server, self.tls_files = redis_server, tls_files
+        self.killed = 0
         with redis.Redis.from_url(redis_server.url) as self.client:
             self.client.flushdb()  # other tests leave keys in the run's server, and this one asks for all
             yield
@@ -42,6 +46,29 @@ class Redis(HandlerContract):
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"redis://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}/0"}
 
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"redis://somebody:{CANARY}@{host}:{port}/0", "connect_timeout_s": 0.5}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_bulk_bytes": 10_000}, self.big_payload("x" * 10_001)
+
+    def big_payload(self, text: str) -> Any:
+        return text
+
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def die(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down", then=self._kill)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed
+
     def cut(self) -> None:
         self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
         self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
@@ -53,6 +80,16 @@ class Redis(HandlerContract):
 class TestRedisStream(Redis):
     """Each message is an entry of a stream, with its id in a field."""
 
+    carries_events = True
+
+    @pytest.fixture(autouse=True)
+    def _tls(self, redis_tls_server: RedisServer) -> None:
+        self.tls_server = redis_tls_server
+
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {"host": "127.0.0.1", "port": self.tls_server.port, "password": "s3cret", "tls": tls}
+
     def options(self) -> dict[str, Any]:
         return {"command": "xadd", "stream": self.key}
 
@@ -61,7 +98,13 @@ class TestRedisStream(Redis):
 
     def received(self) -> list[Received]:
         entries: Any = self.client.xrange(self.key)
-        return [Received(fields[b"payload"], fields[b"id"].decode()) for _, fields in entries]
+        texts = [
+            {name.decode(): value.decode("utf-8", "replace") for name, value in e.items()} for _, e in entries
+        ]
+        return [
+            Received(fields[b"payload"], text["id"], text)
+            for (_, fields), text in zip(entries, texts, strict=True)
+        ]
 
     def poison(self) -> Message:
         self.client.set(f"{self.key}-text", "no stream")
@@ -71,7 +114,9 @@ class TestRedisStream(Redis):
 class TestRedisList(Redis):
     """Each message is pushed to a list, which has no place for an id."""
 
-    carries_ids = False
+    carries_events = True
+
+    carries_ids = can_silence = has_secrets = False  # the wire is that of the stream
 
     def options(self) -> dict[str, Any]:
         return {"command": "rpush", "list": self.key}
@@ -91,7 +136,7 @@ class TestRedisList(Redis):
 class TestRedisSet(Redis):
     """Each message is a mapping of keys to values."""
 
-    carries_ids = False
+    carries_ids = can_silence = has_secrets = False  # the wire is that of the stream
 
     def payload(self, number: int) -> dict[str, int]:
         return {f"{self.key}-{number}": number}
@@ -114,6 +159,54 @@ class TestRedisSet(Redis):
     def poison(self) -> list[int]:
         return [1, 2]
 
+    def big_payload(self, text: str) -> Any:
+        return {f"{self.key}-big": text}
+
 
 def _text(value: Any) -> bytes:
     return (json.dumps(value, separators=(",", ":")) if isinstance(value, list) else str(value)).encode()
+
+
+class TestRedisCluster(HandlerContract):
+    """Each message is an entry of a stream in a cluster, whose node tells of the proxy before it."""
+
+    handler = "redis"
+
+    @pytest.fixture(autouse=True)
+    def _node(
+        self, one_node_cluster: tuple[RedisClusterNode, FaultProxy], unique_name: str
+    ) -> Iterator[None]:
+        node, self.proxy = one_node_cluster
+        self.key = unique_name
+        with redis.Redis(port=node.port) as self.client:
+            yield
+
+    def connection(self) -> dict[str, Any]:
+        return {"cluster": [f"{self.proxy.host}:{self.proxy.port}"]}
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        return {"cluster": [f"{host}:{port}"], "connect_timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        return {"url": f"redis+cluster://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}"}
+
+    def options(self) -> dict[str, Any]:
+        return {"command": "xadd", "stream": self.key}
+
+    def is_result(self, result: Any) -> bool:
+        return isinstance(result, str) and "-" in result
+
+    def received(self) -> list[Received]:
+        entries: Any = self.client.xrange(self.key)
+        return [Received(fields[b"payload"], fields[b"id"].decode()) for _, fields in entries]
+
+    def poison(self) -> Message:
+        self.client.set(f"{self.key}-text", "no stream")
+        return Message("poison", stream=f"{self.key}-text")
+
+    def cut(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
+        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
+
+    def cuts(self) -> int:
+        return self.proxy.cuts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -11,18 +12,26 @@ import msgspec
 import pytest
 
 from rambla_py.delivery import Delivery
+from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     DeliveryError,
+    PayloadTooLargeError,
     PermanentError,
     SerializationError,
     UnknownOutcomeError,
 )
 from rambla_py.handler import Handler, State
 from rambla_py.testing import CANARY, HandlerContract, Received
+from rambla_py.testing.promises.access import AccessPromises
+from rambla_py.testing.promises.losses import LossPromises
+from rambla_py.testing.promises.payloads import PayloadPromises
 
 _Test = Callable[..., None]
+
+
+LIMIT = 2_000_000
 
 
 class Server:
@@ -31,10 +40,15 @@ class Server:
     def __init__(self) -> None:
         self.rows: list[Received] = []
         self.to_drop = self.dropped = 0
+        self.answering = threading.Event()
+        self.answering.set()
 
     def write(self, body: bytes, name: str) -> None:
         if body == b"poison":
             raise PermanentError("refused")
+        if len(body) > LIMIT:
+            raise PayloadTooLargeError(len(body), LIMIT)
+        self.answering.wait()
         self.rows.append(Received(body, name))
         if self.to_drop:
             self.to_drop -= 1
@@ -56,10 +70,13 @@ class Good(Handler):
 
         name: str
         password: str | None = None
+        shows: str = ""
 
     def connect(self) -> Server:
         if self.settings.password is not None:
             raise AccessError("refused")
+        if self.settings.shows not in ("", self.settings.name):
+            raise AccessError("the certificate shows another name")
         if self.settings.name not in servers:
             raise ConnectionLostError("nobody there")
         return servers[self.settings.name]
@@ -106,10 +123,30 @@ class Case(HandlerContract):
     def cuts(self) -> int:
         return self.server.dropped
 
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return self.connection(), "x" * (LIMIT + 1)
+
+    def wrong_name(self) -> dict[str, Any]:
+        return {"name": self.name, "shows": "elsewhere"}
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"name": f"{host}:{port}", "password": CANARY}
+
+    def silence(self) -> None:
+        self.server.answering.clear()
+
+    def die(self) -> None:
+        self.cut()
+
+    def deaths(self) -> int:
+        return self.cuts()
+
 
 @pytest.fixture(autouse=True)
 def _servers() -> Iterator[None]:
     yield
+    for server in servers.values():
+        server.answering.set()
     servers.clear()
 
 
@@ -248,6 +285,43 @@ class Distracted(Good):
         return None
 
 
+class TakesAnySize(Good):
+    """Lets the server's limit surprise it."""
+
+    def answer(self, message: Delivery, server: Server) -> Any:
+        answer = super().answer(message, server)
+        return PermanentError("413") if isinstance(answer, PayloadTooLargeError) else answer
+
+
+class TrustsAnyone(Good):
+    """Does not look at the certificate."""
+
+    def connect(self) -> Server:
+        return servers[self.settings.name]
+
+
+class Plain(Good):
+    """Knows nothing of events."""
+
+    def answer(self, message: Delivery, server: Server) -> Any:
+        server.write(encode(message.payload), message.id)
+
+
+class PromisesHeaders(Good):
+    """Says that it carries headers, and does not."""
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str:
+        return "ce-"
+
+
+class TakesSilenceForYes(Good):
+    """Does not wait for an answer."""
+
+    def answer(self, message: Delivery, server: Server) -> Any:
+        return super().answer(message, server) if server.answering.is_set() else None
+
+
 BROKEN: list[tuple[type[Handler], _Test]] = [
     (LosesOne, HandlerContract.test_a_thousand_messages_arrive_once),
     (LosesOne, HandlerContract.test_two_workers_share_the_messages),
@@ -267,6 +341,14 @@ BROKEN: list[tuple[type[Handler], _Test]] = [
     (ConnectsToAnything, HandlerContract.test_messages_to_an_unreachable_server_wait_and_expire),
     (ConnectsToAnything, HandlerContract.test_ping_says_that_a_server_is_unreachable),
     (ClosesOnce, HandlerContract.test_closing_twice_does_no_harm),
+    (Plain, PayloadPromises.test_an_event_arrives_whole),
+    (PromisesHeaders, PayloadPromises.test_the_attributes_of_an_event_arrive_as_headers_or_are_refused),
+    (TakesAnySize, PayloadPromises.test_a_payload_over_the_limit_is_fatal_alone),
+    (TrustsAnyone, AccessPromises.test_ping_says_that_the_certificate_is_of_another_name),
+    (JustLost, AccessPromises.test_ping_says_that_the_certificate_is_of_another_name),
+    (TakesSilenceForYes, LossPromises.test_a_server_that_falls_silent_holds_nothing_up),
+    (SureOfIt, LossPromises.test_a_server_that_dies_in_mid_batch_loses_no_message),
+    (LosesOne, LossPromises.test_a_server_that_dies_in_mid_batch_loses_no_message),
     (Silent, HandlerContract.test_the_guarantee_is_stated),
     (Unnoticed, HandlerContract.test_the_guarantee_is_stated),
     (Distracted, HandlerContract.test_a_callable_is_given_source_destination_and_options),
@@ -293,6 +375,41 @@ def test_a_password_that_shows_turns_the_suite_red(capfd: pytest.CaptureFixture[
     Case(Good).test_a_password_never_shows(capfd)
     with pytest.raises(AssertionError):
         Case(Tells).test_a_password_never_shows(capfd)
+
+
+def test_a_secret_in_any_error_turns_the_suite_red(capfd: pytest.CaptureFixture[str]) -> None:
+    """An error that shows the password is found, whatever else is wrong with the server."""
+    Case(Good).test_no_error_shows_a_secret("closed", capfd)
+    with pytest.raises(AssertionError):
+        Case(Tells).test_no_error_shows_a_secret("closed", capfd)
+
+
+def test_a_connection_that_takes_anything_turns_the_suite_red() -> None:
+    """A key of the table that swallows what it is not meant for is found."""
+
+    class Anything(Good):
+        class Connection(msgspec.Struct):
+            name: object
+
+    Case(Good).test_a_connection_of_the_wrong_type_is_refused()
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        Case(Anything).test_a_connection_of_the_wrong_type_is_refused()
+
+
+def test_a_flag_goes_up_with_its_method() -> None:
+    """A newer promise is tested where its method is written; it can be put down again."""
+
+    class Old(HandlerContract):
+        pass
+
+    class New(Old):
+        def silence(self) -> None: ...
+
+    class Down(New):
+        can_silence = False
+
+    name = "test_a_server_that_falls_silent_holds_nothing_up"
+    assert [getattr(kind, name) is None for kind in (Old, New, Down)] == [True, False, True]
 
 
 def test_a_flag_that_is_down_takes_its_tests_away() -> None:

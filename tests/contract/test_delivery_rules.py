@@ -38,14 +38,6 @@ from rambla_py import (
 from rambla_py.actors.room import enter_worker, is_inside_worker
 
 
-@pytest.fixture
-def gate() -> Any:
-    """Return an event that handlers wait for; it is set at the end, so that none of them stays."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 def cause_of(outcome: Outcome) -> BaseException | None:
     """Return what an outcome's error came from."""
     return None if outcome.error is None else outcome.error.__cause__

@@ -33,14 +33,6 @@ from rambla_py import (
 from rambla_py.testing.ports import free_port
 
 
-@pytest.fixture
-def gate() -> Any:
-    """Return an event that handlers wait for; it is set at the end, so that none of them stays."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
 def target_of(app: Rambla, name: str = "probe.orders") -> Any:
     """Return the inner side of a target."""
     return next(target for target in app._targets() if target.config.name == name)
@@ -72,7 +64,14 @@ def connecting(seen: Seen) -> Callable[[Handler], int]:
 
 def kill_worker(app: Rambla, name: str = "probe.orders", index: int = 0) -> None:
     """Make a worker's own code raise at its next turn."""
-    sabotage(target_of(app, name).crew._workers[index], _limit=None)
+    sabotage(target_of(app, name).crew._workers[index], abandoned=Tripwire())
+
+
+class Tripwire:
+    """Raises when a condition asks for it."""
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("tripped")
 
 
 def sabotage(actor: Any, **fields: Any) -> None:

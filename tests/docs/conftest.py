@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import broker_fixtures
+import database_fixtures
 import pytest
 import server_fixtures
 
 
 def pytest_configure(config: pytest.Config) -> None:
     server_fixtures.register(config)
+    broker_fixtures.register(config)
+    database_fixtures.register(config)

@@ -11,15 +11,22 @@ import pytest
 from pages import ROOT, all_pages, blocks_of, needs_of
 
 RUNNER = Path(__file__).with_name("run_page.py")
-SERVERS = {"rabbitmq": ("rabbitmq", "RABBITMQ_URL"), "redis": ("redis_server", "REDIS_URL")}
+SERVERS = {
+    "rabbitmq": ("rabbitmq", "RABBITMQ_URL"),
+    "redis": ("redis_server", "REDIS_URL"),
+    "clickhouse": ("clickhouse", "CLICKHOUSE_URL"),
+    "smtp": ("smtp_server", "SMTP_RELAY"),
+    "postgres": ("postgres_server", "POSTGRES_URL"),
+}
 TIMEOUT_S = 60.0
 
 
 def run_page(page: Path, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(RUNNER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER), str(page)],
         cwd=folder,
-        env={**os.environ, **environ, "PYTHONPATH": str(RUNNER.parent)},
+        env={**os.environ, **environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

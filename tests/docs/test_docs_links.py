@@ -53,7 +53,11 @@ def wrong(words: list[str]) -> str | None:
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         missing = [word for word in words[1:] if "=" not in word and word not in targets]
         return f"no target {missing[0]!r}" if missing else None
-    command = [word for word in words[1:2] if not word.startswith("-")]
+    command: list[str] = []
+    for word in words[1:]:
+        if word.startswith("-") or "Commands:" not in help_of(*command):
+            break
+        command.append(word)
     text = help_of(*command)
     if not text:
         return f"no command {' '.join(command)!r}"
@@ -87,6 +91,8 @@ def test_every_command_exists(page: Path) -> None:
     [
         ("rambla publsh orders", "no command 'publsh'"),
         ("rambla plan --colour", "no option '--colour'"),
+        ("rambla rabbit queue destroy q", "no command 'rabbit queue destroy'"),
+        ("rambla rabbit queue purge q --all", "no option '--all'"),
         ("make tea", "no target 'tea'"),
         ("rambla plan --config config/rambla.toml", None),
         ("make demo BROKER=1", None),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import rambla_py.testing as kit
+from rambla_py.testing.contract_case import HandlerCase
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
@@ -35,7 +36,15 @@ def test_the_examples_pass(report: str) -> None:
     assert not re.search(r"skipped|warning", report)
 
 
-@pytest.mark.parametrize("name", ["test_a_quota_is_waited_for", "test_a_rate_limit_refills"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_a_purchase_is_published",
+        "test_a_broker_that_fails_twice_is_asked_again",
+        "test_a_quota_is_waited_for",
+        "test_a_rate_limit_refills",
+    ],
+)
 def test_each_example_is_run(report: str, name: str) -> None:
     """No example of the page is left out."""
     assert f"::{name} PASSED" in report
@@ -44,11 +53,23 @@ def test_each_example_is_run(report: str, name: str) -> None:
 def test_the_page_names_every_flag_and_step() -> None:
     """A flag of the contract, or a step of a script, that the page does not know makes it wrong."""
     text = PAGE.read_text()
-    flags = [name for name, value in vars(kit.HandlerContract.__mro__[1]).items() if value is True]
+    flags = [
+        name for name, value in vars(HandlerCase).items() if value in (True, False, None) and name[0] != "_"
+    ]
     steps = [f"Step.{name}(" for name, made in vars(kit.Step).items() if isinstance(made, classmethod)]
-    assert len(flags) == 8
+    assert len(flags) == 14
     assert len(steps) == 10
     assert [name for name in [*flags, *steps] if name not in text] == []
+
+
+def test_the_page_names_what_the_plugin_adds() -> None:
+    """Each fixture, mark and ini key stands on the page."""
+    source = (Path(kit.__file__).parent / "plugin.py").read_text()
+    names = set(re.findall(r"def (rambla\w*)\(|[\"(](rambla_\w+)[\"(]", source))
+    added = {one or other for one, other in names}
+    assert {"rambla", "rambla_faults", "rambla_real", "rambla_backoff"} <= added
+    text = PAGE.read_text()
+    assert [name for name in sorted(added) if f"`{name}`" not in text and f"mark.{name}(" not in text] == []
 
 
 def test_the_kit_needs_pytest_for_the_contract_only() -> None:

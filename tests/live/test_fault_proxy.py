@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import socketserver
 import threading
@@ -252,6 +253,20 @@ def test_cut_after_lets_exactly_so_much_through(proxy: FaultProxy, direction: Di
     assert proxy.cuts == 1
     with connect(proxy) as client:
         assert echoed(client, b"abcdef") == b"abcdef"
+
+
+def test_a_cut_may_be_followed_by_something_worse(proxy: FaultProxy) -> None:
+    """What is to follow a cut is called once, when the connection is cut already."""
+    cuts: queue.Queue[int] = queue.Queue()
+    with connect(proxy) as client:
+        proxy.cut_after(3, then=lambda: cuts.put(proxy.cuts))
+        client.sendall(b"abcdef")
+        assert cuts.get(timeout=5) == 1
+    with connect(proxy) as client:
+        proxy.cut_after(3)
+        client.sendall(b"abcdef")
+        assert received(client, 6) in (b"", b"a", b"ab", b"abc")
+    assert cuts.empty()
 
 
 def test_server_that_is_away_ends_the_client() -> None:

@@ -97,7 +97,8 @@ class Load:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        while not self._over.wait(0.001) and len(self.receipts) < 8_000:
+        # Slow enough that the faults, which take seconds to bring about, find it at work however fast we are.
+        while not self._over.wait(0.002) and len(self.receipts) < 100_000:
             for _ in range(5):
                 self.receipts.append(self._app.publish("orders", f"m{len(self.receipts)}"))
 

@@ -7,15 +7,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 import redis
+from redis_worker import Worker, in_background, kinds, refusal, wait_until, worker
 
-from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
@@ -25,80 +24,15 @@ from rambla_py.errors import (
     SerializationError,
     UnknownOutcomeError,
 )
-from rambla_py.handler import Secret, State
+from rambla_py.handler import Secret
 from rambla_py.handlers.redis import RedisHandler
 from rambla_py.handlers.redis.commands import pack
-from rambla_py.handlers.redis.connection import RedisTls
-from rambla_py.policy import Policy
+from rambla_py.handlers.redis.settings import RedisTls
 from rambla_py.testing.faults import FaultProxy
-from rambla_py.testing.server_process import deadline, free_port
+from rambla_py.testing.server_process import free_port
 from rambla_py.testing.servers import RedisServer, Server, TlsFiles
 
 Proxies = Callable[[Server], FaultProxy]
-
-
-class Target:
-    service, channel, id_prefix = "redis", "orders", "run-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
-
-
-class Worker:
-    """Stands for a worker: a handler with its live connection, for messages with the options of a channel."""
-
-    def __init__(self, settings: dict[str, Any], options: dict[str, Any]) -> None:
-        self.handler = RedisHandler(RedisHandler.Connection(**settings), channel="orders", service="redis")
-        self.options = RedisHandler.Options(**options)
-        self.connection = self.handler.connect()
-        self.state = State(self.connection, "orders", "redis")
-
-    def publish(self, payloads: Iterable[Any]) -> list[Any]:
-        return self.handler.handle_batch([self.message(n, p) for n, p in enumerate(payloads)], self.state)
-
-    def message(self, seq: int, payload: Any) -> Delivery:
-        return Delivery(
-            payload=payload,
-            target=Target(),
-            receipt=None,
-            seq=seq,
-            accepted_at=0.0,
-            options=self.options,
-            policy=Policy(),
-            headers={},
-        )
-
-    def close(self) -> None:
-        self.handler.close(self.connection)
-
-
-@contextmanager
-def worker(server: Any, settings: dict[str, Any] | None = None, **options: Any) -> Iterator[Worker]:
-    with closing(Worker({"host": server.host, "port": server.port, **(settings or {})}, options)) as made:
-        yield made
-
-
-def refusal(**settings: Any) -> ConnectionLostError:
-    """Return the error of a connect that must fail."""
-    with pytest.raises(ConnectionLostError) as caught:
-        RedisHandler(RedisHandler.Connection(**settings)).connect()
-    return caught.value
-
-
-def in_background(run: Callable[[], list[Any]]) -> tuple[threading.Thread, list[Any]]:
-    """Run on another thread; the list holds what was returned once the thread has ended."""
-    answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.extend(run()), daemon=True)
-    thread.start()
-    return thread, answers
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in deadline(20)), "did not happen within 20 s"
-
-
-def kinds(answers: Sequence[Any]) -> set[type]:
-    return {type(answer) for answer in answers}
 
 
 @pytest.fixture

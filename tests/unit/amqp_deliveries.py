@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.handlers.amqp.settings import AmqpOptions
 from rambla_py.message import Ok
 from rambla_py.policy import Policy
+from rambla_py.wire import body_of
 
 _numbers = itertools.count(1)
 _policy = functools.cache(Policy)  # one object for all messages that have the same, as in the pool
@@ -24,8 +24,7 @@ class Target:
     service, channel, id_prefix = "amqp", "orders", "m-"
 
     def encode(self, delivery: Delivery) -> bytes:
-        policy = delivery.policy
-        return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
+        return body_of(delivery)
 
 
 class Notes:

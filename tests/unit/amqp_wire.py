@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import pika
-from pika import frame
+from pika import frame, spec
 from pika.adapters.select_connection import IOLoop
 
 from rambla_py.handlers.amqp.seam import PublishingConnection
@@ -59,3 +60,12 @@ class Wire:
 def method(which: Any, channel_number: int = 1) -> bytes:
     """Return a method frame as pika encodes it."""
     return frame.Method(channel_number, which).marshal()
+
+
+def header_of(frames: bytes) -> spec.BasicProperties:
+    """Read the content header that follows the method frame."""
+    start = 8 + struct.unpack_from(">I", frames, 3)[0]
+    size = struct.unpack_from(">I", frames, start + 3)[0]
+    properties = spec.BasicProperties()
+    properties.decode(frames[start + 7 + 12 : start + 7 + size])
+    return properties

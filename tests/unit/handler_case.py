@@ -6,9 +6,9 @@ import itertools
 from typing import Any
 
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.handler import Handler, State
 from rambla_py.policy import Policy
+from rambla_py.wire import body_of
 
 _numbers = itertools.count(1)
 
@@ -19,8 +19,7 @@ class Target:
     service, channel, id_prefix = "svc", "orders", "m-"
 
     def encode(self, delivery: Delivery) -> bytes:
-        policy = delivery.policy
-        return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
+        return body_of(delivery)
 
 
 def delivery(

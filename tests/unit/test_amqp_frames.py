@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from amqp_deliveries import amqp_delivery, amqp_options
-from amqp_wire import Wire
+from amqp_wire import Wire, header_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import data, spec
@@ -107,15 +107,6 @@ def by_pika(wire: Wire, delivery: Delivery) -> bytes:
     wire.transport.writes.clear()
     wire.connection._send_method(1, publish, (properties, delivery.body()))
     return wire.transport.written
-
-
-def header_of(frames: bytes) -> spec.BasicProperties:
-    """Read the content header that follows the method frame."""
-    start = 8 + struct.unpack_from(">I", frames, 3)[0]
-    size = struct.unpack_from(">I", frames, start + 3)[0]
-    properties = spec.BasicProperties()
-    properties.decode(frames[start + 7 + 12 : start + 7 + size])
-    return properties
 
 
 @given(body=_bodies, options=_options, headers=_headers)

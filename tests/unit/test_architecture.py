@@ -19,7 +19,7 @@ LAYERS = [
     {"policy", "receipt", "delivery", "report"},
     {"handler"},
     {"registry", "redaction", "telemetry", "named"},
-    {"culprit", "encoding"},
+    {"culprit", "encoding", "cloudevent", "wire", "sql", "state"},
     {"config", "handlers"},
     {"actors"},
     {"route", "app"},

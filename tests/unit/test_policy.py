@@ -105,6 +105,18 @@ def test_a_retry_that_would_come_too_late_expires_now() -> None:
     assert decision.error.__cause__ is error
 
 
+def test_an_error_may_name_the_wait() -> None:
+    """Where the backend said when to come back, that is the wait; a verdict's own goes before it."""
+    error = RejectedError("busy")
+    error.retry_after_s = 7.0
+    assert decide(error) == Again(7.0, 4)
+    assert decide(error, verdict=Retry(retries=1)) == Again(7.0, 0)
+    assert decide(error, verdict=Retry(delay_s=2.0)) == Again(2.0, 4)
+    expired = decide(error, time_left_s=6.0)
+    assert isinstance(expired, End)
+    assert expired.status == "expired"
+
+
 def test_a_strangers_error_is_given_another_chance() -> None:
     """Only our own errors know that no retry can mend them."""
     assert is_retryable(OSError())

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from rambla_py.cloudevent import BINARY
 from rambla_py.errors import PayloadTooLargeError, PermanentError
 from rambla_py.handlers.amqp.settings import AmqpOptions, Properties
 from rambla_py.handlers.amqp.table import (
@@ -16,11 +17,12 @@ from rambla_py.handlers.amqp.table import (
     short_text,
     table,
 )
+from rambla_py.wire import media_type, wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["FrameEncoder", "content_type_of", "publish_frame"]
+__all__ = ["EVENT_PREFIX", "FrameEncoder", "publish_frame"]
 
 _FRAME = struct.Struct(">BHI")  # type, channel, size of what follows but for the end mark
 _CONTENT = struct.Struct(">BHIHHQH")  # the same, then class, weight, size of the body, flags
@@ -33,7 +35,8 @@ _FIXED = 14
 """Bytes of a content header before its properties."""
 
 _SHAPES_KEPT = 1_024
-_CONTENT_TYPES = {"json": "application/json", "msgpack": "application/msgpack"}
+EVENT_PREFIX: Final = "ce-"
+"""Of the attributes of a CloudEvent, by the binding for RabbitMQ."""
 
 
 def publish_frame(channel_number: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
@@ -47,26 +50,14 @@ def publish_frame(channel_number: int, exchange: str, routing_key: str, mandator
     return _FRAME.pack(_METHOD, channel_number, len(payload)) + payload + _END
 
 
-def content_type_of(kind: type, policy: Any) -> str:
-    """Return the media type of a payload of this type, as ``Delivery.body`` puts it on the wire.
-
-    Text is ``text/plain`` and bytes are ``application/octet-stream``, unless ``format = "object"`` made JSON
-    of them; anything else is what its serializer writes, ``application/octet-stream`` for a user's own.
-    """
-    if policy.format != "object":
-        if issubclass(kind, str):
-            return "text/plain"
-        if issubclass(kind, bytes | bytearray | memoryview):
-            return "application/octet-stream"
-    return _CONTENT_TYPES.get(policy.serializer, "application/octet-stream")
-
-
 class _Template:
     """All that one message of a kind shares with the next."""
 
-    __slots__ = ("before", "flags", "head", "headers", "message_id", "second", "shapes", "tail")
+    __slots__ = ("before", "flags", "head", "headers", "is_event", "message_id", "second", "shapes", "tail")
 
-    def __init__(self, head: bytes, properties: Properties, content_type: str, persistent: bool) -> None:
+    def __init__(
+        self, head: bytes, properties: Properties, content_type: str, *, persistent: bool, is_event: bool
+    ) -> None:
         constant = constant_properties(properties, content_type=content_type, persistent=persistent)
         self.head = head
         self.before = constant.first
@@ -74,6 +65,7 @@ class _Template:
         self.tail = constant.third
         self.flags = constant.flags | MESSAGE_ID_FLAG
         self.headers = properties.headers
+        self.is_event = is_event
         given = properties.message_id
         self.message_id = None if given is None else short_text("property 'message_id'", given)[1:]
         # (size of the body, size of the id) -> what goes before the id, and after it
@@ -121,8 +113,8 @@ class FrameEncoder:
         if size > self._max_message_bytes:
             raise PayloadTooLargeError(size, self._max_message_bytes, "max_message_bytes")
         message_id = template.message_id or delivery.id.encode()
-        if delivery.headers or template.headers:
-            return self._with_headers(template, delivery.headers, message_id, body)
+        if delivery.headers or template.headers or template.is_event:
+            return self._with_headers(template, wire_headers(delivery, EVENT_PREFIX), message_id, body)
         try:
             before, after = template.shapes[size, len(message_id)]
         except KeyError:
@@ -134,8 +126,14 @@ class FrameEncoder:
     def _choose(self, delivery: Delivery, kind: type) -> None:
         options: AmqpOptions = delivery.options
         head = self._publish(options.exchange, options.routing_key, options.mandatory)
-        content_type = content_type_of(kind, delivery.policy)
-        self._template = _Template(head, options.properties, content_type, options.persistent)
+        content_type = media_type(delivery)
+        self._template = _Template(
+            head,
+            options.properties,
+            content_type,
+            persistent=options.persistent,
+            is_event=delivery.policy.serializer == BINARY,
+        )
         self._options, self._policy, self._kind = options, delivery.policy, kind
 
     def _shape(self, template: _Template, size: int, id_size: int) -> tuple[bytes, bytes]:

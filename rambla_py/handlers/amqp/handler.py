@@ -16,7 +16,7 @@ from pika.exceptions import AMQPError
 from rambla_py.errors import AccessError, ConnectionLostError, PermanentError
 from rambla_py.handler import Handler
 from rambla_py.handlers.amqp.errors import as_lost
-from rambla_py.handlers.amqp.frames import FrameEncoder
+from rambla_py.handlers.amqp.frames import EVENT_PREFIX, FrameEncoder
 from rambla_py.handlers.amqp.io import AmqpIo
 from rambla_py.handlers.amqp.parameters import all_parameters, without_heartbeat
 from rambla_py.handlers.amqp.settings import AmqpOptions, AmqpSettings
@@ -64,6 +64,11 @@ class AmqpHandler(Handler):
     def __init__(self, settings: Any, **where: Any) -> None:
         super().__init__(settings, **where)
         self._next = 0
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``, as the binding of CloudEvents for RabbitMQ has it."""
+        return EVENT_PREFIX
 
     def connect(self) -> AmqpConnection:
         """Connect to the first broker that answers; after a loss, beginning with the one that follows."""

@@ -15,16 +15,31 @@ import hiredis
 import msgspec
 from msgspec import Meta
 
+from rambla_py.cloudevent import BINARY, EVENTS
 from rambla_py.encoding import encode as encode_payload
 from rambla_py.errors import PayloadTooLargeError, PermanentError, SerializationError
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["MAX_BULK_BYTES", "Encoder", "RedisOptions", "encoder_for", "pack"]
+__all__ = [
+    "MAX_BULK_BYTES",
+    "Encoder",
+    "RedisOptions",
+    "encoder_for",
+    "pack",
+    "pack_set",
+    "pairs_of",
+    "target_of",
+    "ttl_ms",
+]
 
 MAX_BULK_BYTES = 512 * 1024 * 1024
 """The largest value that a Redis server takes with its default ``proto-max-bulk-len``."""
+
+_EVENT_PREFIX = "ce_"
+"""Of the attributes of a CloudEvent, in the fields of a stream: no binding says; Kafka's has the same."""
 
 Encoder = Callable[["Delivery"], bytes]
 
@@ -79,6 +94,11 @@ class RedisOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str, Meta(min_length=1, description='xadd: the field that holds the payload, when fields = "payload"')
     ] = "payload"
 
+    @property
+    def event_prefix(self) -> str | None:
+        """What stands before a CloudEvent attribute, where fields of an entry may carry them."""
+        return _EVENT_PREFIX if self.command == "xadd" and self.fields == "payload" else None
+
 
 @functools.lru_cache(maxsize=256)
 def encoder_for(options: RedisOptions, channel: str, max_bulk_bytes: int = MAX_BULK_BYTES) -> Encoder:
@@ -101,40 +121,61 @@ def pack(arguments: Sequence[bytes]) -> bytes:
 
 
 def _set(options: RedisOptions, channel: str, limit: int) -> Encoder:
-    ttl = _ttl_ms(options)
+    ttl = ttl_ms(options)
+    return lambda message: pack_set(pairs_of(message, "set", limit), ttl)
 
-    def encode(message: Delivery) -> bytes:
-        pairs = _pairs(message, "set", limit)
-        if not ttl:
-            return pack((b"SET" if len(pairs) == 2 else b"MSET", *pairs))
-        if len(pairs) == 2:
-            return pack((b"SET", *pairs, b"PX", ttl))
-        keys, values = pairs[::2], pairs[1::2]
-        return pack((b"EVAL", _SET_SCRIPT, b"%d" % len(keys), *keys, ttl, *values))
 
-    return encode
+def pack_set(pairs: Sequence[bytes], ttl: bytes | None) -> bytes:
+    r"""Return the one command that sets keys, all or none; ``pairs`` holds key, value, key, value.
+
+    >>> pack_set((b"k", b"v"), None)
+    b'*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n'
+    """
+    if not ttl:
+        return pack((b"SET" if len(pairs) == 2 else b"MSET", *pairs))
+    if len(pairs) == 2:
+        return pack((b"SET", *pairs, b"PX", ttl))
+    keys, values = pairs[::2], pairs[1::2]
+    return pack((b"EVAL", _SET_SCRIPT, b"%d" % len(keys), *keys, ttl, *values))
+
+
+def target_of(options: RedisOptions, channel: str) -> bytes | None:
+    """Return the one key, or topic, that every message of these options goes to; None where they name theirs.
+
+    >>> target_of(RedisOptions(command="xadd"), "orders")
+    b'orders'
+    """
+    given = {
+        "publish": options.topic,
+        "lpush": options.list,
+        "rpush": options.list,
+        "xadd": options.stream,
+        "hset": options.hash,
+    }
+    name = given.get(options.command)
+    return None if options.command == "set" else (channel if name is None else name).encode()
 
 
 def _publish(options: RedisOptions, channel: str, limit: int) -> Encoder:
-    return _body_last((b"PUBLISH", _name(options.topic, channel)), limit)
+    return _body_last((b"PUBLISH", target_of(options, channel) or b""), limit)
 
 
 def _push(options: RedisOptions, channel: str, limit: int) -> Encoder:
-    verb, key = options.command.upper().encode(), _name(options.list, channel)
+    verb, key = options.command.upper().encode(), target_of(options, channel) or b""
     if options.ttl_s is None and options.max_len is None:
         return _body_last((verb, key), limit)
-    most, ttl = b"%d" % (options.max_len or 0), _ttl_ms(options) or b"0"
+    most, ttl = b"%d" % (options.max_len or 0), ttl_ms(options) or b"0"
     return _body_last((b"EVAL", _PUSH_SCRIPT, b"1", key, verb, most, ttl), limit)
 
 
 def _hset(options: RedisOptions, channel: str, limit: int) -> Encoder:
-    key, ttl = _name(options.hash, channel), _ttl_ms(options)
+    key, ttl = target_of(options, channel) or b"", ttl_ms(options)
     start = (b"EVAL", _HSET_SCRIPT, b"1", key, ttl) if ttl else (b"HSET", key)
-    return lambda message: pack((*start, *_pairs(message, "hset", limit)))
+    return lambda message: pack((*start, *pairs_of(message, "hset", limit)))
 
 
 def _xadd(options: RedisOptions, channel: str, limit: int) -> Encoder:
-    key, ttl = _name(options.stream, channel), _ttl_ms(options)
+    key, ttl = target_of(options, channel) or b"", ttl_ms(options)
     start: tuple[bytes, ...] = (b"EVAL", _XADD_SCRIPT, b"1", key, ttl) if ttl else (b"XADD", key)
     if options.max_len is not None:
         start += (b"MAXLEN", b"~", b"%d" % options.max_len)
@@ -177,7 +218,7 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
     fast = with_id if id_field else plain
 
     def encode(message: Delivery) -> bytes:
-        if not message.headers:
+        if not message.headers and message.policy.serializer != BINARY:
             return fast(message)
         extra = _id_and_headers(message, id_field, limit)
         return pack((*start, *extra, field, _body(message, limit)))
@@ -187,7 +228,7 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
 
 def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encoder:
     def encode(message: Delivery) -> bytes:
-        pairs = _pairs(message, "xadd", limit)
+        pairs = pairs_of(message, "xadd", limit)
         extra = _id_and_headers(message, id_field.encode(), limit)
         taken = set(extra[::2]).intersection(pairs[::2])
         if taken:
@@ -204,17 +245,21 @@ def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encod
 
 def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
     found = [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
-    for name, value in message.headers.items():
+    headers = wire_headers(message, _EVENT_PREFIX, content_type=f"{_EVENT_PREFIX}datacontenttype")
+    for name, value in headers.items():
         found += (_wire(name, "headers", name, limit), _wire(value, "headers", name, limit))
     return found
 
 
-def _pairs(message: Delivery, command: str, limit: int) -> list[bytes]:
+def pairs_of(message: Delivery, command: str, limit: int) -> list[bytes]:
+    """Return a mapping's names and values in turn, for the wire; raises what ``encoder_for`` tells."""
     payload = message.payload
     if not isinstance(payload, Mapping):
         raise PermanentError(f"{command} takes a mapping as payload, got {type(payload).__name__}")
     if not payload:
         raise PermanentError(f"{command} has nothing to write: the mapping is empty")
+    if message.policy.serializer in EVENTS:
+        raise PermanentError(f"{command} writes each value of a mapping by itself, and a CloudEvent is whole")
     pairs: list[bytes] = []
     for name, value in payload.items():
         pairs += (_wire(name, "$", name, limit), _wire(value, "$", name, limit))
@@ -260,11 +305,8 @@ def _bulk(argument: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
-def _name(given: str | None, channel: str) -> bytes:
-    return (channel if given is None else given).encode()
-
-
-def _ttl_ms(options: RedisOptions) -> bytes | None:
+def ttl_ms(options: RedisOptions) -> bytes | None:
+    """Return ``ttl_s`` in whole milliseconds, at least one, for the wire."""
     return None if options.ttl_s is None else b"%d" % max(1, round(options.ttl_s * 1000))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from rambla_py.errors import (
@@ -11,15 +12,58 @@ from rambla_py.errors import (
     PermanentError,
     RejectedError,
 )
+from rambla_py.handlers.redis.urls import Node
 
-__all__ = ["connect_error", "is_about_certificates", "reply_error"]
+__all__ = [
+    "NotReplicatedError",
+    "RedirectError",
+    "UnservedError",
+    "connect_error",
+    "is_about_certificates",
+    "reply_error",
+]
 
 # The server refuses everything for now, or everything that writes: a new connection may reach another one.
-_ELSEWHERE = frozenset({"READONLY", "LOADING", "MASTERDOWN"})
+_ELSEWHERE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"})
 _ACCESS = frozenset({"NOAUTH", "WRONGPASS"})
-_FOR_NOW = frozenset(
-    {"OOM", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "MISCONF", "UNKILLABLE", "EXECABORT"}
-)
+_CLUSTER = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
+_REDIRECT = re.compile(r"(MOVED|ASK) (\d+) (.*):(\d+)")
+_FOR_NOW = frozenset({"OOM", "BUSY", "NOREPLICAS", "MISCONF", "UNKILLABLE", "EXECABORT"})
+
+
+class RedirectError(PermanentError):
+    """The key belongs to another node: this once (``asking``), or from now on. For who can follow."""
+
+    def __init__(self, text: str, found: re.Match[str]) -> None:
+        self.asking, self.slot = found[1] == "ASK", int(found[2])
+        self.host, self.port = found[3], int(found[4])
+        super().__init__(f"{text}: this server is a node of a cluster; set cluster = true in its connection")
+
+    def node(self, answered: Node) -> Node:
+        """Return where to go; ``answered`` is who said so, and stands for a host that is not told."""
+        return Node(self.host or answered.host, self.port)
+
+
+class UnservedError(RejectedError):
+    """Nothing was applied: the part of the cluster that the message belongs to takes no writes for now.
+
+    ``left`` is how many retries the message has left, where they are to be spared.
+    """
+
+    def __init__(self, text: str, left: int | None = None) -> None:
+        self.left = left
+        super().__init__(text)
+
+
+class NotReplicatedError(DeliveryError):
+    """The master has it, and fewer replicas than ``wait_replicas``; a retry writes it again."""
+
+    def __init__(self, where: str, confirmed: int, wanted: int, timeout_s: float) -> None:
+        self.confirmed, self.wanted = confirmed, wanted
+        super().__init__(
+            f"{where} has it, but only {confirmed} of wait_replicas = {wanted} confirmed it "
+            f"within wait_timeout_s = {timeout_s:g}"
+        )
 
 
 def reply_error(text: str) -> DeliveryError:
@@ -34,6 +78,11 @@ def reply_error(text: str) -> DeliveryError:
     'PermanentError'
     """
     code = text.split(" ", 1)[0]
+    redirect = _REDIRECT.fullmatch(text)
+    if redirect:
+        return RedirectError(text, redirect)
+    if code in _CLUSTER:
+        return UnservedError(text)
     if code in _FOR_NOW:
         return RejectedError(text)
     if code in _ELSEWHERE or text.startswith("ERR max number of clients"):

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import Handler
-from rambla_py.handlers.redis.client import client_for
+from rambla_py.handlers.redis.client import client_for, cluster_client_for
+from rambla_py.handlers.redis.cluster import ClusterWire
 from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
-from rambla_py.handlers.redis.connection import RedisConnection, address_of
+from rambla_py.handlers.redis.errors import UnservedError
+from rambla_py.handlers.redis.nodes import Nodes
+from rambla_py.handlers.redis.replicas import Wait
+from rambla_py.handlers.redis.scatter import scatter
+from rambla_py.handlers.redis.sentinel import Sentinels
+from rambla_py.handlers.redis.settings import RedisConnection, address_of, kind_of, nodes_of
 from rambla_py.handlers.redis.wire import RedisWire
+from rambla_py.message import Retry
+from rambla_py.policy import Backoff, backoff_delay
 
 if TYPE_CHECKING:
     import redis
 
     from rambla_py.delivery import Delivery
     from rambla_py.handler import State
+    from rambla_py.outcome import Outcome
 
 __all__ = ["RedisHandler"]
 
@@ -24,6 +34,9 @@ __all__ = ["RedisHandler"]
 # messages/s of 256 bytes where one write for 500 gave 475,000.
 _PIECE_BYTES = 32 * 1024
 _PIECE_COMMANDS = 128
+
+# How soon a message is tried again whose part of a cluster is not served: a failover takes seconds.
+_UNSERVED = Backoff(initial_s=0.1, multiplier=2.0, max_s=1.0)
 
 _UNSENT: Any = object()
 
@@ -44,6 +57,11 @@ class RedisHandler(Handler):
     Error replies fail their message alone: OOM, BUSY and the like are retried; READONLY, LOADING and
     MASTERDOWN count as a lost connection; WRONGTYPE, NOPERM and what Redis calls ERR are permanent.
 
+    With ``cluster`` each command goes to the node of its slot; messages for a node that is away are tried
+    again without spending a retry, the others are delivered; a mapping in several slots is set key by key.
+    With ``sentinels`` the master is asked for at every connect. Redis may lose in a failover what it
+    confirmed, unless ``wait_replicas`` had replicas confirm it too.
+
     >>> RedisHandler.Options(command="rpush", list="jobs", max_len=1000).ttl_s is None
     True
     """
@@ -53,35 +71,67 @@ class RedisHandler(Handler):
     guarantee: ClassVar[str] = (
         "at least once; after a loss between write and answer a message may come twice (xadd: with the "
         "same id in id_field); in sequence within a worker, failed messages aside; "
-        "publish reaches the subscribers of that moment only"
+        "publish reaches the subscribers of that moment only; "
+        "a failover of Redis may lose what it confirmed, wait_replicas aside"
     )
 
     def __init__(self, settings: Any, **where: Any) -> None:
         super().__init__(settings, **where)
-        self._clients: dict[int, redis.Redis] = {}
+        self._clients: dict[int, Any] = {}
+        self._opener: Nodes | Sentinels | None = None
+        wanted = settings.wait_replicas
+        self._wait = Wait(wanted, settings.wait_timeout_s) if wanted else None
 
-    def connect(self) -> RedisWire:
-        """Connect, log in and choose the database."""
-        return RedisWire(
-            address_of(self.settings),
-            connect_timeout_s=self.settings.connect_timeout_s,
-            read_timeout_s=self.settings.read_timeout_s,
-        )
+    def connect(self) -> RedisWire | ClusterWire:
+        """Connect, log in and choose the database; find the nodes, or the master, first."""
+        settings = self.settings
+        kind = kind_of(settings)
+        if kind == "plain":
+            return RedisWire(
+                address_of(settings),
+                connect_timeout_s=settings.connect_timeout_s,
+                read_timeout_s=settings.read_timeout_s,
+            )
+        if self._opener is None:  # kept: what was learned of nodes and sentinels holds after a loss
+            self._opener = _nodes(settings) if kind == "cluster" else Sentinels(settings)
+        return ClusterWire(self._opener) if isinstance(self._opener, Nodes) else self._opener.connect()
 
-    def close(self, connection: RedisWire) -> None:
+    def close(self, connection: RedisWire | ClusterWire) -> None:
         """Close the connection, and the client that callable payloads were given; from any thread."""
         connection.close()
         client = self._clients.pop(id(connection), None)
         if client is not None:
             client.close()
 
-    def ping(self, connection: RedisWire) -> None:
-        """Send PING."""
+    def ping(self, connection: RedisWire | ClusterWire) -> None:
+        """Send PING; in a cluster to every master, and see whether they have all slots."""
         connection.ping()
+
+    @classmethod
+    def event_prefix(cls, options: RedisOptions) -> str | None:
+        """Return ``ce_`` for ``xadd`` of whole payloads; nothing else has a place for headers."""
+        return options.event_prefix
+
+    def on_failure(self, outcome: Outcome) -> Retry | None:
+        """Spare the retries of a message whose part of the cluster is not served; it was not applied."""
+        error = outcome.error
+        if not isinstance(error, UnservedError) or error.left is None:
+            return None
+        delay_s = backoff_delay(_UNSERVED, outcome.attempts, random.uniform(0.5, 1.0))
+        return Retry(delay_s=delay_s, retries=error.left + 1)
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
         """Write all commands, read all replies; errors stand in the place of their message."""
-        wire: RedisWire = state.connection
+        wire: RedisWire | ClusterWire = state.connection
+        if isinstance(wire, ClusterWire):
+            limit = self.settings.max_bulk_bytes
+            return scatter(messages, wire, channel=self.channel, max_bulk_bytes=limit, wait=self._wait)
+        answers = self._exchange(messages, wire)
+        if self._wait is not None:
+            _await_replicas(answers, wire, self._wait)
+        return answers if wire.lost is None else _after_loss(answers, wire.lost)
+
+    def _exchange(self, messages: Sequence[Delivery], wire: RedisWire) -> list[Any]:
         wire.check()
         answers: list[Any] = [_UNSENT] * len(messages)
         due: list[int] = []
@@ -94,13 +144,20 @@ class RedisHandler(Handler):
                 if wire.lost is not None:
                     break
         _put(answers, due, wire.receive())
-        return answers if wire.lost is None else _after_loss(answers, wire.lost)
+        return answers
 
-    def destination(self, connection: RedisWire) -> redis.Redis:
-        """Return a ``redis.Redis`` for the same server, user and database, kept until ``close``."""
+    def destination(self, connection: RedisWire | ClusterWire) -> redis.Redis | redis.RedisCluster:
+        """Return a ``redis.Redis`` for the same server, user and database, kept until ``close``.
+
+        For a cluster it is a ``redis.RedisCluster``.
+        """
         client = self._clients.get(id(connection))
         if client is None:
-            client = self._clients[id(connection)] = client_for(connection.address, self.settings)
+            if isinstance(connection, ClusterWire):
+                client = cluster_client_for(self.settings, connection.nodes)
+            else:
+                client = client_for(connection.address, self.settings)
+            self._clients[id(connection)] = client
         return client
 
     def _pieces(
@@ -127,6 +184,31 @@ class RedisHandler(Handler):
                 places, commands, size = [], [], 0
         if commands:
             yield places, commands
+
+
+def _nodes(settings: RedisConnection) -> Nodes:
+    return Nodes(
+        address_of(settings),
+        nodes_of(settings),
+        connect_timeout_s=settings.connect_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+    )
+
+
+def _await_replicas(answers: list[Any], wire: RedisWire, wait: Wait) -> None:
+    """Turn what is confirmed into an error where too few replicas have it."""
+    done = [
+        at for at, answer in enumerate(answers) if answer is not _UNSENT and not isinstance(answer, Exception)
+    ]
+    if not done:
+        return
+    reply: Any = wire.lost
+    if reply is None:
+        wire.send([wait.command])
+        (reply,) = wire.receive()
+    verdict = wait.verdict(reply, wire.address.where)
+    for at in done if verdict is not None else ():
+        answers[at] = verdict
 
 
 def _put(answers: list[Any], places: Sequence[int], replies: Sequence[Any]) -> None:

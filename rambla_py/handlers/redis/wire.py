@@ -16,8 +16,9 @@ import hiredis
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handler import secret_text
 from rambla_py.handlers.redis.commands import pack
-from rambla_py.handlers.redis.connection import Address, open_socket
+from rambla_py.handlers.redis.connection import open_socket
 from rambla_py.handlers.redis.errors import connect_error, is_about_certificates, reply_error
+from rambla_py.handlers.redis.settings import Address
 
 __all__ = ["RedisWire"]
 
@@ -103,6 +104,49 @@ class RedisWire:
             replies += self._unanswered(self._problem, len(replies))
         self._due, self._size = [], 0
         return replies
+
+    def hurry(self) -> None:
+        """Take what has come by now for all there is: who asked several servers has waited long enough."""
+        if not self._poll.poll(0):
+            self._problem = self._problem or TimeoutError()
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was lost because the server kept silent."""
+        return isinstance(self._problem, TimeoutError)
+
+    def ask(self, *words: bytes) -> Any:
+        """Return the reply to one command; raises ``ConnectionLostError``, also when it is refused."""
+        self.check()
+        self.send([pack(words)])
+        (reply,) = self.receive()
+        if isinstance(reply, ConnectionLostError):
+            raise reply
+        if self.lost is not None:
+            raise self.lost
+        if isinstance(reply, DeliveryError):
+            raise ConnectionLostError(f"{self.address.where}: {reply}")
+        return reply
+
+    def pushed(self) -> list[Any]:
+        """Return what came unasked, without waiting: the messages of a subscription; none once lost."""
+        found: list[Any] = []
+        while self.lost is None and self._poll.poll(0):
+            try:
+                self._socket.settimeout(0)
+                size = self._socket.recv_into(self._buffer)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                break
+            except OSError as error:
+                self.lost = self._loss(error)
+                break
+            if not size:
+                self.lost = self._loss(ConnectionError("the server closed it"))
+                break
+            self._reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
+            while (reply := self._reader.gets()) is not _NOT_YET:
+                found.append(reply)
+        return found
 
     def ping(self) -> None:
         """Raise ``ConnectionLostError`` or ``AccessError`` when the server does not serve us."""

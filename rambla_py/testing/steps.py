@@ -12,14 +12,18 @@ from rambla_py.delivery import Delivery
 from rambla_py.errors import ConnectionLostError, UnknownOutcomeError
 from rambla_py.message import Failed, Ok
 from rambla_py.named import Named
+from rambla_py.wire import wire_headers
 
-__all__ = ["Arrival", "Script", "Step", "forget", "named", "script"]
+__all__ = ["EVENT_PREFIX", "Arrival", "Script", "Step", "forget", "named", "script"]
+
+EVENT_PREFIX = "ce-"
+"""Of the attributes of a CloudEvent among the headers."""
 
 Where = Callable[[Any], bool]
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A message that reached the scripted server, as it was on the wire."""
+    """A message that reached the scripted server, as it was on the wire; ``options`` are the handler's."""
 
     payload: Any
     body: bytes
@@ -27,6 +31,10 @@ class Arrival(msgspec.Struct, frozen=True):
     key: str | None
     attempt: int
     worker: int
+    headers: dict[str, Any] = {}
+    options: Any = None
+    channel: str = ""
+    service: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +193,18 @@ class Script:
 
     def arrive(self, message: Delivery, body: bytes, step: Step, worker: int) -> None:
         """Keep a message as often as the step says."""
-        arrival = Arrival(message.payload, body, message.id, message.key, message.attempts, worker)
+        arrival = Arrival(
+            message.payload,
+            body,
+            message.id,
+            message.key,
+            message.attempts,
+            worker,
+            headers=wire_headers(message, EVENT_PREFIX),
+            options=message.options,
+            channel=message.target.channel,
+            service=message.target.service,
+        )
         with self._moved:
             self._arrived += [arrival] * step.arrivals
             self._moved.notify_all()

@@ -1,0 +1,192 @@
+"""This module is the commands ``rambla rabbit queue``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+from pika.exceptions import ChannelClosedByBroker
+
+from rambla_py.cli import exits
+from rambla_py.cli.parameters import AsJson, ConfigFile
+from rambla_py.cli.rabbit.broker import LOCKED, find_broker, refusal
+from rambla_py.cli.rabbit.parameters import (
+    Arguments,
+    AutoDelete,
+    Connection,
+    Durable,
+    Service,
+    Timeout,
+    Url,
+    Yes,
+    arguments_of,
+    ask_before,
+    not_empty,
+)
+from rambla_py.cli.rabbit.rows import show_rows
+from rambla_py.cli.terminal import counted, show_json, show_text
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Queues: what waits for consumers.",
+)
+
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The name of the queue.", callback=not_empty)]
+Exchange = Annotated[
+    str,
+    typer.Argument(metavar="EXCHANGE", help="The exchange that messages come from.", callback=not_empty),
+]
+RoutingKey = Annotated[str, typer.Option(metavar="KEY", help="Which messages: a routing key, or a pattern.")]
+
+
+@app.command()
+def declare(
+    ctx: typer.Context,
+    queue: Name,
+    kind: Annotated[
+        Literal["classic", "quorum", "stream"] | None,
+        typer.Option("--type", help="The kind of queue; what the broker makes by default when not given."),
+    ] = None,
+    durable: Durable = True,
+    auto_delete: AutoDelete = False,
+    argument: Arguments = None,
+    service: Service = None,
+    connection: Connection = None,
+    url: Url = None,
+    timeout: Timeout = 10.0,
+    config: ConfigFile = None,
+) -> None:
+    """Make a queue, unless it is there already; one that is there and differs is an error."""
+    arguments = arguments_of(argument) | ({"x-queue-type": kind} if kind else {})
+    broker = find_broker(ctx, config, service, connection, url, timeout)
+    found = broker.run(
+        lambda channel: channel().queue_declare(
+            queue, durable=durable, auto_delete=auto_delete, arguments=arguments
+        )
+    ).method
+    messages = counted(found.message_count, "message")
+    show_text(f"queue {queue!r} is there: {messages}, {counted(found.consumer_count, 'consumer')}\n")
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    queue: Name,
+    if_empty: Annotated[bool, typer.Option("--if-empty", help="Only if no message is in it.")] = False,
+    if_unused: Annotated[bool, typer.Option("--if-unused", help="Only if nobody consumes it.")] = False,
+    yes: Yes = False,
+    service: Service = None,
+    connection: Connection = None,
+    url: Url = None,
+    timeout: Timeout = 10.0,
+    config: ConfigFile = None,
+) -> None:
+    """Delete a queue, with every message in it."""
+    broker = find_broker(ctx, config, service, connection, url, timeout)
+    ask_before(f"delete queue {queue!r} and every message in it", yes=yes)
+
+    def step(channel: Any) -> int:
+        # The broker takes the deletion of what is not there for done.
+        channel().queue_declare(queue, passive=True)
+        done = channel().queue_delete(queue, if_empty=if_empty, if_unused=if_unused)
+        return int(done.method.message_count)
+
+    show_text(f"queue {queue!r} is deleted, with {counted(broker.run(step), 'message')}\n")
+
+
+@app.command()
+def purge(
+    ctx: typer.Context,
+    queue: Name,
+    yes: Yes = False,
+    service: Service = None,
+    connection: Connection = None,
+    url: Url = None,
+    timeout: Timeout = 10.0,
+    config: ConfigFile = None,
+) -> None:
+    """Remove every message of a queue that nobody is busy with."""
+    broker = find_broker(ctx, config, service, connection, url, timeout)
+    ask_before(f"remove every message of queue {queue!r}", yes=yes)
+    done = broker.run(lambda channel: channel().queue_purge(queue))
+    show_text(f"queue {queue!r}: {counted(done.method.message_count or 0, 'message')} removed\n")
+
+
+@app.command()
+def bind(
+    ctx: typer.Context,
+    queue: Name,
+    exchange: Exchange,
+    routing_key: RoutingKey = "",
+    argument: Arguments = None,
+    service: Service = None,
+    connection: Connection = None,
+    url: Url = None,
+    timeout: Timeout = 10.0,
+    config: ConfigFile = None,
+) -> None:
+    """Lead messages of an exchange to a queue."""
+    arguments = arguments_of(argument)
+    broker = find_broker(ctx, config, service, connection, url, timeout)
+    broker.run(lambda channel: channel().queue_bind(queue, exchange, routing_key, arguments))
+    show_text(f"exchange {exchange!r} leads to queue {queue!r} with routing key {routing_key!r}\n")
+
+
+@app.command()
+def unbind(
+    ctx: typer.Context,
+    queue: Name,
+    exchange: Exchange,
+    routing_key: RoutingKey = "",
+    argument: Arguments = None,
+    service: Service = None,
+    connection: Connection = None,
+    url: Url = None,
+    timeout: Timeout = 10.0,
+    config: ConfigFile = None,
+) -> None:
+    """Undo a binding; routing key and arguments must be those that it was made with."""
+    arguments = arguments_of(argument)
+    broker = find_broker(ctx, config, service, connection, url, timeout)
+    broker.run(lambda channel: channel().queue_unbind(queue, exchange, routing_key, arguments))
+    show_text(
+        f"exchange {exchange!r} does not lead to queue {queue!r} with routing key {routing_key!r} any more\n"
+    )
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    queues: Annotated[list[str], typer.Argument(metavar="QUEUE...", help="The names of queues.")],
+    service: Service = None,
+    connection: Connection = None,
+    url: Url = None,
+    timeout: Timeout = 10.0,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how many messages are ready in queues, and how many consumers they have.
+
+    Exits with 1 when one of them is not there. AMQP has no way to list queues: each has to be named.
+    """
+    broker = find_broker(ctx, config, service, connection, url, timeout)
+    rows = broker.run(lambda channel: [_row(channel, queue) for queue in queues])
+    if as_json:
+        show_json(rows)
+    else:
+        show_rows(rows, ("queue", "messages", "consumers"))
+    raise typer.Exit(exits.OK if all(row["there"] for row in rows) else exits.FAILED)
+
+
+def _row(channel: Any, queue: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"queue": queue, "there": True, "messages": None, "consumers": None, "error": None}
+    try:
+        found = channel().queue_declare(queue, passive=True).method
+    except ChannelClosedByBroker as error:
+        problem = refusal(error.reply_code, error.reply_text)
+        return {**row, "there": error.reply_code == LOCKED, "error": problem}
+    return {**row, "messages": found.message_count, "consumers": found.consumer_count}

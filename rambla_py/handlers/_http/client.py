@@ -1,0 +1,178 @@
+"""This module sends requests to one server over pooled connections.
+
+It stands on pyreqwest's blocking client: on 4 threads it made 37,000 requests/s of 256 bytes at 19 us of CPU
+each, where the asynchronous client made 23,000 at 36 us with 100 in flight. Reading the answer in pieces was
+quicker than having it read whole (28,000 at 40 us), and bounds what an answer may hold.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyreqwest.client import SyncClient, SyncClientBuilder
+from pyreqwest.exceptions import ClientClosedError, PyreqwestError
+from pyreqwest.proxy import ProxyBuilder
+
+from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.handlers._http.address import Endpoint, reachable_address
+from rambla_py.handlers._http.errors import transport_error
+from rambla_py.handlers._http.settings import HttpTls, WebConnection
+
+__all__ = ["Answer", "HttpClient", "Request", "client_for"]
+
+_IDLE_S = 30.0
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One request: ``target`` is path and query as they go on the wire, ``headers`` pairs of texts."""
+
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    timeout_s: float
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What a server answered, with the names of ``headers`` in small letters.
+
+    ``whole`` is false when the body went on beyond the limit, or broke off.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    whole: bool
+
+
+class HttpClient:
+    """The way to one server; ``send`` may be called by many threads at a time."""
+
+    def __init__(self, settings: WebConnection, *, max_response_bytes: int) -> None:
+        self.endpoint = settings.endpoint()
+        self.where = self.endpoint.netloc
+        self._limit = max_response_bytes
+        self._pid = os.getpid()
+        self._client, self._origin = _built(settings, self.endpoint)
+        self._host = () if self._origin == self.endpoint.origin else (("host", self.endpoint.netloc),)
+
+    def __repr__(self) -> str:
+        return f"<HttpClient {self.where}>"
+
+    def send(self, request: Request) -> Answer:
+        """Send a request and return the answer, whatever its status.
+
+        Raises ``AccessError``, ``ConnectionLostError`` or ``UnknownOutcomeError`` when there is none.
+        """
+        try:
+            built = (
+                self._client.request(request.method, self._origin + request.target)
+                .headers([*request.headers, *self._host])
+                .body_bytes(request.body)
+                .timeout(timedelta(seconds=request.timeout_s))
+                .build_streamed()
+            )
+            with built as response:
+                body, whole = self._body(response)
+                return Answer(response.status, _joined(response.headers.items()), body, whole)
+        except ClientClosedError as error:
+            raise ConnectionLostError(f"{self.where}: the connection was closed") from error
+        except (PyreqwestError, ValueError) as error:
+            raise transport_error(error, where=self.where, timeout_s=request.timeout_s) from None
+
+    def close(self) -> None:
+        """Close every connection; requests that wait end at once. May be called twice, from any thread."""
+        if os.getpid() == self._pid:  # a parent's sockets are not ours to close
+            self._client.close()
+
+    def _body(self, response: Any) -> tuple[bytes, bool]:
+        """Return the body within the limit: the answer is known once its status is, so nothing is raised."""
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size <= self._limit:
+                piece = response.body_reader.read(self._limit + 1 - size)
+                if piece is None:
+                    return b"".join(pieces), True
+                pieces.append(piece.to_bytes())
+                size += len(piece)
+        except PyreqwestError:
+            return b"".join(pieces)[: self._limit], False
+        return b"".join(pieces)[: self._limit], False
+
+
+def client_for(settings: WebConnection) -> SyncClient:
+    """Return a client of pyreqwest's own for the same server, TLS and proxy, as callable payloads get it."""
+    return _built(settings, settings.endpoint())[0]
+
+
+def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str]:
+    """Return the client, and the origin that its URLs begin with."""
+    builder = (
+        SyncClientBuilder()
+        .follow_redirects(False)
+        .referer(False)
+        .user_agent("rambla-py")
+        .connect_timeout(timedelta(seconds=settings.connect_timeout_s))
+        .pool_idle_timeout(timedelta(seconds=_IDLE_S))
+        .pool_max_idle_per_host(settings.max_connections)
+    )
+    builder = _versioned(builder, settings.http_version)
+    tls = settings.tls if isinstance(settings.tls, HttpTls) else HttpTls()
+    builder = _trusting(builder, tls)
+    name = tls.server_name or endpoint.host
+    named = endpoint._replace(host=name)
+    try:
+        if settings.proxy is not None:
+            return _client(builder.proxy(ProxyBuilder.all(settings.proxy.reveal()))), named.origin
+        address = reachable_address(
+            endpoint, timeout_s=settings.connect_timeout_s, allow_link_local=settings.allow_link_local
+        )
+        builder = builder.no_proxy()
+        if name != address:
+            builder = builder.resolve(name, address, endpoint.port)
+        return _client(builder), named.origin
+    except (PyreqwestError, ValueError) as error:
+        raise AccessError(f"{endpoint.netloc}: the connection's table cannot be used: {error}") from None
+
+
+def _client(builder: SyncClientBuilder) -> SyncClient:
+    try:
+        return builder.build()
+    except RuntimeError:
+        # The runtime of a parent process does not work in a forked child. There is a second one, with several
+        # threads, which was not used before the fork; in the child of such a child there is none left.
+        return builder.runtime_multithreaded(True).build()
+
+
+def _versioned(builder: SyncClientBuilder, version: str) -> SyncClientBuilder:
+    if version == "auto":
+        return builder.http2(True)
+    return builder.http2_prior_knowledge() if version == "2" else builder.http1_only()
+
+
+def _trusting(builder: SyncClientBuilder, tls: HttpTls) -> SyncClientBuilder:
+    try:
+        if tls.ca_file is not None:
+            ssl.create_default_context(cafile=tls.ca_file)  # pyreqwest takes any file without a word
+            builder = builder.add_root_certificate_pem(Path(tls.ca_file).read_bytes())
+        if tls.cert_file is not None:
+            ssl.create_default_context().load_cert_chain(tls.cert_file, tls.key_file)
+            files = [Path(name).read_bytes() for name in (tls.key_file, tls.cert_file) if name is not None]
+            builder = builder.identity_pem(b"\n".join(files))
+        return builder.danger_accept_invalid_certs(not tls.verify)
+    except (OSError, ValueError) as error:
+        raise AccessError(f"cannot read the files of the connection's tls: {error}") from error
+
+
+def _joined(headers: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found

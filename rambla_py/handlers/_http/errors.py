@@ -1,0 +1,58 @@
+"""This module maps what pyreqwest reports to the errors of rambla_py."""
+
+from __future__ import annotations
+
+from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestTimeoutError
+
+from rambla_py.errors import (
+    AccessError,
+    ConnectionLostError,
+    DeliveryError,
+    PermanentError,
+    UnknownOutcomeError,
+)
+
+__all__ = ["transport_error"]
+
+# pyreqwest calls everything before the answer a ConnectError; the causes tell the phases apart.
+_UNSENT = ("client error (Connect)", "client error (Canceled)", "client error (ChannelClosed)")
+_CERTIFICATES = (
+    "invalid peer certificate",
+    "CertificateRequired",
+    "BadCertificate",
+    "UnknownCA",
+    "CertificateUnknown",
+    "CertificateExpired",
+    "CertificateRevoked",
+    "UnsupportedCertificate",
+)
+
+
+def transport_error(error: Exception, *, where: str, timeout_s: float) -> DeliveryError:
+    """Return our error for a request that has no answer; ``where`` names the server without secrets.
+
+    ``AccessError`` where a certificate was refused, ``ConnectionLostError`` where nothing was sent,
+    ``UnknownOutcomeError`` where the request may have been read.
+    """
+    causes = _causes(error)
+    text = f"{where}: {_words(causes) or type(error).__name__}"
+    if any(mark in cause for cause in causes for mark in _CERTIFICATES):
+        return AccessError(f"{where}: the certificate was refused: {_words(causes)}")
+    if any(cause in _UNSENT for cause in causes):
+        return ConnectionLostError(f"cannot connect to {text}")
+    if isinstance(error, RequestTimeoutError):
+        return UnknownOutcomeError(f"{where}: no answer within {timeout_s:g} s")
+    if isinstance(error, BuilderError | ValueError):
+        return PermanentError(f"{where}: not a request that can be sent: {_words(causes) or error}")
+    return UnknownOutcomeError(f"{text}; the request may have been read")
+
+
+def _causes(error: Exception) -> list[str]:
+    details = getattr(error, "details", None) if isinstance(error, PyreqwestError) else None
+    return [str(cause["message"]) for cause in (details or {}).get("causes") or ()]
+
+
+def _words(causes: list[str]) -> str:
+    """Return the causes but for those that quote the URL, and those that only name a phase."""
+    told = [cause for cause in causes if not cause.startswith(("error sending request", "client error"))]
+    return ": ".join(dict.fromkeys(told))

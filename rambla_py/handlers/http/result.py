@@ -1,0 +1,34 @@
+"""This module is what a delivery over HTTP gives back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["HttpResult"]
+
+
+class HttpResult(msgspec.Struct, frozen=True):
+    """The server's answer: what ``Receipt.result()`` gives.
+
+    ``headers`` has names in small letters; ``body`` ends at the connection's ``max_response_bytes``, and
+    ``truncated`` says whether there was more. The messages of a batch share one answer.
+
+    >>> HttpResult(201, {"location": "/orders/42"}, b'{"id":42}').json()
+    {'id': 42}
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 is replaced."""
+        return self.body.decode(errors="replace")
+
+    def json(self) -> Any:
+        """Return the body read as JSON; raises ``msgspec.DecodeError``."""
+        return msgspec.json.decode(self.body)

@@ -1,0 +1,78 @@
+"""This module gathers the messages of a batch into objects of JSON lines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from rambla_py.handlers._record import json_line
+from rambla_py.handlers.objects.settings import ObjectsOptions
+from rambla_py.handlers.objects.template import accepted_at, template_of
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+
+__all__ = ["Bundle", "bundled"]
+
+_ID = "ID"
+
+
+class Bundle(NamedTuple):
+    """Messages that share one object, and their lines."""
+
+    messages: list[Delivery]
+    lines: list[bytes]
+
+    @property
+    def options(self) -> ObjectsOptions:
+        """What the messages have in common."""
+        options: ObjectsOptions = self.messages[0].options
+        return options
+
+    @property
+    def body(self) -> bytes:
+        """The lines, each with its line break."""
+        return b"\n".join([*self.lines, b""])
+
+    @property
+    def name(self) -> str:
+        """What stands for the id: that of the first message, how many there are, and a digest of them all.
+
+        Another batch that begins with the same message has another name, so it never takes the place of one
+        whose messages count as delivered; the same batch, sent again, has the same.
+        """
+        digest = hashlib.blake2b(digest_size=8)
+        for message, line in zip(self.messages, self.lines, strict=True):
+            digest.update(
+                b"%d %b %d " % (len(message.id), message.id.encode(errors="replace"), len(line)) + line
+            )
+        return f"{self.messages[0].id}-{len(self.messages)}-{digest.hexdigest()}"
+
+
+def bundled(
+    messages: Sequence[Delivery], channel_options: ObjectsOptions, channel: str
+) -> Iterable[tuple[Bundle, None] | tuple[Delivery, Exception]]:
+    """Yield the bundles of a batch, and what cannot be in one with its error.
+
+    Messages share an object when their paths differ by their ids only, and their options do not differ.
+    """
+    bundles: dict[tuple[str, bytes], Bundle] = {}
+    for message in messages:
+        options: ObjectsOptions = message.options
+        try:
+            path = template_of(options.path).render(message, name=_ID)
+            line = json_line(
+                message, shape=options.record, channel=channel, at=accepted_at(message).timestamp()
+            )
+        except Exception as error:  # what a payload's own code raises is the failure of its message alone
+            yield message, error
+            continue
+        own = b"" if options is channel_options else msgspec.json.encode(options)
+        bundle = bundles.setdefault((path, own), Bundle([], []))
+        bundle.messages.append(message)
+        bundle.lines.append(line)
+    for bundle in bundles.values():
+        yield bundle, None

@@ -1,0 +1,186 @@
+"""This module opens the store that a connection's table describes, and asks whether it is there."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
+
+from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError
+from rambla_py.handler import Secret
+from rambla_py.handlers.objects.errors import refused, store_error
+from rambla_py.handlers.objects.settings import ObjectsConnection
+from rambla_py.named import Named
+
+__all__ = ["check_store", "forget", "memory_store", "open_store"]
+
+_PROBE = ".rambla-ping"
+
+_memory: Named[MemoryStore] = Named(lambda name: MemoryStore())
+
+
+def memory_store(name: str) -> MemoryStore:
+    """Return the store of the connections to ``memory://name``, in this process; made if there is none yet.
+
+    It outlives the app, until ``forget(name)``.
+
+    >>> memory_store("shelf") is memory_store("shelf")
+    True
+    """
+    return _memory.get(name)
+
+
+def forget(name: str) -> None:
+    """Let go of the store in memory of this name; its objects go with the last one who holds it."""
+    _memory.forget(name)
+
+
+class _Runtime:
+    """Knows which process the driver's threads live in: a fork does not take them along."""
+
+    pid: int | None = None
+
+    def enter(self) -> None:
+        if self.pid is None:
+            self.pid = os.getpid()
+        elif self.pid != os.getpid():
+            raise AccessError(
+                f"obstore was in use in process {self.pid} before this one was forked from it; it cannot be "
+                "used here: publish to object stores after the fork only, or start processes with 'spawn'"
+            )
+
+
+_runtime = _Runtime()
+
+
+def open_store(settings: ObjectsConnection) -> Any:
+    """Return the store; raises ``AccessError`` for what cannot work, and sends nothing."""
+    place = settings.place
+    if place.scheme == "memory":
+        return _memory.of(settings)
+    _runtime.enter()
+    problem: DeliveryError
+    try:
+        return _BUILDERS[place.scheme](settings)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        problem = AccessError(f"cannot open {place.url}: {why} ({error.filename})")
+    except Exception as error:
+        problem = refused(error, place.url, hidden=settings.secrets)
+    # Outside of the handler: the driver's text is not to travel along as the context.
+    raise problem
+
+
+def check_store(settings: ObjectsConnection, store: Any) -> None:
+    """Raise ``AccessError`` or ``ConnectionLostError`` where puts could not succeed; asks the store itself.
+
+    A GET of a name that nobody has: also the credentials of those who may only write answer it.
+    """
+    place = settings.place
+    if place.scheme == "memory":
+        return
+    if place.scheme == "file":
+        _check_folder(Path(place.root))
+        return
+    problem: DeliveryError | None = None
+    try:
+        obstore.get(store, _PROBE)
+    except Exception as error:
+        problem = store_error(error, place.url, probing=True)
+    if isinstance(problem, ConnectionLostError):
+        raise problem
+    if problem is not None:
+        raise ConnectionLostError(str(problem))
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise AccessError(f"file://{folder} is not a folder, or is no longer there")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise AccessError(f"file://{folder} cannot be written to by this user")
+
+
+def _s3(settings: ObjectsConnection) -> S3Store:
+    place = settings.place
+    style = settings.path_style if settings.path_style is not None else settings.endpoint is not None
+    config = _given(
+        endpoint=settings.endpoint,
+        region=settings.region,
+        access_key_id=settings.access_key_id,
+        secret_access_key=settings.secret_access_key,
+        session_token=settings.session_token,
+        skip_signature=settings.anonymous or None,
+        virtual_hosted_style_request=False if style else None,
+    )
+    return S3Store(place.root, **_common(settings), **config)
+
+
+def _gs(settings: ObjectsConnection) -> GCSStore:
+    config = _given(
+        base_url=settings.endpoint,
+        bearer_token=settings.bearer_token,
+        service_account=settings.service_account_file,
+        service_account_key=settings.service_account_key,
+        skip_signature=settings.anonymous or None,
+    )
+    return GCSStore(settings.place.root, **_common(settings), **config)
+
+
+def _az(settings: ObjectsConnection) -> AzureStore:
+    config = _given(
+        account_name=settings.account,
+        endpoint=settings.endpoint,
+        account_key=settings.account_key,
+        sas_key=settings.sas_token,
+        token=settings.bearer_token,
+        skip_signature=settings.anonymous or None,
+    )
+    return AzureStore(settings.place.root, **_common(settings), **config)
+
+
+def _file(settings: ObjectsConnection) -> LocalStore:
+    return LocalStore(settings.place.root, mkdir=True)
+
+
+_BUILDERS: dict[str, Any] = {"s3": _s3, "gs": _gs, "az": _az, "file": _file}
+
+
+def _common(settings: ObjectsConnection) -> dict[str, Any]:
+    """Return what all stores over HTTP take; retries are the worker's business, which counts them."""
+    further = {name: secret.reveal() for name, secret in settings.store_options.items()}
+    return {
+        "prefix": settings.place.prefix or None,
+        "client_options": _client(settings),
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=settings.timeout_s)},
+        **further,
+    }
+
+
+def _client(settings: ObjectsConnection) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
+        "timeout": timedelta(seconds=settings.timeout_s),
+        "pool_max_idle_per_host": str(settings.concurrency),
+    }
+    if (settings.endpoint or "").startswith("http://"):
+        options["allow_http"] = True
+    if settings.tls.ca_file is not None:
+        options["root_certificate"] = Path(settings.tls.ca_file).read_bytes()
+    if not settings.tls.verify:
+        options["allow_invalid_certificates"] = True
+    if settings.proxy is not None:
+        options["proxy_url"] = settings.proxy.reveal()
+    return options
+
+
+def _given(**config: str | Secret | bool | None) -> dict[str, Any]:
+    told = {key: value for key, value in config.items() if value is not None}
+    return {key: _plain(value) for key, value in told.items()}
+
+
+def _plain(value: str | Secret | bool) -> str | bool:
+    return value.reveal() if isinstance(value, Secret) else value

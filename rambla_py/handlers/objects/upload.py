@@ -1,0 +1,189 @@
+"""This module puts one object into a store, and reads there what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import obstore
+
+from rambla_py.errors import DeliveryError, PayloadTooLargeError, PermanentError, RejectedError
+from rambla_py.handlers.objects.content import gzipped, in_chunks, open_file
+from rambla_py.handlers.objects.errors import is_taken, store_error
+from rambla_py.handlers.objects.settings import ObjectsConnection, ObjectsOptions
+
+__all__ = ["Upload", "put_body", "put_file"]
+
+_MOST_PARTS = 10_000
+_PARTS_AT_ONCE = 4
+_ROOM = 1.01  # gzip may make what is packed already a little larger
+
+
+class Upload(NamedTuple):
+    """What is needed to put one object: where it goes, and what it carries beside its content."""
+
+    settings: ObjectsConnection
+    store: Any
+    path: str
+    options: ObjectsOptions
+    attributes: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        """The object's own URL."""
+        return f"{self.settings.place.url.rstrip('/')}/{self.path}"
+
+    def result(self, size: int, put: dict[str, Any]) -> dict[str, Any]:
+        """Return what a success gives to the receipt."""
+        return {"url": self.url, "bytes": size, "e_tag": put["e_tag"], "version": put["version"]}
+
+    def described(self) -> dict[str, Any]:
+        """Return the arguments that every put of this object has; raises ``PermanentError``."""
+        if self.settings.place.keeps_attributes:
+            told: dict[str, Any] = {"attributes": self.attributes}
+            if self.options.tags:
+                if self.settings.place.scheme not in ("s3", "az"):
+                    raise PermanentError(
+                        f"{self.settings.place.scheme}:// has no tags; leave out the option tags"
+                    )
+                told["tags"] = self.options.tags
+            return told
+        asked = [name for name in _ATTRIBUTE_OPTIONS if getattr(self.options, name)]
+        if asked:
+            raise PermanentError(f"file:// has no place for attributes; leave out {', '.join(asked)}")
+        return {}
+
+
+_ATTRIBUTE_OPTIONS = (
+    "content_type",
+    "content_disposition",
+    "content_language",
+    "cache_control",
+    "storage_class",
+    "metadata",
+    "tags",
+)
+
+
+def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
+    """Put an object of bytes; returns its URL, size, e_tag and version. Raises what ``store_error`` gives."""
+    told = upload.described()
+    if upload.options.packs:
+        body = gzipped(body)
+    once = upload.options.if_none_match
+    put = _tried(
+        upload,
+        lambda: obstore.put(
+            upload.store,
+            upload.path,
+            body,
+            mode="create" if once else None,
+            chunk_size=_part_bytes(upload, len(body)),
+            max_concurrency=_PARTS_AT_ONCE,
+            **told,
+        ),
+        once=once,
+    )
+    if put is None:
+        put = _of_this_message(upload, body)
+    return upload.result(len(body), put)
+
+
+def put_file(upload: Upload, given_up: Callable[[], bool]) -> dict[str, Any]:
+    """Put an object of a file's content: in parts, of which a few are in memory, where it is large.
+
+    Raises also ``PermanentError`` when the file cannot be read, and ``PayloadTooLargeError`` when it takes
+    more than one part and ``if_none_match`` wants one request.
+    """
+    told, options, most = upload.described(), upload.options, upload.settings.part_bytes
+    assert options.file is not None
+    file, size = open_file(options.file, options.files_from)
+    with file:
+        if size <= most:
+            return put_body(upload, b"".join(in_chunks(file, size, pack=False, given_up=given_up)))
+        if options.if_none_match:
+            raise PayloadTooLargeError(size, most, "with if_none_match, which is one request, part_bytes")
+        return _put_in_parts(upload, file, size, told, given_up)
+
+
+def _put_in_parts(
+    upload: Upload, file: Any, size: int, told: dict[str, Any], given_up: Callable[[], bool]
+) -> dict[str, Any]:
+    raised: list[DeliveryError] = []
+    sent = 0
+
+    def chunks() -> Any:
+        nonlocal sent
+        try:
+            for chunk in in_chunks(file, size, pack=upload.options.packs, given_up=given_up):
+                sent += len(chunk)
+                yield chunk
+        except DeliveryError as error:  # the driver would make a text of it
+            raised.append(error)
+            raise
+
+    try:
+        put = _tried(
+            upload,
+            lambda: obstore.put(
+                upload.store,
+                upload.path,
+                chunks(),
+                use_multipart=True,
+                chunk_size=_part_bytes(upload, int(size * _ROOM)),
+                max_concurrency=_PARTS_AT_ONCE,
+                **told,
+            ),
+        )
+    except DeliveryError:
+        if raised:
+            raise raised[0] from None
+        raise
+    assert put is not None
+    return upload.result(sent, put)
+
+
+def _part_bytes(upload: Upload, size: int) -> int:
+    return max(upload.settings.part_bytes, -(-size // _MOST_PARTS))
+
+
+def _tried(upload: Upload, put: Callable[[], Any], *, once: bool = False) -> dict[str, Any] | None:
+    """Return what the store answered; None when the put was to happen ``once``, and there is an object."""
+    problem: DeliveryError | None
+    try:
+        answer: dict[str, Any] = put()
+        return answer
+    except DeliveryError:
+        raise
+    except Exception as error:
+        if once and is_taken(error):
+            return None
+        problem = store_error(error, upload.settings.place.url)
+    # Outside of the handler: the driver's text is not to travel along as the context.
+    raise problem or RejectedError(f"{upload.url}: the store gave no reason")
+
+
+def _of_this_message(upload: Upload, body: bytes) -> dict[str, Any]:
+    """Return the object that is there already when it is this message's own; raises ``PermanentError``.
+
+    At least once means that an earlier attempt may have put it. It is the same message where the metadata has
+    the same id; where there is none, where the content is the same.
+    """
+    field = upload.options.id_field if upload.settings.place.keeps_attributes else ""
+
+    def look() -> dict[str, Any]:
+        try:
+            found = obstore.get(upload.store, upload.path, options={"head": bool(field)})
+        except FileNotFoundError:
+            raise RejectedError(f"{upload.url} was there, and was removed meanwhile") from None
+        if not field:
+            same = found.meta["size"] == len(body) and bytes(found.bytes()) == body
+            return {**found.meta, "same": same, "owner": "another content"}
+        owner = found.attributes.get(field) or found.attributes.get(field.lower())
+        return {**found.meta, "same": owner == upload.attributes[field], "owner": f"message {owner!r}"}
+
+    there = _tried(upload, look)
+    assert there is not None
+    if there["same"]:
+        return there
+    raise PermanentError(f"{upload.url} is taken by {there['owner']}: if_none_match leaves it as it is")

@@ -1,0 +1,120 @@
+"""This module reads attachments: what is in them, what they are called, what kind they are."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rambla_py.errors import PayloadTooLargeError, SerializationError, nearest
+from rambla_py.handlers.smtp.words import refuse_controls
+
+__all__ = ["Attachment", "read_attachment"]
+
+_KEYS = ("path", "content", "name", "content_type", "cid")
+_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+\Z")
+_CID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]+\Z")
+
+
+class Attachment(NamedTuple):
+    """One attachment; with a ``cid`` it is an image or the like that the HTML shows as ``cid:...``."""
+
+    content: bytes
+    name: str
+    content_type: str
+    cid: str | None = None
+
+
+def read_attachment(given: Any, where: str, *, folder: str | None, limit: int | None) -> Attachment:
+    """Return the attachment that a mapping describes, or a ``Path`` alone.
+
+    A path that is text must lie in ``folder``, since a payload may come from anywhere; a ``pathlib.Path``
+    can only come from this process, and may lie anywhere. A file over ``limit`` bytes is not read.
+
+    Raises ``SerializationError`` with the path to the value, ``PayloadTooLargeError``.
+    """
+    fields: Any = {"path": given} if isinstance(given, Path) else given
+    if not isinstance(fields, Mapping):
+        raise SerializationError(where, f"expected a table with {_listed()}, got {type(given).__name__}")
+    for key in fields:
+        if key not in _KEYS:
+            close = nearest(str(key), _KEYS)
+            hint = f"did you mean {close!r}?" if close else f"known are {_listed()}"
+            raise SerializationError(f"{where}.{key}", f"not a part of an attachment; {hint}")
+    if (fields.get("path") is None) == (fields.get("content") is None):
+        raise SerializationError(where, "expected either path or content")
+    if fields.get("path") is not None:
+        path = _allowed(fields["path"], f"{where}.path", folder)
+        content, told = _read(path, f"{where}.path", limit), path.name
+    else:
+        content, told = _bytes(fields["content"], f"{where}.content"), "attachment"
+    name = _text(fields.get("name") or told, f"{where}.name")
+    content_type = _text(fields.get("content_type") or _guessed(name), f"{where}.content_type")
+    if not _TYPE.match(content_type):
+        raise SerializationError(f"{where}.content_type", f"expected type/subtype, got {content_type[:80]!r}")
+    cid = fields.get("cid")
+    if cid is not None and not _CID.match(_text(cid, f"{where}.cid")):
+        raise SerializationError(f"{where}.cid", "expected letters, digits and a few signs, no blanks")
+    return Attachment(content, name, content_type, cid)
+
+
+def _allowed(path: Any, where: str, folder: str | None) -> Path:
+    if isinstance(path, Path):
+        return path
+    text = _text(path, where)
+    if folder is None:
+        raise SerializationError(
+            where,
+            "a file named by a text needs the channel's option attachment_folder; or give a pathlib.Path",
+        )
+    home = os.path.realpath(os.path.expanduser(folder))
+    real = os.path.realpath(os.path.join(home, text))
+    if os.path.commonpath([home, real]) != home:
+        raise SerializationError(where, f"{text!r} is not inside the channel's attachment_folder")
+    return Path(real)
+
+
+def _read(path: Path, where: str, limit: int | None) -> bytes:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise SerializationError(where, f"{path.name!r} is not a file")
+            if limit is not None and found.st_size > limit:
+                raise PayloadTooLargeError(found.st_size, limit, "the relay's limit (SIZE in its EHLO)")
+            return file.read()
+    except OSError as error:
+        raise SerializationError(where, f"cannot be read: {error}") from error
+
+
+def _bytes(content: Any, where: str) -> bytes:
+    if isinstance(content, str):
+        return _text(content, where, controls=True).encode()
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    raise SerializationError(where, f"expected bytes or text, got {type(content).__name__}")
+
+
+def _text(value: Any, where: str, *, controls: bool = False) -> str:
+    if not isinstance(value, str):
+        raise SerializationError(where, f"expected text, got {type(value).__name__}")
+    try:
+        value.encode()
+        if not controls:
+            refuse_controls(value)
+    except ValueError as error:
+        raise SerializationError(where, str(error)) from None
+    return value
+
+
+def _guessed(name: str) -> str:
+    kind, packed = mimetypes.guess_type(name)
+    return kind if kind is not None and packed is None else "application/octet-stream"
+
+
+def _listed() -> str:
+    return ", ".join(_KEYS)

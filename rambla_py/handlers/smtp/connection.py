@@ -1,0 +1,161 @@
+"""This module opens the connection to a relay: TLS, greeting, login."""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+from base64 import b64encode
+from collections.abc import Sequence
+
+from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.handler import secret_text
+from rambla_py.handlers.smtp.errors import connect_error, words_of
+from rambla_py.handlers.smtp.settings import SmtpConnection, SmtpTls
+
+__all__ = ["open_smtp", "where_of"]
+
+_READY = 220
+_LOGGED_IN = (235, 503)
+
+
+class _Smtp(smtplib.SMTP):
+    """A client whose socket may speak TLS from the first byte on; it is not connected when it is made."""
+
+    def __init__(
+        self, *, wrap: ssl.SSLContext | None, server_name: str, hostname: str, timeout_s: float
+    ) -> None:
+        super().__init__(local_hostname=hostname, timeout=timeout_s)
+        self._wrap, self._server_name = wrap, server_name
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        plain = socket.create_connection((host, port), timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self._wrap is None:
+                return plain
+            return self._wrap.wrap_socket(plain, server_hostname=self._server_name)
+        except BaseException:
+            plain.close()
+            raise
+
+    def begin_tls(self, context: ssl.SSLContext) -> tuple[int, bytes]:
+        """Ask for TLS and begin it; what was said before is forgotten (RFC 3207)."""
+        code, text = self.docmd("STARTTLS")
+        if code == _READY:
+            assert self.sock is not None
+            self.sock = context.wrap_socket(self.sock, server_hostname=self._server_name)
+            self.file = None
+            self.helo_resp = self.ehlo_resp = None
+            self.esmtp_features, self.does_esmtp = {}, False
+            self.ehlo_or_helo_if_needed()
+        return code, text
+
+
+def where_of(settings: SmtpConnection) -> str:
+    """Return the relay's name for people."""
+    host, port = settings.address
+    return f"smtp relay {host}:{port}"
+
+
+def open_smtp(settings: SmtpConnection) -> smtplib.SMTP:
+    """Return a client that is connected, private as the settings ask for, and logged in.
+
+    Raises ``AccessError`` when the certificate or the login is refused, or the relay does not offer what the
+    settings ask for; ``ConnectionLostError`` otherwise.
+    """
+    where, tls = where_of(settings), settings.tls if isinstance(settings.tls, SmtpTls) else SmtpTls()
+    context = None if settings.mode == "never" else _context(tls)
+    smtp = _Smtp(
+        wrap=context if settings.mode == "tls" else None,
+        server_name=tls.server_name or settings.address[0],
+        hostname=settings.hostname or "localhost",
+        timeout_s=settings.connect_timeout_s,
+    )
+    try:
+        _greet(smtp, settings)
+        if context is not None and settings.mode == "starttls":
+            _begin_tls(smtp, context, where)
+        if settings.username is not None:
+            _log_in(smtp, settings.username, secret_text(settings.password) or "", where)
+    except ConnectionLostError:
+        smtp.close()
+        raise
+    except (OSError, UnicodeError) as error:  # smtplib's own errors are OSErrors
+        smtp.close()
+        raise connect_error(error, where, timeout_s=settings.connect_timeout_s, mode=settings.mode) from error
+    except BaseException:
+        smtp.close()
+        raise
+    return smtp
+
+
+def _greet(smtp: _Smtp, settings: SmtpConnection) -> None:
+    code, text = smtp.connect(*settings.address)
+    if code != _READY:
+        raise smtplib.SMTPConnectError(code, text)
+    if settings.hostname is None and smtp.sock is not None:
+        smtp.local_hostname = _literal(smtp.sock)  # looking up our own name may take seconds
+    smtp.ehlo_or_helo_if_needed()
+
+
+def _begin_tls(smtp: _Smtp, context: ssl.SSLContext, where: str) -> None:
+    if not smtp.has_extn("starttls"):
+        raise AccessError(
+            f"{where} does not offer STARTTLS; set tls = 'tls' for a port that begins with TLS, "
+            "or 'never' where the network itself is trusted"
+        )
+    code, text = smtp.begin_tls(context)
+    if code != _READY:
+        raise smtplib.SMTPConnectError(code, text)
+
+
+def _log_in(smtp: _Smtp, username: str, password: str, where: str) -> None:
+    offered = smtp.esmtp_features.get("auth", "").upper().split()
+    if not offered:
+        private = isinstance(smtp.sock, ssl.SSLSocket)
+        hint = "leave out the username" if private else "many offer it with TLS only: set tls"
+        raise AccessError(f"{where} offers no login; {hint}")
+    if not (username + password).isascii():
+        _log_in_with_utf8(smtp, username, password, where, offered)
+        return
+    try:
+        smtp.login(username, password)
+    except (smtplib.SMTPResponseException, smtplib.SMTPServerDisconnected):
+        raise
+    except smtplib.SMTPException:
+        raise AccessError(
+            f"{where} offers {', '.join(offered)}, and we know CRAM-MD5, PLAIN and LOGIN"
+        ) from None
+    finally:
+        smtp.user = smtp.password = ""  # smtplib would keep them
+
+
+def _log_in_with_utf8(smtp: _Smtp, username: str, password: str, where: str, offered: Sequence[str]) -> None:
+    """Log in with what is not ASCII, which smtplib cannot; only PLAIN says how (RFC 4616)."""
+    if "PLAIN" not in offered:
+        raise AccessError(f"{where} does not offer AUTH PLAIN, which a login that is not ASCII needs")
+    response = b64encode(f"\0{username}\0{password}".encode()).decode()
+    code, text = smtp.docmd("AUTH", f"PLAIN {response}")
+    if code not in _LOGGED_IN:
+        raise smtplib.SMTPAuthenticationError(code, words_of(text))
+
+
+def _literal(sock: socket.socket) -> str:
+    """Return the address of our end as EHLO takes it."""
+    address = sock.getsockname()[0]
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _context(tls: SmtpTls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except OSError as error:
+        raise AccessError(f"cannot read the files of the connection's tls: {error}") from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,118 @@
+"""This module is the live connection of a worker: the driver's own, its writer, and a safe end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from rambla_py.handlers.sql.batch import write_batch
+from rambla_py.handlers.sql.rows import RowMaker
+from rambla_py.handlers.sql.sources import read_columns
+from rambla_py.handlers.sql.statements import statements
+from rambla_py.handlers.sql.table import look_at
+from rambla_py.handlers.sql.writers import MysqlWriter, PostgresWriter, Row, SqliteWriter, Writer
+from rambla_py.sql.database import Database
+from rambla_py.sql.errors import SqlConnectionLostError, SqlError, SqlUnknownOutcomeError
+from rambla_py.sql.mapping import sql_error
+
+if TYPE_CHECKING:
+    from rambla_py.handlers.sql.settings import SqlOptions
+
+__all__ = ["SqlWire"]
+
+_OF_THE_PARENT: list[Any] = []
+"""Connections that a forked child leaves alone: to end one would end it for the parent."""
+
+
+class SqlWire:
+    """A connection, ready to write the rows of one channel; ``close`` may be called from any thread.
+
+    ``rows`` makes the rows, ``lost`` says why nothing can be written any more, or is None.
+    """
+
+    def __init__(self, database: Database, options: SqlOptions, channel: str) -> None:
+        self.database = database
+        self.lost: SqlError | None = None
+        self._owner = os.getpid()
+        self._busy = threading.Lock()
+        self._closed = False
+        self.raw = database.connect(autocommit=True)
+        try:
+            self._prepare(options, channel)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<SqlWire {self.database.where}{', lost' if self.lost else ''}>"
+
+    def write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
+        """Write rows in one transaction; see ``write_batch``."""
+        with self._busy:
+            if self.lost is not None:
+                raise self.lost
+            try:
+                return write_batch(self.writer, rows)
+            except (SqlConnectionLostError, SqlUnknownOutcomeError) as error:
+                self.lost = SqlConnectionLostError(str(error))
+                raise
+            finally:
+                if self._closed:
+                    self._end()
+
+    def ping(self) -> None:
+        """Raise ``SqlConnectionLostError`` when the server does not answer."""
+        with self._busy:
+            if self.lost is not None:
+                raise self.lost
+            try:
+                self.raw.cursor().execute("SELECT 1").__class__  # noqa: B018
+            except Exception as error:
+                self.lost = SqlConnectionLostError(str(sql_error(error)))
+                raise self.lost from error
+
+    def close(self) -> None:
+        """Close at once: who waits for an answer on another thread is woken, and closes it there."""
+        self._closed = True
+        if os.getpid() != self._owner:
+            _OF_THE_PARENT.append(self.raw)
+            return
+        if self._busy.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._busy.release()
+        else:
+            self._wake()
+
+    def _end(self) -> None:
+        self.lost = self.lost or SqlConnectionLostError(f"the connection to {self.database.where} is closed")
+        with suppress(Exception):  # of a connection that is gone, or that is closed already
+            self.raw.close()
+
+    def _wake(self) -> None:
+        with suppress(Exception):  # it may end by itself meanwhile
+            if self.database.kind == "sqlite":
+                self.raw.interrupt()
+                return
+            number = self.raw.fileno() if self.database.kind == "postgresql" else self.raw._sock.fileno()
+            with socket.socket(fileno=os.dup(number)) as other:
+                other.shutdown(socket.SHUT_RDWR)
+
+    def _prepare(self, options: SqlOptions, channel: str) -> None:
+        kind, name = self.database.kind, options.table or channel
+        columns = read_columns(options)
+        unique = options.id_column if options.upsert else None
+        table = look_at(self.database, self.raw, name, columns, create=options.create_table, unique=unique)
+        self.rows = RowMaker(columns, kind, binary=table.binary, json=table.json)
+        texts = statements(name, self.rows.names, kind, upsert_on=unique)
+        self.writer: Writer
+        if kind == "postgresql":
+            at = None if unique is None else self.rows.names.index(unique)
+            self.writer = PostgresWriter(self.raw, texts, copy=options.copy, upsert_at=at)
+        else:
+            self.writer = (MysqlWriter if kind == "mysql" else SqliteWriter)(self.raw, texts)

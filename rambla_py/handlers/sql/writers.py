@@ -1,0 +1,224 @@
+"""This module writes rows over a live connection of one of the drivers, with statements made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from rambla_py.handlers.sql.statements import Statements
+from rambla_py.sql.errors import SqlConnectionLostError, SqlError, SqlTooLargeError, SqlUnknownOutcomeError
+from rambla_py.sql.mapping import sql_error
+
+__all__ = ["MysqlWriter", "PostgresWriter", "SqliteWriter", "Writer"]
+
+Row = tuple[Any, ...]
+
+
+class Writer(Protocol):
+    """Writes rows in transactions; what it raises is a ``SqlError``.
+
+    ``write_all`` is a transaction of its own, in as few exchanges as the database allows. A loss before the
+    commit is a ``SqlConnectionLostError``, one during it a ``SqlUnknownOutcomeError``.
+    """
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        """Write rows in a transaction of their own: all of them, or none."""
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write rows inside of it."""
+
+    def commit(self) -> None:
+        """Commit it; whatever is raised, it has ended."""
+
+    def rollback(self) -> None:
+        """Undo it; raises nothing."""
+
+    def savepoint(self) -> None:
+        """Remember this point of it."""
+
+    def release(self) -> None:
+        """Keep what was written since."""
+
+    def rollback_to(self) -> None:
+        """Undo what was written since."""
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise ``SqlTooLargeError`` when there is a row that the server would not take."""
+
+
+class _Writer:
+    """What the three share: transactions in plain SQL, with errors mapped."""
+
+    begins = "BEGIN"
+
+    def __init__(self, raw: Any, texts: Statements, execute: Callable[[str], Any]) -> None:
+        self._raw, self._texts, self._execute = raw, texts, execute
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        self.begin()
+        try:
+            self.write(rows)
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
+
+    def write(self, rows: Sequence[Row]) -> None:
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        self._do(self.begins)
+
+    def commit(self) -> None:
+        try:
+            self._do("COMMIT")
+        except SqlConnectionLostError as error:
+            raise unknown(error) from error
+        except SqlError:
+            self.rollback()
+            raise
+
+    def rollback(self) -> None:
+        # Whatever it was, the server has ended the transaction, or ends it with the connection.
+        with suppress(SqlError):
+            self._do("ROLLBACK")
+
+    def savepoint(self) -> None:
+        self._do("SAVEPOINT rambla")
+
+    def release(self) -> None:
+        self._do("RELEASE SAVEPOINT rambla")
+
+    def rollback_to(self) -> None:
+        self._do("ROLLBACK TO SAVEPOINT rambla")
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Leave it to the server."""
+
+    def _do(self, text: str) -> None:
+        try:
+            self._execute(text)
+        except Exception as error:
+            raise sql_error(error) from error
+
+
+def unknown(error: BaseException) -> SqlUnknownOutcomeError:
+    """Return the error of a commit whose answer did not come."""
+    return SqlUnknownOutcomeError(f"the connection was lost before the answer to the commit: {error}")
+
+
+class SqliteWriter(_Writer):
+    """Writes by ``executemany``: SQLite compiles the statement once, and each row is a step of it."""
+
+    # At once, so that another writer is waited for here: a read lock could not be turned into a write lock.
+    begins = "BEGIN IMMEDIATE"
+
+    def __init__(self, raw: Any, texts: Statements) -> None:
+        super().__init__(raw, texts, raw.execute)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        try:
+            self._raw.executemany(self._texts.insert, rows)
+        except Exception as error:
+            raise sql_error(error) from error
+
+
+class MysqlWriter(_Writer):
+    """Writes statements of many rows, each as long as ``max_allowed_packet`` allows, and 1 MB at most."""
+
+    def __init__(self, raw: Any, texts: Statements) -> None:
+        self._cursor = raw.cursor()
+        super().__init__(raw, texts, self._cursor.execute)
+        self._cursor.execute("SELECT @@max_allowed_packet, @@sql_mode")
+        self._packet, mode = self._cursor.fetchone()
+        if "STRICT_TRANS_TABLES" not in mode and "STRICT_ALL_TABLES" not in mode:
+            # Otherwise the server cuts a value that does not fit, and says that it is well.
+            self._cursor.execute("SET SESSION sql_mode = CONCAT_WS(',', @@sql_mode, 'STRICT_TRANS_TABLES')")
+        self._cursor.max_stmt_length = min(1_000_000, self._packet - 1_024)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        try:
+            self._cursor.executemany(self._texts.insert, rows)
+        except Exception as error:
+            raise sql_error(error) from error
+
+    def check(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._check(row)
+
+    def _check(self, row: Row) -> None:
+        size = sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size * 4 < self._packet - 10_000:
+            return
+        # A server that is sent more closes the connection, which would look like a loss.
+        text = self._cursor.mogrify(self._texts.insert, row)
+        size = len(text.encode(errors="replace"))
+        if size >= self._packet:
+            raise SqlTooLargeError(
+                f"the row has {size} bytes; the server's limit, max_allowed_packet, is {self._packet}"
+            )
+
+
+class PostgresWriter(_Writer):
+    """Writes by COPY; with an upsert, by COPY into a temporary table and one INSERT from there.
+
+    A COPY outside of a transaction is one by itself, which saves two exchanges a batch.
+    """
+
+    def __init__(self, raw: Any, texts: Statements, *, copy: bool, upsert_at: int | None) -> None:
+        self._cursor = raw.cursor()
+        super().__init__(raw, texts, self._cursor.execute)
+        self._copies, self._upsert_at = copy, upsert_at
+        if copy and upsert_at is not None:
+            try:
+                self._cursor.execute(texts.stage)
+            except Exception as error:
+                raise sql_error(error) from error
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        if not self._copies or self._upsert_at is not None:
+            super().write_all(rows)
+            return
+        ended = False
+        try:
+            with self._cursor.copy(self._texts.copy) as copy:
+                add = copy.write_row
+                for row in rows:
+                    add(row)
+                ended = True
+        except Exception as error:
+            mapped = sql_error(error)
+            if ended and isinstance(mapped, SqlConnectionLostError):
+                raise unknown(mapped) from error
+            raise mapped from error
+
+    def write(self, rows: Sequence[Row]) -> None:
+        if self._upsert_at is not None:
+            # One statement may not touch a row twice: of messages with one id the last one counts.
+            at = self._upsert_at
+            rows = list({row[at]: row for row in rows}.values())
+        try:
+            if not self._copies:
+                self._cursor.executemany(self._texts.insert, rows)
+            elif self._upsert_at is None:
+                self._copy(self._texts.copy, rows)
+            else:
+                self._copy(self._texts.copy_stage, rows)
+                self._cursor.execute(self._texts.merge)
+        except Exception as error:
+            raise sql_error(error) from error
+
+    def release(self) -> None:
+        super().release()
+        if self._copies and self._upsert_at is not None:
+            self._do("TRUNCATE pg_temp.rambla_staging")
+
+    def _copy(self, text: str, rows: Sequence[Row]) -> None:
+        with self._cursor.copy(text) as copy:
+            add = copy.write_row
+            for row in rows:
+                add(row)

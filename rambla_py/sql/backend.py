@@ -1,0 +1,373 @@
+"""This module runs SQL on one database: pooled, retried, in transactions, from any thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import sqlalchemy
+from sqlalchemy import event, exc
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.base import Executable
+
+from rambla_py.encoding import to_json
+from rambla_py.errors import OptionError, RamblaError
+from rambla_py.sql.database import Database, SqlTls
+from rambla_py.sql.errors import (
+    SqlAccessError,
+    SqlBusyError,
+    SqlConflictError,
+    SqlConnectionLostError,
+    SqlDataError,
+    SqlError,
+    SqlStatementError,
+    SqlUnknownOutcomeError,
+    UnsupportedTypeError,
+)
+from rambla_py.sql.mapping import sql_error
+from rambla_py.sql.result import QueryResult
+from rambla_py.sql.statement import Parameters, Prepared, prepare
+from rambla_py.sql.transactions import Levels, Transaction
+from rambla_py.sql.types import Converter, TypeMap
+
+__all__ = ["SqlBackend"]
+
+_T = TypeVar("_T")
+_Result = tuple[list[dict[str, Any]], int, Any]
+_AGAIN = (SqlConnectionLostError, SqlConflictError)
+_FIRST_WAIT_S = 0.02
+
+
+class SqlBackend:
+    """A database by URL: SQLite, PostgreSQL, MySQL or MariaDB. May be used by any number of threads.
+
+    Statements are text with ``:name`` places, or ``?`` with a sequence of values, or expressions of
+    SQLAlchemy's Core. Outside of a transaction each is one by itself; when the connection is lost before its
+    commit, or another transaction is in the way (a deadlock, a serialization failure), it is tried again,
+    ``retries`` times. Inside of one the error is raised: only ``run`` can do all of it again.
+
+    ``pool_size`` connections at most are open, and ``pool_timeout_s`` is the longest wait for one;
+    ``converters`` teach it types of your own. A forked child gets connections of its own.
+
+    Every error is a ``SqlError``, or an ``OptionError`` for an isolation level that there is not.
+
+    >>> with SqlBackend("sqlite://") as db:
+    ...     _ = db.execute("create table t (id integer primary key, name text)")
+    ...     _ = db.execute("insert into t (name) values (:name)", {"name": "Ada"})
+    ...     db.execute("select * from t where name = ?", ["Ada"]).data
+    [{'id': 1, 'name': 'Ada'}]
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout_s: float = 30.0,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 10.0,
+        tls: SqlTls | None = None,
+        retries: int = 5,
+        converters: Iterable[Converter[Any]] = (),
+    ) -> None:
+        self.database = Database(
+            url, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s, tls=tls
+        )
+        self.retries = retries
+        self.last_error: SqlError | None = None
+        self._pool_timeout_s = pool_timeout_s
+        self._levels = Levels()
+        self._in_use: set[sqlalchemy.Connection] = set()
+        self._inherited: list[Any] = []
+        self._owner = os.getpid()
+        self._closed = False
+        self._engine = self.database.engine(
+            self.database.connect,
+            poolclass=QueuePool,
+            # A database in memory is its connection: all threads share it, one at a time.
+            pool_size=1 if self.database.in_memory else pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_s,
+            json_serializer=lambda value: to_json(value).decode(),
+        )
+        self._listen()
+        self.types = TypeMap(self._engine.dialect, converters)
+
+    def __repr__(self) -> str:
+        return f"<SqlBackend {self.database.where}{', closed' if self._closed else ''}>"
+
+    # -- connections --------------------------------------------------------------------------------
+
+    def connect(self) -> Self:
+        """Open a connection, to see that it can be done; needed only for that, and after ``disconnect``.
+
+        Raises ``SqlConnectionLostError``, or ``SqlAccessError``.
+        """
+        self._closed = False
+        with self._borrowed():
+            return self
+
+    def disconnect(self) -> None:
+        """Close all connections that are not in use; those close when their transaction ends."""
+        self._closed = True
+        self._engine.dispose()
+
+    def ping(self, *, reconnect: bool = True) -> bool:
+        """Say whether the server answers; ``last_error`` holds the reason when it does not.
+
+        A connection of the pool may be gone while the server is there: with ``reconnect`` fresh ones are made
+        then, without it the answer is False.
+        """
+        for attempt in range(2 if reconnect else 1):
+            try:
+                with self._mapping(), self._borrowed() as connection:
+                    connection.exec_driver_sql("SELECT 1")
+                return True
+            except SqlError as error:
+                self.last_error = error
+                if attempt == 0 and reconnect and not self._closed:
+                    self._engine.dispose()
+        return False
+
+    def __enter__(self) -> Self:
+        return self.connect()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.disconnect()
+
+    # -- statements ---------------------------------------------------------------------------------
+
+    def execute(
+        self,
+        sql: str | Executable,
+        params: Parameters = None,
+        *,
+        returning: Sequence[str] = (),
+        column_types: Mapping[str, Any] | None = None,
+    ) -> QueryResult:
+        """Run a statement and return its result; in the transaction that this thread has open, or by itself.
+
+        ``params`` is a mapping for ``:name``, a sequence for ``?``, or a list of either for many rows.
+        ``returning`` names columns of the rows that are written. ``column_types`` gives types for places and
+        columns, by name: what goes in and what comes out is converted by them. A value without one goes by
+        its class.
+        """
+        began = time.monotonic()
+        open_here = self._here().connection
+        if open_here is not None:
+            result = self._run(open_here, self._prepared(sql, params, returning, column_types))
+        else:
+            result = self._again(lambda: self._alone(sql, params, returning, column_types))
+        data, affected_rows, last_insert_id = result
+        return QueryResult(data, affected_rows, last_insert_id, time.monotonic() - began)
+
+    # -- transactions -------------------------------------------------------------------------------
+
+    def transaction(self, *, isolation: str | None = None) -> Transaction:
+        """Return a transaction for a ``with`` block; inside of another it is a savepoint.
+
+        ``isolation`` is ``"SERIALIZABLE"``, ``"REPEATABLE READ"``, ``"READ COMMITTED"`` or
+        ``"READ UNCOMMITTED"``, as far as the database has it. On SQLite a transaction takes the right to
+        write at its beginning, so that it never has to be given up in its midst.
+        """
+        level = self._isolation(isolation)
+        return Transaction(self._here(), self._checkout, self._give_back, self._mapped, level)
+
+    def begin(self, *, isolation: str | None = None) -> Transaction:
+        """Begin a transaction of this thread, or a savepoint in it."""
+        return self.transaction(isolation=isolation).begin()
+
+    def commit(self) -> None:
+        """Commit what this thread began last."""
+        self._innermost().commit()
+
+    def rollback(self) -> None:
+        """Roll back what this thread began last."""
+        self._innermost().rollback()
+
+    def run(
+        self, work: Callable[[SqlBackend], _T], *, isolation: str | None = None, retries: int | None = None
+    ) -> _T:
+        """Return what ``work(self)`` returns in a transaction; after a conflict or a loss do all of it again.
+
+        >>> with SqlBackend("sqlite://") as db:
+        ...     db.run(lambda db: db.execute("select 1 as one").first)
+        {'one': 1}
+        """
+
+        def once() -> _T:
+            with self.transaction(isolation=isolation):
+                return work(self)
+
+        if self._here().connection is not None:
+            return once()
+        return self._again(once, retries)
+
+    # -- inside -------------------------------------------------------------------------------------
+
+    def _prepared(
+        self, sql: Any, params: Any, returning: Sequence[str], column_types: Mapping[str, Any] | None
+    ) -> Prepared:
+        return prepare(
+            sql,
+            params,
+            types=self.types,
+            dialect=self._engine.dialect,
+            returning=returning,
+            column_types=column_types,
+        )
+
+    def _alone(self, sql: Any, params: Any, returning: Sequence[str], column_types: Any) -> _Result:
+        with self._mapping(), self._borrowed() as connection:
+            # Once connected: what RETURNING goes with is known from the server's version.
+            prepared = self._prepared(sql, params, returning, column_types)
+            if not prepared.writes:
+                connection.info["rambla_reads"] = True
+            with connection.begin() as transaction:
+                result = self._run(connection, prepared)
+                try:
+                    transaction.commit()
+                except exc.DBAPIError as error:
+                    mapped = self._mapped(error)
+                    if prepared.writes and isinstance(mapped, SqlConnectionLostError):
+                        text = f"lost before the answer to the commit: {mapped}"
+                        raise SqlUnknownOutcomeError(text) from error
+                    raise mapped from error
+            return result
+
+    def _run(self, connection: sqlalchemy.Connection, prepared: Prepared) -> _Result:
+        with self._mapping():
+            result = connection.execute(
+                prepared.statement, prepared.values, execution_options={"preserve_rowcount": True}
+            )
+            if not result.returns_rows:
+                made = _made(result) if prepared.inserts and not isinstance(prepared.values, list) else None
+                return [], max(0, result.rowcount) if prepared.writes else 0, made
+            data = [dict(row) for row in result.mappings()]
+            made = next(iter(data[-1].values()), None) if data and prepared.inserts else None
+            return data, len(data) if prepared.writes else 0, made
+
+    def _again(self, once: Callable[[], _T], retries: int | None = None) -> _T:
+        left = self.retries if retries is None else retries
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                return once()
+            except _AGAIN as error:
+                self.last_error = error
+                if left <= 0 or self._closed or isinstance(error, SqlAccessError):
+                    raise
+            left -= 1
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, 1.0)
+
+    def _checkout(self, isolation: str | None) -> sqlalchemy.Connection:
+        self._here()
+        if self._closed:
+            raise SqlConnectionLostError(f"{self.database.where} is not connected; call connect()")
+        with self._mapping():
+            connection = self._engine.connect()
+            connection.info.pop("rambla_reads", None)
+            try:
+                if isolation is not None:
+                    connection = connection.execution_options(isolation_level=isolation)
+            except BaseException:
+                connection.close()
+                raise
+        self._in_use.add(connection)
+        return connection
+
+    def _give_back(self, connection: sqlalchemy.Connection) -> None:
+        self._in_use.discard(connection)
+        connection.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlalchemy.Connection]:
+        connection = self._checkout(None)
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def _here(self) -> Levels:
+        """Return what this thread has open; in a forked child nothing, whatever its parent had.
+
+        The child keeps the parent's connections and never uses them: to end one, as the collector of garbage
+        would, is to end it for the parent.
+        """
+        if os.getpid() != self._owner:
+            self._inherited += [self._in_use, self._levels, self._engine.pool]
+            self._owner, self._in_use, self._levels = os.getpid(), set(), Levels()
+            self._engine.dispose(close=False)
+        return self._levels
+
+    def _isolation(self, wanted: str | None) -> str | None:
+        if wanted is None:
+            return None
+        name = wanted.upper().replace("_", " ")
+        known = sorted(
+            set(self._engine.dialect.get_isolation_level_values(None)) - {"AUTOCOMMIT"}  # type: ignore[arg-type]
+        )
+        if name not in known:
+            where = self.database.kind
+            raise OptionError("isolation", f"{where} has no {wanted!r}, but {', '.join(known)}", known=known)
+        return name
+
+    def _innermost(self) -> Transaction:
+        opened = self._here().open
+        if not opened:
+            raise SqlStatementError("no transaction is open in this thread")
+        return opened[-1]
+
+    @contextmanager
+    def _mapping(self) -> Iterator[None]:
+        try:
+            yield
+        except RamblaError:
+            raise
+        except exc.SQLAlchemyError as error:
+            raise self._mapped(error) from error
+
+    def _mapped(self, error: BaseException) -> SqlError:
+        if isinstance(error, SqlError):
+            return error
+        if isinstance(error, exc.TimeoutError):
+            return SqlBusyError(f"no connection of the pool was free within {self._pool_timeout_s:g} s")
+        if isinstance(error, exc.DBAPIError) and error.orig is not None:
+            return sql_error(error.orig)
+        if isinstance(error, exc.StatementError) and error.orig is not None:
+            missing = isinstance(error.orig, exc.InvalidRequestError)
+            return SqlStatementError(str(error.orig)) if missing else SqlDataError(f"a value: {error.orig}")
+        if isinstance(error, exc.CompileError):
+            return UnsupportedTypeError(str(error))
+        if isinstance(error, exc.PendingRollbackError):
+            return SqlConnectionLostError("the connection was lost in this transaction; begin another one")
+        return SqlStatementError(str(error)) if isinstance(error, exc.SQLAlchemyError) else sql_error(error)
+
+    def _listen(self) -> None:
+        @event.listens_for(self._engine, "handle_error")
+        def _(context: Any) -> None:
+            lost = isinstance(sql_error(context.original_exception), SqlConnectionLostError)
+            context.is_disconnect = context.is_disconnect or lost
+
+        if self.database.kind == "sqlite":
+
+            @event.listens_for(self._engine, "begin")
+            def _(connection: sqlalchemy.Connection) -> None:
+                # The module begins nothing by itself here. Who may write takes that right at once: a read
+                # lock could not be turned into a write lock when another transaction wrote meanwhile.
+                reads = connection.info.pop("rambla_reads", False)
+                connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _made(result: Any) -> Any:
+    """Return the key that the database made for the row of an INSERT, as far as the driver knows it."""
+    if result.context.isinsert and result.inserted_primary_key:  # an expression, whose table is known
+        return result.inserted_primary_key[0]
+    return getattr(result.cursor or result.context.cursor, "lastrowid", None) or None

@@ -1,0 +1,226 @@
+"""This module encrypts the values of any store."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from rambla_py.state.errors import StateDecryptError, StateError
+from rambla_py.state.record import StateRecord, check_key, check_ttl, json_of
+from rambla_py.state.store import Part, StateStore
+
+__all__ = ["EncryptedStore", "generate_key", "parse_keys"]
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+_VERSION = 1
+_MARK = "rambla-aes256gcm"
+
+
+class _Sealed(msgspec.Struct, forbid_unknown_fields=True):
+    """What stands in the inner store for a value."""
+
+    v: int
+    kind: str
+    key_id: str
+    nonce: bytes
+    data: bytes
+
+
+class EncryptedStore(StateStore):
+    """Keeps values in ``store`` encrypted by AES-256-GCM; keys and times of records stay readable there.
+
+    ``key`` is 32 bytes, or several of them by name: the first one encrypts, all of them decrypt, which is how
+    keys rotate. Each value has a nonce of its own, and is bound to its record's key: a record that was
+    changed, or moved to another key, raises ``StateDecryptError``, as a wrong key does. What nothing here
+    can tell is an old value that somebody put back. The keys are never shown. Needs the extra ``crypto``.
+
+    >>> from rambla_py.state import MemoryStore
+    >>> inner = MemoryStore()
+    >>> with EncryptedStore(inner, key=bytes(range(32))) as store:
+    ...     record = store.set("card", "4242")
+    ...     store.get("card").value, "4242" in str(inner.get("card").value)
+    ('4242', False)
+    """
+
+    store = Part()
+
+    def __init__(self, store: StateStore, key: bytes | Mapping[str, bytes]) -> None:
+        super().__init__()
+        self.store = store
+        keys = key if isinstance(key, Mapping) else {_fingerprint(_checked("the key", key)): key}
+        if not keys:
+            raise ValueError("no key was given")
+        ciphers = {name: _cipher(_checked(f"key {name!r}", each)) for name, each in keys.items()}
+        self._current = next(iter(ciphers))
+        # A value that was written under a key without a name is found by that key under any.
+        self._ciphers = {_fingerprint(each): ciphers[name] for name, each in keys.items()} | ciphers
+
+    def _name(self) -> str:
+        return f"EncryptedStore({self.store._name()})"
+
+    def _open(self) -> None:
+        self.store.init()
+
+    def _shut(self) -> None:
+        self.store.close()
+
+    def get(self, key: str) -> StateRecord | None:
+        """Return the record, decrypted; raises ``StateDecryptError`` too."""
+        self._check_ready()
+        found = self.store.get(key)
+        return None if found is None else self._opened(found)
+
+    def set_many(self, values: Mapping[str, Any], *, expires_s: float | None = None) -> list[StateRecord]:
+        """Encrypt and set; each value with a fresh nonce."""
+        self._check_ready()
+        plain = {check_key(key): json_of(key, value) for key, value in values.items()}
+        for key in plain:
+            check_ttl(key, expires_s)
+        sealed = {key: self._sealed(key, data) for key, data in plain.items()}
+        records = self.store.set_many(sealed, expires_s=expires_s)
+        return [
+            msgspec.structs.replace(record, value=msgspec.json.decode(plain[record.key]))
+            for record in records
+        ]
+
+    def put(self, record: StateRecord) -> None:
+        """Encrypt a record, and keep it as it is otherwise."""
+        self._check_ready()
+        key = check_key(record.key)
+        sealed = self._sealed(key, json_of(key, record.value))
+        self.store.put(msgspec.structs.replace(record, value=sealed))
+
+    def delete(self, key: str) -> bool:
+        """Remove a record, whatever it was encrypted with."""
+        self._check_ready()
+        return self.store.delete(key)
+
+    def get_all(self) -> list[StateRecord]:
+        """Return every record, decrypted; one that cannot be raises ``StateDecryptError``."""
+        self._check_ready()
+        return [self._opened(record) for record in self.store.get_all()]
+
+    def clear(self) -> None:
+        """Remove every record, whatever it was encrypted with."""
+        self._check_ready()
+        self.store.clear()
+
+    def cleanup_expired(self) -> int:
+        """Free the room that expired records take; return how many there were."""
+        self._check_ready()
+        return self.store.cleanup_expired()
+
+    def reencrypt(self) -> int:
+        """Encrypt anew what another than the first key encrypted; return how many records that were.
+
+        Afterwards the other keys can be let go. While it runs nobody else may write to the store: what is
+        set meanwhile could be set back.
+        """
+        self._check_ready()
+        old = [record for record in self.store.get_all() if self._unsealed(record).key_id != self._current]
+        for record in old:
+            self.put(self._opened(record))
+        return len(old)
+
+    def _sealed(self, key: str, plain: bytes) -> dict[str, Any]:
+        nonce = os.urandom(_NONCE_BYTES)
+        data = self._ciphers[self._current].encrypt(nonce, plain, _bound_to(key, self._current))
+        sealed: dict[str, Any] = msgspec.to_builtins(_Sealed(_VERSION, _MARK, self._current, nonce, data))
+        return sealed
+
+    def _unsealed(self, record: StateRecord) -> _Sealed:
+        key = record.key
+        try:
+            sealed = msgspec.convert(record.value, _Sealed)
+        except msgspec.ValidationError as error:
+            raise StateDecryptError(key, f"it was not encrypted by rambla_py: {error}") from None
+        if (sealed.v, sealed.kind) != (_VERSION, _MARK):
+            raise StateDecryptError(key, f"its form is {sealed.kind!r} {sealed.v}, which is not known here")
+        return sealed
+
+    def _opened(self, record: StateRecord) -> StateRecord:
+        key, sealed = record.key, self._unsealed(record)
+        cipher = self._ciphers.get(sealed.key_id)
+        if cipher is None:
+            known = ", ".join(map(repr, self._ciphers))
+            raise StateDecryptError(key, f"it needs the key {sealed.key_id!r}; here are {known}")
+        try:
+            plain = cipher.decrypt(sealed.nonce, sealed.data, _bound_to(key, sealed.key_id))
+        except Exception as error:  # InvalidTag, or a nonce of a wrong length
+            reason = f"the key {sealed.key_id!r} is another one, or the record was changed or moved"
+            raise StateDecryptError(key, reason) from error
+        return msgspec.structs.replace(record, value=msgspec.json.decode(plain))
+
+
+def generate_key() -> str:
+    """Return a fresh key as text, for the environment; ``parse_keys`` reads it.
+
+    >>> len(next(iter(parse_keys(generate_key()).values())))
+    32
+    """
+    return base64.b64encode(os.urandom(KEY_BYTES)).decode()
+
+
+def parse_keys(text: str) -> dict[str, bytes]:
+    """Return the keys that a text holds: one key, or several as ``name:key``, separated by blanks.
+
+    A key is 32 bytes in base64 or in hexadecimal digits. Raises ``ValueError``, which quotes none of it.
+
+    >>> list(parse_keys(f"2026:{generate_key()} 2025:{generate_key()}"))
+    ['2026', '2025']
+    """
+    keys: dict[str, bytes] = {}
+    for place, word in enumerate(text.split(), 1):
+        name, _, digits = word.rpartition(":")
+        key = _decoded(digits)
+        if key is None:
+            raise ValueError(
+                f"key {place} of {len(text.split())} is not 32 bytes in base64 or hexadecimal digits"
+            )
+        keys[name or _fingerprint(key)] = key
+    if not keys:
+        raise ValueError("no key was given")
+    return keys
+
+
+def _decoded(digits: str) -> bytes | None:
+    for decode in (bytes.fromhex, base64.b64decode, base64.urlsafe_b64decode):
+        try:
+            key = decode(digits)
+        except (ValueError, binascii.Error):
+            continue
+        if len(key) == KEY_BYTES:
+            return key
+    return None
+
+
+def _checked(what: str, key: Any) -> bytes:
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        got = f"{len(key)} bytes" if isinstance(key, bytes) else type(key).__name__
+        raise ValueError(f"{what}: expected {KEY_BYTES} bytes, got {got}")
+    return key
+
+
+def _fingerprint(key: bytes) -> str:
+    """Return a name for a key that has none, which tells nothing about it."""
+    return hashlib.sha256(b"rambla state key id" + key).hexdigest()[:8]
+
+
+def _bound_to(key: str, key_id: str) -> bytes:
+    return b"\0".join((_MARK.encode(), key_id.encode(), key.encode()))
+
+
+def _cipher(key: bytes) -> Any:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # the base does without it
+    except ImportError as error:
+        told = "EncryptedStore needs the extra 'crypto'; install it with: pip install 'rambla-py[crypto]'"
+        raise StateError(f"{told} ({error})") from error
+    return AESGCM(key)

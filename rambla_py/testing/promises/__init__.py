@@ -1,0 +1,1 @@
+"""This package holds the tests of the contract suite, by what they are about."""

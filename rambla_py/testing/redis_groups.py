@@ -1,0 +1,331 @@
+"""This module holds the recipes of Redis servers that belong together: a cluster, and a watched master.
+
+::
+
+    with RedisCluster() as cluster:
+        redis.RedisCluster(port=cluster.nodes[0].port).ping()
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import ClassVar, Self
+
+from rambla_py.testing.ports import HOST, free_port
+from rambla_py.testing.processes import deadline, find_program
+from rambla_py.testing.server_process import ServerError
+from rambla_py.testing.servers import RedisServer, TlsFiles
+
+__all__ = ["RedisCluster", "RedisClusterNode", "RedisSentinel", "WatchedRedis"]
+
+_CONTROL_TIMEOUT_S = 60.0
+_SETTLE_S = 60.0
+_POLL_S = 0.05
+
+
+class _Speaks(RedisServer):
+    """A Redis whose ``redis-cli`` is at hand."""
+
+    package: ClassVar[str] = "redis-server redis-tools"
+    programs: ClassVar[Sequence[str]] = ("redis-server", "redis-cli")  # type: ignore[assignment]  # one more
+    paused = False
+
+    def pause(self) -> None:
+        super().pause()
+        self.paused = True
+
+    def resume(self) -> None:
+        super().resume()
+        self.paused = False
+
+    def cli(self, *words: str) -> str:
+        """Run a command with ``redis-cli`` and return what it prints; raises ``ServerError``."""
+        return _cli(self, ["-h", self.host, "-p", str(self.port), *words])
+
+    def info(self, section: str) -> dict[str, str]:
+        """Return a section of ``INFO``, field by field."""
+        lines = [line.partition(":") for line in self.cli("INFO", section).splitlines() if ":" in line]
+        return {name: value.strip() for name, _, value in lines}
+
+
+class RedisClusterNode(_Speaks):
+    """One node of a ``RedisCluster``."""
+
+    def __init__(
+        self, *, password: str | None = None, tls: TlsFiles | None = None, node_timeout_s: float = 1.0
+    ) -> None:
+        lines = [
+            "cluster-enabled yes",
+            "cluster-config-file nodes.conf",
+            f"cluster-node-timeout {round(node_timeout_s * 1000)}",
+            f"cluster-port {free_port()}",
+            *_between(password, tls, "tls-cluster yes"),
+        ]
+        super().__init__(password=password, tls=tls, config=lines)
+
+    @property
+    def id(self) -> str:
+        """The node's id in the cluster."""
+        return self.cli("CLUSTER", "MYID").strip()
+
+    def settle(self) -> None:
+        """Return once it serves: a node that was just given slots, or started, takes a moment."""
+        _until(lambda: "cluster_state:ok" in self.cli("CLUSTER", "INFO"), f"{self!r} does not serve")
+
+
+class RedisCluster:
+    """A private cluster: ``nodes`` holds first what began as masters, then what began as replicas.
+
+    A master that was killed is failed over, where it has a replica, about ``node_timeout_s`` and a second
+    later.
+    """
+
+    def __init__(
+        self,
+        *,
+        masters: int = 3,
+        replicas: int = 0,
+        password: str | None = None,
+        tls: TlsFiles | None = None,
+        node_timeout_s: float = 1.0,
+    ) -> None:
+        self.replicas = replicas
+        self.nodes = [
+            RedisClusterNode(password=password, tls=tls, node_timeout_s=node_timeout_s)
+            for _ in range(masters * (1 + replicas))
+        ]
+        self._created = False
+
+    def __repr__(self) -> str:
+        return f"<RedisCluster {' '.join(str(node.port) for node in self.nodes)}>"
+
+    @property
+    def addresses(self) -> list[str]:
+        """``host:port`` of each node."""
+        return [f"{node.host}:{node.port}" for node in self.nodes]
+
+    def start(self) -> Self:
+        """Start what does not run, and return once the cluster serves every slot."""
+        for node in self.nodes:
+            if node.running:
+                node.resume()
+            node.start()
+        if not self._created:
+            create = ["--cluster", "create", *self.addresses, "--cluster-replicas", str(self.replicas)]
+            _cli(self.nodes[0], [*create, "--cluster-yes"])
+            self._created = True
+        _until(self._whole, f"{self!r} did not become whole")
+        return self
+
+    def close(self) -> None:
+        """End all nodes and remove their folders; may be called twice."""
+        for node in self.nodes:
+            node.close()
+
+    def owner(self, slot: int) -> RedisClusterNode:
+        """Return the master of a slot, dead or alive, as the others see it; raises ``ServerError``."""
+        for node in self.awake():
+            port = _owner_port(node.cli("CLUSTER", "NODES"), slot)
+            if port is not None:
+                return next(one for one in self.nodes if one.port == port)
+        raise ServerError(repr(self), f"no node serves slot {slot}")
+
+    def awake(self) -> list[RedisClusterNode]:
+        """Return the nodes that run and are not paused."""
+        return [node for node in self.nodes if node.running and not node.paused]
+
+    def move(self, slot: int, to: RedisClusterNode, *, midway: Callable[[], None] = lambda: None) -> None:
+        """Move a slot and its keys to another master, calling ``midway`` while it is on its way."""
+        source = self.owner(slot)
+        to.cli("CLUSTER", "SETSLOT", str(slot), "IMPORTING", source.id)
+        source.cli("CLUSTER", "SETSLOT", str(slot), "MIGRATING", to.id)
+        midway()
+        while keys := source.cli("CLUSTER", "GETKEYSINSLOT", str(slot), "100").split():
+            source.cli("MIGRATE", to.host, str(to.port), "", "0", "5000", "KEYS", *keys)
+        for node in (to, source):
+            node.cli("CLUSTER", "SETSLOT", str(slot), "NODE", to.id)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _whole(self) -> bool:
+        """Whether every node knows every slot served, and every replica is in step with a master."""
+        for node in self.nodes:
+            if "cluster_state:ok" not in node.cli("CLUSTER", "INFO"):
+                return False
+            if "fail" in node.cli("CLUSTER", "NODES"):
+                return False
+            if node.info("replication").get("master_link_status", "up") != "up":
+                return False
+        return True
+
+
+class RedisSentinel(_Speaks):
+    """A private sentinel over one master, known to it as ``main``."""
+
+    def __init__(
+        self,
+        master: RedisServer,
+        *,
+        quorum: int = 1,
+        password: str | None = None,
+        tls: TlsFiles | None = None,
+        down_after_s: float = 0.5,
+    ) -> None:
+        lines = [
+            f"sentinel monitor main {master.host} {master.port} {quorum}",
+            f"sentinel down-after-milliseconds main {round(down_after_s * 1000)}",
+            "sentinel failover-timeout main 3000",
+            *([f"sentinel auth-pass main {master.password}"] if master.password else []),
+            *([f"sentinel sentinel-pass {password}"] if password else []),
+            *(["tls-replication yes"] if tls else []),
+        ]
+        super().__init__(password=password, tls=tls, config=lines)
+
+    def _prepare(self) -> None:
+        lines = [
+            f"bind {HOST}",
+            f"port {0 if self.tls else self.port}",
+            f"dir {self.folder}",
+            *self._security(),
+            *self.config,
+        ]
+        (self.folder / "redis.conf").write_text("\n".join(lines) + "\n")
+
+    def _argv(self) -> Sequence[str]:
+        return [*super()._argv(), "--sentinel"]
+
+    def master_port(self) -> int:
+        """Return where the master is, as this sentinel sees it."""
+        return int(self.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main").split()[1])
+
+
+class WatchedRedis:
+    """A master with replicas, and sentinels that fail over when it does not answer for half a second."""
+
+    def __init__(
+        self,
+        *,
+        replicas: int = 1,
+        sentinels: int = 1,
+        password: str | None = None,
+        sentinel_password: str | None = None,
+        tls: TlsFiles | None = None,
+    ) -> None:
+        first = _Speaks(password=password, tls=tls, config=list(_between(password, tls)))
+        follow = [*_between(password, tls), f"replicaof {first.host} {first.port}"]
+        self.servers = [first, *(_Speaks(password=password, tls=tls, config=follow) for _ in range(replicas))]
+        self.sentinels = [
+            RedisSentinel(first, quorum=sentinels // 2 + 1, password=sentinel_password, tls=tls)
+            for _ in range(sentinels)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<WatchedRedis {' '.join(str(server.port) for server in self.servers)}>"
+
+    @property
+    def addresses(self) -> list[str]:
+        """``host:port`` of each sentinel."""
+        return [f"{sentinel.host}:{sentinel.port}" for sentinel in self.sentinels]
+
+    @property
+    def master(self) -> RedisServer:
+        """The master, as the first sentinel sees it."""
+        port = self.sentinels[0].master_port()
+        return next(server for server in self.servers if server.port == port)
+
+    def start(self) -> Self:
+        """Start what does not run; return once the replicas are in step and the sentinels know of them."""
+        for server in [*self.servers, *self.sentinels]:
+            if server.running:
+                server.resume()
+            server.start()
+        _until(self._in_step, f"{self!r} did not come into step")
+        return self
+
+    def close(self) -> None:
+        """End all of it and remove the folders; may be called twice."""
+        for server in [*self.sentinels, *self.servers]:
+            server.close()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self.start()
+            undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _in_step(self) -> bool:
+        states = [server.info("replication") for server in self.servers]
+        roles = sorted(state["role"] for state in states)
+        links = all(state.get("master_link_status", "up") == "up" for state in states)
+        return roles.count("master") == 1 and links and all(map(self._knows_all, self.sentinels))
+
+    def _knows_all(self, sentinel: RedisSentinel) -> bool:
+        words = sentinel.cli("SENTINEL", "MASTER", "main").split("\n")
+        told = dict(zip(words[::2], words[1::2], strict=False))
+        return (
+            told["flags"] == "master"
+            and int(told["num-slaves"]) == len(self.servers) - 1
+            and int(told["num-other-sentinels"]) == len(self.sentinels) - 1
+        )
+
+
+def _between(password: str | None, tls: TlsFiles | None, *more: str) -> Iterator[str]:
+    """Yield the lines by which servers speak to each other, at once: 5 s is the default for a new replica."""
+    yield "repl-diskless-sync-delay 0"
+    if password:
+        yield f"masterauth {password}"
+    if tls:
+        yield "tls-replication yes"
+        yield from more
+
+
+def _cli(server: RedisServer, words: Sequence[str]) -> str:
+    argv = [find_program("redis-cli") or "redis-cli", "-e"]  # an error reply is an exit code
+    if server.tls:
+        argv += ["--tls", "--cacert", str(server.tls.authority)]
+    if server.password:
+        argv += ["--no-auth-warning", "-a", server.password]
+    done = subprocess.run(
+        [*argv, *words], check=False, capture_output=True, text=True, timeout=_CONTROL_TIMEOUT_S
+    )
+    if done.returncode:
+        raise ServerError(repr(server), f"redis-cli {' '.join(words)} failed", done.stdout + done.stderr)
+    return done.stdout
+
+
+def _owner_port(listing: str, slot: int) -> int | None:
+    for line in listing.splitlines():
+        _, place, flags, *rest = line.split()
+        if "master" not in flags:
+            continue
+        for word in rest[5:]:
+            first, _, last = word.partition("-")
+            if not word.startswith("[") and int(first) <= slot <= int(last or first):
+                return int(place.partition("@")[0].rpartition(":")[2])
+    return None
+
+
+def _until(condition: Callable[[], bool], reason: str) -> None:
+    for _ in deadline(_SETTLE_S, _POLL_S):
+        if condition():
+            return
+    raise ServerError("redis", f"{reason} within {_SETTLE_S:g} s")

@@ -1,0 +1,78 @@
+"""This module runs cases, interleaved, and reports them: ``make bench CASE=redis``."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from bench.case import Case, Context, Figures
+from bench.cases import CASES
+from bench.isolated import run_alone
+from bench.plots import draw
+from bench.private_servers import start
+from bench.report import Result, print_report
+
+ROUNDS = 3
+
+
+def main() -> int:
+    """Run what was asked for; returns the exit code."""
+    given = _arguments()
+    if given.alone:
+        case, contender, context = given.alone
+        figures = CASES[case].contenders[contender](msgspec.json.decode(context, type=Context))
+        print(msgspec.json.encode(figures).decode())
+        return 0
+    console = Console()
+    chosen = [CASES[name] for name in given.cases or CASES]
+    given.out.mkdir(parents=True, exist_ok=True)
+    for case in chosen:
+        result = measure(case, rounds=given.rounds, scale=given.scale, console=console)
+        (given.out / f"{case.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+        print_report(console, case, result)
+        draw(case, result, given.out / f"{case.name}.png")
+    return 0
+
+
+def measure(case: Case, *, rounds: int, scale: float, console: Console) -> Result:
+    """Run each contender once a round, one after the other, so that a busy moment of the machine hits all."""
+    runs: dict[str, list[Figures]] = {name: [] for name in case.contenders}
+    failed: dict[str, str] = {}
+    with ExitStack() as stack:
+        servers: dict[str, str] = {}
+        for name in case.servers:
+            servers |= stack.enter_context(start(name))
+        context = Context(servers, scale)
+        for number in range(rounds):
+            for contender in case.contenders:
+                if contender in failed:
+                    continue
+                with console.status(f"{case.name}: {contender}, round {number + 1} of {rounds}"):
+                    figures, trouble = run_alone(case.name, contender, context)
+                if figures is None:
+                    failed[contender] = trouble
+                else:
+                    runs[contender].append(figures)
+    return Result(case=case.name, runs={name: found for name, found in runs.items() if found}, failed=failed)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"all when none is named; of {', '.join(CASES)}")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each contender")
+    parser.add_argument("--scale", type=float, default=1.0, help="a factor on the number of messages")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where JSON and pictures go")
+    parser.add_argument("--alone", nargs=3, metavar=("CASE", "CONTENDER", "CONTEXT"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    given.cases = [name for text in given.cases for name in text.split(",")]
+    if unknown := set(given.cases) - set(CASES):
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    return given
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

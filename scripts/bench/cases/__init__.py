@@ -1,0 +1,41 @@
+"""This package holds the cases, by what they measure."""
+
+from __future__ import annotations
+
+from bench.case import Case
+from bench.cases.amqp import AMQP, AMQP_UNCONFIRMED
+from bench.cases.growth import GROWTH
+from bench.cases.http import CLICKHOUSE, HTTP
+from bench.cases.imports import HELP, IMPORTS
+from bench.cases.null import NULL, ROUND_TRIP
+from bench.cases.redis import REDIS
+from bench.cases.size import BACKLOG, CHANNELS, START
+from bench.cases.sql import POSTGRES, SQLITE
+from bench.cases.stall import STALL
+from bench.cases.stores import KAFKA, OBJECTS, SMTP
+
+__all__ = ["CASES"]
+
+_ALL = (
+    NULL,
+    ROUND_TRIP,
+    AMQP,
+    AMQP_UNCONFIRMED,
+    REDIS,
+    STALL,
+    CHANNELS,
+    START,
+    BACKLOG,
+    IMPORTS,
+    HELP,
+    HTTP,
+    CLICKHOUSE,
+    POSTGRES,
+    SQLITE,
+    KAFKA,
+    OBJECTS,
+    SMTP,
+    *GROWTH,
+)
+
+CASES: dict[str, Case] = {case.name: case for case in _ALL}

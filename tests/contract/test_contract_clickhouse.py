@@ -1,0 +1,64 @@
+"""This module holds the clickhouse handler to the contract, on a real server behind a fault proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing.clickhouse_server import ClickHouseServer
+
+
+class TestClickHouse(HandlerContract):
+    """Each message is a row of a table of the test's own, with its id in a column."""
+
+    handler = "clickhouse"
+
+    @pytest.fixture(autouse=True)
+    def _server(
+        self, clickhouse: ClickHouseServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+    ) -> Iterator[None]:
+        self.server, self.proxy, self.table_name = clickhouse, fault_proxy(clickhouse), unique_name
+        clickhouse.query(f"CREATE TABLE `{unique_name}` (n Int64, mid String) ENGINE = Memory")
+        yield
+        clickhouse.query(f"DROP TABLE `{unique_name}`")
+
+    def connection(self) -> dict[str, Any]:
+        return self.at(self.proxy.host, self.proxy.port)
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        login = {"username": "shop", "password": "right"}
+        return {"host": host, "port": port, "connect_timeout_s": 0.5, **login}
+
+    def options(self) -> dict[str, Any]:
+        return {"table": self.table_name, "id_column": "mid"}
+
+    def settings(self) -> dict[str, Any]:
+        return {"batch_size": 100}
+
+    def takes(self, payload: Any) -> bool:
+        return isinstance(payload, dict) and set(payload) <= {"n"}
+
+    def is_result(self, result: Any) -> bool:
+        return bool(result == 1)
+
+    def received(self) -> list[Received]:
+        lines = self.server.query(f"SELECT * FROM `{self.table_name}` FORMAT TSV").splitlines()
+        pairs = [line.split("\t") for line in lines]
+        return [Received(json.dumps({"n": int(n)}, separators=(",", ":")).encode(), mid) for n, mid in pairs]
+
+    def poison(self) -> dict[str, str]:
+        return {"n": "not a number"}
+
+    def wrong_password(self) -> dict[str, Any]:
+        return {"url": f"http://shop:{CANARY}@{self.proxy.host}:{self.proxy.port}"}
+
+    def cut(self) -> None:
+        self.proxy.cut_after(100, direction="down")
+        self.proxy.cut_after(1_500)
+
+    def cuts(self) -> int:
+        return self.proxy.cuts

@@ -1,0 +1,111 @@
+"""This module holds the http handler to the contract, on a real server behind a fault proxy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from web_server import Reply, Seen, WebServer
+
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+
+_MID_BATCH_BYTES = 20_000
+_ANSWER_BYTES = 300
+
+
+class Http(HandlerContract):
+    """What the formats share."""
+
+    handler = "http"
+
+    @pytest.fixture(autouse=True)
+    def _server(self, fault_proxy: Callable[[Server], FaultProxy]) -> Iterator[None]:
+        with WebServer() as self.server:
+            self.server.login = ("shop", "right")
+            self.server.answer = self.answer
+            self.proxy = fault_proxy(self.server)  # type: ignore[arg-type]  # it asks for host and port
+            yield
+
+    def answer(self, seen: Seen) -> Reply:
+        return Reply(422, b"no poison, please") if b"poison" in seen.body else Reply(200, b"thanks")
+
+    def connection(self) -> dict[str, Any]:
+        return self.at(self.proxy.host, self.proxy.port)
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        auth = {"username": "shop", "password": "right"}
+        return {"host": host, "port": port, "path": "/in", "auth": auth, "connect_timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        return {"url": f"http://shop:{CANARY}@{self.proxy.host}:{self.proxy.port}/in"}
+
+    def is_result(self, result: Any) -> bool:
+        return (result.status, result.body) == (200, b"thanks")
+
+    def poison(self) -> str:
+        return "poison"
+
+    def cut(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
+        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
+
+    def cuts(self) -> int:
+        return self.proxy.cuts
+
+
+class TestHttpSingle(Http):
+    """Each message is a request, with its id in Idempotency-Key."""
+
+    def received(self) -> list[Received]:
+        return [Received(seen.body, seen.headers["idempotency-key"]) for seen in self.server.seen]
+
+
+class _Many(Http):
+    def payload(self, number: int) -> dict[str, Any]:
+        return {"n": number}
+
+    def settings(self) -> dict[str, Any]:
+        return {"batch_size": 20}
+
+    def cut(self) -> None:
+        self.proxy.cut_after(100, direction="down")
+        self.proxy.cut_after(5_000)
+
+    def takes(self, payload: Any) -> bool:
+        return not isinstance(payload, bytes) or payload.isascii()
+
+    def arrives_as(self, payload: Any) -> Any:
+        payload = payload.decode() if isinstance(payload, bytes) else payload
+        return json.dumps(payload)
+
+    def unpacked(self, events: list[Any]) -> list[Received]:
+        found = []
+        for event in events:
+            name = event.pop("mid") if isinstance(event, dict) else "the-id"
+            found.append(Received(json.dumps(event), name))
+        return found
+
+
+class TestHttpBatch(_Many):
+    """Many messages are one request, an envelope of events."""
+
+    def options(self) -> dict[str, Any]:
+        return {"body_format": "batch", "id_field": "mid", "compression": "gzip", "compress_above": 10}
+
+    def received(self) -> list[Received]:
+        envelopes = [json.loads(seen.body) for seen in self.server.seen]
+        assert all(envelope["size"] == len(envelope["events"]) for envelope in envelopes)
+        return [one for envelope in envelopes for one in self.unpacked(envelope["events"])]
+
+
+class TestHttpLines(_Many):
+    """Many messages are one request, a line of JSON each."""
+
+    def options(self) -> dict[str, Any]:
+        return {"body_format": "ndjson", "id_field": "mid", "compression": "zstd", "compress_above": 10}
+
+    def received(self) -> list[Received]:
+        lines = [line for seen in self.server.seen for line in seen.body.decode().splitlines()]
+        return self.unpacked([json.loads(line) for line in lines])

@@ -1,0 +1,75 @@
+"""examples/custom_handler, as a stranger's package: installed, found by its entry point, and put to its tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rambla_py
+
+PACKAGE = Path(__file__).parents[2] / "examples" / "custom_handler"
+ROOT = Path(rambla_py.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the package was installed into, from a copy: building leaves its traces."""
+    if importlib.util.find_spec("hatchling") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("hatchling is missing, which the extra 'dev' brings")
+        pytest.skip("building the example needs hatchling")
+    source = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "custom_handler")
+    folder = tmp_path_factory.mktemp("installed")
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *offline, "--quiet", "--target", str(folder), str(source)],
+        check=True,
+        timeout=100,
+    )
+    return folder
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(installed), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
+    """The contract runs against a real collector, with nothing skipped and no warning."""
+    shutil.copytree(PACKAGE / "tests", tmp_path / "tests")
+    shutil.copy(PACKAGE / "pyproject.toml", tmp_path)
+    done = run(installed, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 45
+    assert not re.search(r"skipped|warning", done.stdout)
+
+
+def test_it_is_found_by_its_entry_point(installed: Path, tmp_path: Path) -> None:
+    """The command line knows its service and its options, without a line of code."""
+    (tmp_path / "rambla.toml").write_text(
+        "[collector.connections.main]\n[collector.channels.events.options]\ntopic = 'shop'\n"
+    )
+    plan = run(installed, tmp_path, "-m", "rambla_py", "plan")
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert "collector" in plan.stdout
+    (tmp_path / "rambla.toml").write_text("[collector.channels.events.options]\ntopik = 'shop'\n")
+    plan = run(installed, tmp_path, "-m", "rambla_py", "plan")
+    assert plan.returncode != 0
+    assert "did you mean 'topic'" in plan.stdout + plan.stderr

@@ -1,0 +1,268 @@
+"""The pytest plugin, as the test suite of an application meets it: in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+TOML = """
+[redis.connections.main]
+url = "redis://:hunter2@nowhere.invalid:6379/0"
+[redis.channels.orders]
+[redis.channels.orders.options]
+command = "rpush"
+[amqp.connections.main]
+host = "nowhere.invalid"
+[amqp.channels.orders]
+[amqp.channels.orders.options]
+routing_key = "created"
+headers = { origin = "shop" }
+[amqp.channels.audit]
+"""
+
+
+@pytest.fixture
+def application(pytester: pytest.Pytester) -> pytest.Pytester:
+    """An application with a configuration of two services, and an ini file that names it."""
+    folder = pytester.mkdir("config")
+    (folder / "app.toml").write_text(TOML)
+    pytester.makeini("[pytest]\nrambla_config = config/app.toml\nfilterwarnings = error\n")
+    return pytester
+
+
+def run(application: pytest.Pytester, tests: str, *arguments: str, **outcomes: int) -> pytest.RunResult:
+    application.makepyfile(tests)
+    done = application.runpytest_subprocess("--strict-markers", "--strict-config", *arguments)
+    done.assert_outcomes(**outcomes)
+    return done
+
+
+def test_what_was_published_is_captured_by_channel(application: pytest.Pytester) -> None:
+    """The app of the ini file's configuration runs without a server; each target keeps what arrived."""
+    run(
+        application,
+        """
+        def test_orders(rambla, rambla_capture):
+            rambla.publish("orders", {"id": 42}, id="the-id", key="k", routing_key="paid", headers={"a": "b"})
+            assert rambla_capture.payloads("orders", service="redis") == [{"id": 42}]
+            one = rambla_capture.arrived("orders", service="amqp")[0]
+            assert (one.body, one.id, one.key) == (b'{"id":42}', "the-id", "k")
+            assert one.headers == {"origin": "shop", "a": "b"}
+            assert one.options.routing_key == "paid"
+            assert len(rambla_capture["orders"]) == len(rambla_capture) == 2
+            assert rambla_capture["audit"] == []
+
+        def test_every_test_has_an_app_of_its_own(rambla_capture):
+            assert len(rambla_capture) == 0
+        """,
+        passed=2,
+    )
+
+
+def test_the_app_is_the_one_behind_the_functions(application: pytest.Pytester) -> None:
+    """Code that calls ``rambla_py.publish`` is captured, and there is no app left after the test."""
+    run(
+        application,
+        """
+        import pytest
+        import rambla_py
+
+        def test_publish(rambla_capture):
+            rambla_py.publish("audit", "seen")
+            assert rambla_capture.payloads("audit") == ["seen"]
+
+        def test_after_it():
+            with pytest.raises(rambla_py.NotRunningError):
+                rambla_py.publish("audit", "unseen")
+        """,
+        "-p",
+        "no:randomly",
+        passed=2,
+    )
+
+
+def test_options_are_checked_as_on_the_real_thing(application: pytest.Pytester) -> None:
+    """A double takes the options of the handler that it stands for, and no others."""
+    run(
+        application,
+        """
+        import pytest
+        from rambla_py import OptionError
+
+        def test_misspelled(rambla):
+            with pytest.raises(OptionError, match="did you mean 'routing_key'"):
+                rambla.publish("audit", "x", routing_kye="paid")
+
+        def test_unserializable(rambla):
+            outcome = rambla.publish("audit", {"a": object()}).outcomes(timeout_s=5)[0]
+            assert (outcome.status, outcome.error.path) == ("fatal", "$.a")
+        """,
+        passed=2,
+    )
+
+
+def test_a_backend_fails_as_planned(application: pytest.Pytester) -> None:
+    """A plan makes one target fail, lose its connection or hang; retries follow at once."""
+    run(
+        application,
+        """
+        from rambla_py.testing import Step
+
+        def test_quota(rambla, rambla_capture):
+            rambla_capture.plan(Step.fail("quota"), "orders", service="redis", times=3)
+            redis, amqp = rambla.publish("orders", 7).outcomes(timeout_s=0.4)
+            assert {redis.service: redis.attempts, amqp.service: amqp.attempts} == {"redis": 4, "amqp": 1}
+
+        def test_hang(rambla, rambla_capture):
+            rambla_capture.plan(Step.hang(), "audit")
+            receipt = rambla.publish("audit", 7)
+            assert rambla_capture.script("audit").wait_until(lambda script: script.hanging == 1)
+            assert not receipt.done()
+            assert [one.payload for one in rambla_capture.arrived("audit", settle=False)] == [7]
+        """,
+        passed=2,
+    )
+
+
+def test_a_marker_brings_another_configuration(application: pytest.Pytester) -> None:
+    """The marker nearest to the test wins over the ini file; it takes a table or a path."""
+    (application.path / "other.toml").write_text("[redis.connections.main]\n[redis.channels.elsewhere]\n")
+    run(
+        application,
+        """
+        import pytest
+
+        TABLE = {"null": {"channels": {"mine": {}}}}
+
+        @pytest.mark.rambla_config(TABLE)
+        class TestTable:
+            def test_table(self, rambla):
+                assert rambla.channels() == ["mine"]
+
+            @pytest.mark.rambla_config("other.toml")
+            def test_path(self, rambla):
+                assert rambla.channels() == ["elsewhere"]
+        """,
+        passed=2,
+    )
+
+
+def test_a_service_may_stay_real(application: pytest.Pytester) -> None:
+    """What the marker names is delivered for good, and is not captured."""
+    run(
+        application,
+        """
+        from pathlib import Path
+        import pytest
+
+        @pytest.mark.rambla_config({
+            "file": {"connections": {"one": {"path": "out.jsonl"}}, "channels": {"orders": {}}},
+            "redis": {"connections": {"one": {}}, "channels": {"orders": {}}},
+        })
+        @pytest.mark.rambla_real("file")
+        def test_file(rambla, rambla_capture):
+            rambla.publish("orders", {"id": 1}).result(timeout_s=5)
+            assert Path("out.jsonl").read_text() == '{"id":1}\\n'
+            assert len(rambla_capture) == 1
+            with pytest.raises(KeyError, match="is on no double; on doubles are: redis.orders"):
+                rambla_capture.arrived("orders", service="file")
+        """,
+        passed=1,
+    )
+
+
+def test_back_off_may_be_real(application: pytest.Pytester) -> None:
+    """With ``rambla_backoff`` the waits of the configuration are kept."""
+    run(
+        application,
+        """
+        from rambla_py.testing import Step
+
+        def test_waits(rambla):
+            policies = [c.policy for s in rambla.config.services.values() for c in s.channels.values()]
+            assert {policy.backoff.max_s for policy in policies} == {60.0}
+        """,
+        "-o",
+        "rambla_backoff=true",
+        passed=1,
+    )
+
+
+def test_faults_stand_before_a_server(application: pytest.Pytester) -> None:
+    """The proxy runs during the test, and is closed after it, with its connections."""
+    run(
+        application,
+        """
+        import socket, pytest
+        kept = []
+
+        def test_a_proxy(rambla_faults):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                proxy = rambla_faults(*server.getsockname())
+                kept.append(proxy)
+                with socket.create_connection(proxy.address) as client:
+                    server.accept()[0].close()
+                    assert client.recv(1) == b""
+
+        def test_after_it():
+            with pytest.raises(OSError):
+                socket.create_connection(kept[0].address)
+        """,
+        "-p",
+        "no:randomly",
+        passed=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mark", "told"),
+    [
+        ('rambla_real("redsi")', "no service is called 'redsi'; there are: redis, amqp"),
+        ("rambla_config()", "takes one argument"),
+        ('rambla_config({"redis": {"chanels": {}}})', "did you mean 'channels'"),
+        ('rambla_config("missing.toml")', "missing.toml"),
+    ],
+)
+def test_a_wrong_marker_is_told(application: pytest.Pytester, mark: str, told: str) -> None:
+    """The error of the fixture says what is wrong with the marker or the configuration."""
+    done = run(
+        application,
+        f"import pytest\n@pytest.mark.{mark}\ndef test_it(rambla): ...\n",
+        errors=1,
+    )
+    assert told in done.stdout.str()
+
+
+def test_a_missing_configuration_is_told(pytester: pytest.Pytester) -> None:
+    """Without a marker, a key or a file that is found, the fixture says where it looked."""
+    done = run(pytester, "def test_it(rambla): ...\n", errors=1)
+    assert "rambla.toml" in done.stdout.str()
+
+
+def test_the_plugin_is_listed(application: pytest.Pytester) -> None:
+    """``--markers``, ``--fixtures`` and ``--help`` know it, under names of its own."""
+    assert "@pytest.mark.rambla_config(source):" in application.runpytest_subprocess("--markers").stdout.str()
+    assert "rambla_capture" in application.runpytest_subprocess("--fixtures").stdout.str()
+    assert "rambla_stop_timeout_s" in application.runpytest_subprocess("--help").stdout.str()
+
+
+def test_the_plugin_can_be_left_out(application: pytest.Pytester) -> None:
+    """``-p no:rambla`` leaves nothing of it behind."""
+    application.makeini("[pytest]\n")
+    run(application, "def test_it(rambla): ...\n", "-p", "no:rambla", errors=1)
+
+
+def test_the_plugin_costs_nothing_until_it_is_used() -> None:
+    """Loading it imports neither a driver nor anything else of ours but its own package's doors."""
+    program = (
+        "import sys, pytest; before = set(sys.modules); import rambla_py.testing.plugin;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.split() == ["rambla_py", "rambla_py.testing", "rambla_py.testing.plugin"]

@@ -1,0 +1,82 @@
+"""This module stands for a worker of a redis channel: a handler with its live connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+
+from rambla_py.delivery import Delivery
+from rambla_py.encoding import encode
+from rambla_py.errors import ConnectionLostError
+from rambla_py.handler import State
+from rambla_py.handlers.redis import RedisHandler
+from rambla_py.policy import Policy
+from rambla_py.testing.processes import deadline
+
+
+class Target:
+    service, channel, id_prefix = "redis", "orders", "run-"
+
+    def encode(self, delivery: Delivery) -> bytes:
+        return encode(delivery.payload)
+
+
+class Worker:
+    """Stands for a worker: a handler with its live connection, for messages with the options of a channel."""
+
+    def __init__(self, settings: dict[str, Any], options: dict[str, Any]) -> None:
+        self.handler = RedisHandler(RedisHandler.Connection(**settings), channel="orders", service="redis")
+        self.options = RedisHandler.Options(**options)
+        self.connection = self.handler.connect()
+        self.state = State(self.connection, "orders", "redis")
+
+    def publish(self, payloads: Iterable[Any]) -> list[Any]:
+        return self.handler.handle_batch([self.message(n, p) for n, p in enumerate(payloads)], self.state)
+
+    def message(self, seq: int, payload: Any) -> Delivery:
+        return Delivery(
+            payload=payload,
+            target=Target(),
+            receipt=None,
+            seq=seq,
+            accepted_at=0.0,
+            options=self.options,
+            policy=Policy(),
+            headers={},
+        )
+
+    def close(self) -> None:
+        self.handler.close(self.connection)
+
+
+@contextmanager
+def worker(server: Any, settings: dict[str, Any] | None = None, **options: Any) -> Iterator[Worker]:
+    with closing(Worker({"host": server.host, "port": server.port, **(settings or {})}, options)) as made:
+        yield made
+
+
+def refusal(**settings: Any) -> ConnectionLostError:
+    """Return the error of a connect that must fail."""
+    with pytest.raises(ConnectionLostError) as caught:
+        RedisHandler(RedisHandler.Connection(**settings)).connect()
+    return caught.value
+
+
+def in_background(run: Callable[[], list[Any]]) -> tuple[threading.Thread, list[Any]]:
+    """Run on another thread; the list holds what was returned once the thread has ended."""
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(run()), daemon=True)
+    thread.start()
+    return thread, answers
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    assert any(condition() for _ in deadline(20)), "did not happen within 20 s"
+
+
+def kinds(answers: Sequence[Any]) -> set[type]:
+    return {type(answer) for answer in answers}

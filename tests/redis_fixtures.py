@@ -1,0 +1,59 @@
+"""This module gives tests a Redis cluster and a watched master, whole again for each test."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from server_fixtures import require
+
+from rambla_py.testing.faults import FaultProxy
+from rambla_py.testing.redis_groups import RedisCluster, RedisClusterNode, RedisSentinel, WatchedRedis
+
+
+def register(config: pytest.Config) -> None:
+    """Make the fixtures known, once for all folders that ask."""
+    if not config.pluginmanager.has_plugin(__name__):
+        config.pluginmanager.register(sys.modules[__name__], __name__)
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[RedisCluster]:
+    require(RedisClusterNode)
+    with RedisCluster(masters=3, replicas=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(_cluster: RedisCluster) -> RedisCluster:
+    """The run's cluster of three masters with a replica each. A test may kill, pause or move what it likes."""
+    return _cluster.start()
+
+
+@pytest.fixture(scope="session")
+def _one_node() -> Iterator[RedisClusterNode]:
+    require(RedisClusterNode)
+    with RedisClusterNode() as node:
+        node.cli("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        node.settle()
+        yield node
+
+
+@pytest.fixture
+def one_node_cluster(
+    _one_node: RedisClusterNode, fault_proxy: Callable[..., FaultProxy]
+) -> tuple[RedisClusterNode, FaultProxy]:
+    """A cluster of one node, which tells clients that it is where the proxy before it listens."""
+    proxy = fault_proxy(_one_node)
+    _one_node.cli("CONFIG", "SET", "cluster-announce-port", str(proxy.port))
+    return _one_node, proxy
+
+
+@pytest.fixture
+def watched_redis() -> Iterator[Callable[..., WatchedRedis]]:
+    """Make a master with replicas and sentinels: ``watched_redis(sentinels=3)``; closed after the test."""
+    require(RedisSentinel)
+    with ExitStack() as made:
+        yield lambda **how: made.enter_context(WatchedRedis(**how))

@@ -1,0 +1,159 @@
+"""Errors of the drivers become errors of ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import ssl
+
+import psycopg
+import pymysql
+import pytest
+
+from rambla_py.errors import (
+    AccessError,
+    ConnectionLostError,
+    DeliveryError,
+    PermanentError,
+    RejectedError,
+)
+from rambla_py.sql import errors
+from rambla_py.sql.errors import (
+    SqlAccessError,
+    SqlBusyError,
+    SqlConflictError,
+    SqlConnectionLostError,
+    SqlDataError,
+    SqlError,
+    SqlIntegrityError,
+    SqlPermissionError,
+    SqlStatementError,
+    SqlTooLargeError,
+)
+from rambla_py.sql.mapping import connect_error, sql_error
+
+
+def of_sqlite(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("told")
+    error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_X"  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg.errors.UniqueViolation(), SqlIntegrityError),
+        (psycopg.errors.NotNullViolation(), SqlIntegrityError),
+        (psycopg.errors.RaiseException(), SqlIntegrityError),
+        (psycopg.errors.StringDataRightTruncation(), SqlDataError),
+        (psycopg.errors.InvalidTextRepresentation(), SqlDataError),
+        (psycopg.errors.ProgramLimitExceeded(), SqlTooLargeError),
+        (psycopg.errors.SyntaxError(), SqlStatementError),
+        (psycopg.errors.UndefinedTable(), SqlStatementError),
+        (psycopg.errors.InsufficientPrivilege(), SqlPermissionError),
+        (psycopg.errors.DeadlockDetected(), SqlConflictError),
+        (psycopg.errors.SerializationFailure(), SqlConflictError),
+        (psycopg.errors.LockNotAvailable(), SqlConflictError),
+        (psycopg.errors.DiskFull(), SqlBusyError),
+        (psycopg.errors.QueryCanceled(), SqlBusyError),
+        (psycopg.errors.AdminShutdown(), SqlConnectionLostError),
+        (psycopg.errors.TooManyConnections(), SqlConnectionLostError),
+        (psycopg.errors.ReadOnlySqlTransaction(), SqlConnectionLostError),
+        (psycopg.errors.InvalidPassword(), SqlAccessError),
+        (psycopg.OperationalError("server closed the connection"), SqlConnectionLostError),
+        (psycopg.ProgrammingError("cannot adapt type"), SqlDataError),
+        (pymysql.err.IntegrityError(1062, "Duplicate entry"), SqlIntegrityError),
+        (pymysql.err.OperationalError(4025, "CONSTRAINT failed"), SqlIntegrityError),
+        (pymysql.err.DataError(1406, "Data too long"), SqlDataError),
+        (pymysql.err.ProgrammingError("nan can not be used with MySQL"), SqlDataError),
+        (pymysql.err.OperationalError(1153, "packet bigger"), SqlTooLargeError),
+        (pymysql.err.ProgrammingError(1064, "You have an error"), SqlStatementError),
+        (pymysql.err.ProgrammingError(1146, "Table doesn't exist"), SqlStatementError),
+        (pymysql.err.OperationalError(1142, "INSERT command denied"), SqlPermissionError),
+        (pymysql.err.OperationalError(1213, "Deadlock found"), SqlConflictError),
+        (pymysql.err.OperationalError(1205, "Lock wait timeout"), SqlConflictError),
+        (pymysql.err.OperationalError(1020, "Record has changed"), SqlConflictError),
+        (pymysql.err.OperationalError(1114, "The table is full"), SqlBusyError),
+        (pymysql.err.OperationalError(2013, "Lost connection"), SqlConnectionLostError),
+        (pymysql.err.InterfaceError(0, ""), SqlConnectionLostError),
+        (pymysql.err.OperationalError(1045, "Access denied"), SqlAccessError),
+        (of_sqlite(sqlite3.SQLITE_CONSTRAINT_UNIQUE), SqlIntegrityError),
+        (of_sqlite(sqlite3.SQLITE_BUSY_SNAPSHOT), SqlConflictError),
+        (of_sqlite(sqlite3.SQLITE_FULL), SqlBusyError),
+        (of_sqlite(sqlite3.SQLITE_TOOBIG), SqlTooLargeError),
+        (of_sqlite(sqlite3.SQLITE_CANTOPEN), SqlConnectionLostError),
+        (of_sqlite(sqlite3.SQLITE_NOTADB), SqlConnectionLostError),
+        (of_sqlite(sqlite3.SQLITE_READONLY), SqlPermissionError),
+        (of_sqlite(sqlite3.SQLITE_ERROR), SqlStatementError),
+        (sqlite3.ProgrammingError("Cannot operate on a closed database."), SqlConnectionLostError),
+        (sqlite3.ProgrammingError("Error binding parameter 1: type 'X' is not supported"), SqlDataError),
+        (OverflowError("Python int too large"), SqlDataError),
+        (BrokenPipeError("broken"), SqlConnectionLostError),
+    ],
+    ids=lambda given: given.__name__ if isinstance(given, type) else repr(given)[:40],
+)
+def test_each_code_has_its_error(error: Exception, kind: type[SqlError]) -> None:
+    """What a driver raises says, by its code, whether to try again, and on which connection."""
+    assert type(sql_error(error)) is kind
+
+
+@pytest.mark.parametrize("driver", [psycopg.Error, pymysql.err.MySQLError, sqlite3.Error])
+def test_no_class_of_a_driver_leaks(driver: type[Exception]) -> None:
+    """Every class of error that a driver has becomes one of ours."""
+    found, todo = [], [driver]
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        found.append(kind)
+    assert len(found) > 5
+    assert [kind for kind in found if not isinstance(sql_error(kind("told")), SqlError)] == []
+    # And none ends as what nobody knows, but for the roots, which no driver raises.
+    vague = [kind.__name__ for kind in found if type(sql_error(kind("told"))) is SqlError]
+    assert len(vague) <= 4, vague
+
+
+def test_the_code_is_told() -> None:
+    """An error holds the driver's code, and its text ends with it."""
+    error = sql_error(pymysql.err.OperationalError(1213, "Deadlock found"))
+    assert (error.code, str(error)) == ("1213", "Deadlock found (1213)")
+    assert sql_error(psycopg.errors.UniqueViolation()).code == "23505"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg.OperationalError('FATAL: password authentication failed for user "x"'), SqlAccessError),
+        (psycopg.OperationalError('FATAL: role "x" does not exist'), SqlAccessError),
+        (psycopg.OperationalError("SSL error: certificate verify failed"), SqlAccessError),
+        (psycopg.OperationalError("Connection refused"), SqlConnectionLostError),
+        (psycopg.OperationalError('FATAL: database "x" does not exist'), SqlConnectionLostError),
+        (pymysql.err.OperationalError(1045, "Access denied"), SqlAccessError),
+        (pymysql.err.OperationalError(2003, "Can't connect"), SqlConnectionLostError),
+        (ssl.SSLCertVerificationError("certificate verify failed"), SqlAccessError),
+        (sqlite3.OperationalError("unable to open database file"), SqlConnectionLostError),
+    ],
+)
+def test_connecting_fails_for_who_asks_or_for_where(error: Exception, kind: type[SqlError]) -> None:
+    """Credentials and certificates are matters of access; the rest is a server that is not there."""
+    mapped = connect_error(error, "sql at db.internal")
+    assert type(mapped) is kind
+    assert str(mapped).startswith("cannot connect to sql at db.internal: ")
+
+
+def test_each_error_hangs_in_both_trees() -> None:
+    """Each is a ``SqlError`` and an error of rambla_py that says what becomes of a delivery."""
+    roots = {
+        SqlIntegrityError: PermanentError,
+        SqlDataError: PermanentError,
+        SqlStatementError: PermanentError,
+        SqlConflictError: RejectedError,
+        SqlBusyError: RejectedError,
+        SqlConnectionLostError: ConnectionLostError,
+        SqlAccessError: AccessError,
+    }
+    for kind, root in roots.items():
+        assert issubclass(kind, root)
+        assert kind("told").retryable is root.retryable
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), SqlError)
+        assert issubclass(getattr(errors, name), DeliveryError)
+        assert name in (errors.__doc__ or "")

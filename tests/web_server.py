@@ -1,0 +1,172 @@
+"""This module is a real HTTP/1.1 server for tests: it keeps what it was sent, and answers as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import threading
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qs, urlsplit
+
+import zstandard
+
+from rambla_py.testing.ports import HOST, free_port
+
+
+class Seen(NamedTuple):
+    """One request as it came."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    raw: bytes
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+
+    @property
+    def body(self) -> bytes:
+        """The body without its compression."""
+        how = self.headers.get("content-encoding")
+        if how == "gzip":
+            return zlib.decompress(self.raw, wbits=31)
+        return zstandard.ZstdDecompressor().decompress(self.raw) if how == "zstd" else self.raw
+
+
+class Reply(NamedTuple):
+    """What to answer; ``cut`` ends the connection in place of an answer."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = {}
+    delay_s: float = 0.0
+    cut: bool = False
+    silent: bool = False
+
+
+Answering = Callable[[Seen], Reply]
+
+
+class WebServer:
+    """Answers every request with ``answer(seen)``; pings (HEAD) are kept apart from the others.
+
+    With ``login`` (user, password) or ``token`` it wants these, and says 401 to anything else.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.host, self.port = HOST, free_port()
+        self.seen: list[Seen] = []
+        self.pings: list[Seen] = []
+        self.answer: Answering = lambda seen: Reply()
+        self.on_ping: Answering = lambda seen: Reply(204)
+        self.login: tuple[str, str] | None = None
+        self.token: str | None = None
+        self.connections = self.now = self.most = 0
+        self._tls = tls
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="web-server", daemon=True)
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
+
+    def start(self) -> Self:
+        self._thread.start()
+        self._run(self._listen())
+        return self
+
+    def close(self) -> None:
+        self._run(self._shut_down())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, step: Awaitable[Any]) -> None:
+        async def run() -> None:
+            await step
+
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+    async def _listen(self) -> None:
+        self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
+
+    async def _shut_down(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # What failed in its TLS handshake never became a task, and asyncio would leave it to the collector.
+        for transport in list(self._loop._transports.values()):
+            transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])
+        }
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        seen = Seen(method, target, headers, body)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            reply = self._reply(seen)
+            await asyncio.sleep(reply.delay_s)
+        finally:
+            self.now -= 1
+        if reply.silent:
+            await asyncio.sleep(60)
+        if reply.cut:
+            return False
+        lines = [f"HTTP/1.1 {reply.status} Whatever", f"Content-Length: {len(reply.body)}"]
+        lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else reply.body))
+        await writer.drain()
+        return True
+
+    def _reply(self, seen: Seen) -> Reply:
+        if not self._welcome(seen.headers.get("authorization", "")):
+            return Reply(401, b"who are you?")
+        if seen.method == "HEAD":
+            self.pings.append(seen)
+            return self.on_ping(seen)
+        reply = self.answer(seen)
+        if reply.status < 300 and not reply.cut:
+            self.seen.append(seen)
+        return reply
+
+    def _welcome(self, given: str) -> bool:
+        if self.token is not None:
+            return given == f"Bearer {self.token}"
+        if self.login is not None:
+            return given == "Basic " + base64.b64encode(":".join(self.login).encode()).decode()
+        return True
