@@ -56,6 +56,11 @@ class KafkaCluster:
         """``host:port`` of each broker, with commas."""
         return str(self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
 
+    @property
+    def url(self) -> str:
+        """The same as ``servers``, by the name that other servers have."""
+        return self.servers
+
     def start(self) -> Self:
         """Start the brokers, which answer at once."""
         path = _library_path()

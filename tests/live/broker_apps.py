@@ -11,7 +11,9 @@ __all__ = ["app_on", "statuses"]
 _QUICK = {"retries": 1, "backoff": {"initial_s": 0.01, "max_s": 0.02}}
 
 
-def app_on(handler: str, connection: dict[str, Any], *, channel: dict[str, Any] | None = None, **options: Any) -> Rambla:
+def app_on(
+    handler: str, connection: dict[str, Any], *, channel: dict[str, Any] | None = None, **options: Any
+) -> Rambla:
     """Return an app with the service ``broker``, on a connection, with these options of the channel."""
     settings = {**(channel or {}), "connection": "main", "options": {**_QUICK, **options}}
     table = {"handler": handler, "connections": {"main": connection}, "channels": {"orders": settings}}

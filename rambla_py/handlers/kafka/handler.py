@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.handler import Handler
+from rambla_py.handlers.kafka.records import EVENT_PREFIX
 from rambla_py.handlers.kafka.settings import KafkaOptions, KafkaSettings
 from rambla_py.handlers.kafka.wire import KafkaWire
 
@@ -41,6 +42,11 @@ class KafkaHandler(Handler):
         "error of the producer a message may, with the same id in its header; in order within a partition, "
         "failed messages aside"
     )
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce_``, as the binding of CloudEvents for Kafka has it."""
+        return EVENT_PREFIX
 
     def connect(self) -> KafkaWire:
         """Make a producer, and wait until a broker answers."""

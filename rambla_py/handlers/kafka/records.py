@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError
 from rambla_py.handlers.kafka.settings import KafkaOptions, milliseconds
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["Record", "RecordMaker", "header_value"]
+__all__ = ["EVENT_PREFIX", "Record", "RecordMaker", "header_value"]
 
 Headers = list[tuple[str, str | bytes | None]]
 Record = tuple[str, bytes | None, bytes | None, int, int, Headers]
 _ANY_PARTITION = -1
+EVENT_PREFIX: Final = "ce_"
 
 
 class RecordMaker:
@@ -47,7 +49,8 @@ class RecordMaker:
             )
         _, topic, partition, timestamp = chosen
         key = delivery.key if options.record_key is None else options.record_key
-        headers: Headers = _headers(delivery.headers) if delivery.headers else []
+        told = wire_headers(delivery, EVENT_PREFIX, content_type="content-type")
+        headers: Headers = _headers(told) if told else []
         if options.id_header:
             headers.append((options.id_header, delivery.id.encode()))
         value = None if options.tombstone else delivery.body()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from rambla_py.wire import media_type
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["content_of"]
+__all__ = ["EVENT_PREFIX", "content_of"]
+
+EVENT_PREFIX: Final = "ce-"
 
 _JSON = ("application/json", "utf-8")
 _TEXT = ("text/plain", "utf-8")
@@ -23,4 +27,8 @@ def content_of(delivery: Delivery) -> tuple[str, str]:
             return _TEXT
         if isinstance(payload, bytes | bytearray | memoryview):
             return _BYTES
+    # CloudEvents have types of their own; a serializer of the user's may write anything.
+    kind = media_type(delivery)
+    if kind.endswith("json"):
+        return kind, "utf-8"
     return _BY_SERIALIZER.get(policy.serializer, _BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.handler import Handler
+from rambla_py.handlers.kombu.content import EVENT_PREFIX
 from rambla_py.handlers.kombu.settings import KombuOptions, KombuSettings
 from rambla_py.handlers.kombu.wire import KombuWire
 
@@ -39,6 +40,11 @@ class KombuHandler(Handler):
         "memory; after a loss in mid-write a message may come twice with the same message_id; in sequence "
         "within a worker, failed messages aside"
     )
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``, as the binding of CloudEvents for RabbitMQ has it."""
+        return EVENT_PREFIX
 
     def connect(self) -> KombuWire:
         """Connect, and declare what the channel says."""

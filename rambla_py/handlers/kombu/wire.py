@@ -14,7 +14,7 @@ from kombu.messaging import Producer
 from kombu.transport.virtual import Channel as VirtualChannel
 
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, UnroutableError
-from rambla_py.handlers.kombu.content import content_of
+from rambla_py.handlers.kombu.content import EVENT_PREFIX, content_of
 from rambla_py.handlers.kombu.errors import connect_error, publish_error
 from rambla_py.handlers.kombu.settings import (
     KombuOptions,
@@ -22,6 +22,7 @@ from rambla_py.handlers.kombu.settings import (
     connection_arguments,
     transport_of,
 )
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -103,7 +104,7 @@ class KombuWire:
                 routing_key=routing_key,
                 content_type=options.content_type or content_type,
                 content_encoding=content_encoding,
-                headers=dict(delivery.headers),
+                headers=dict(wire_headers(delivery, EVENT_PREFIX)),
                 mandatory=options.mandatory,
                 delivery_mode=_PERSISTENT if options.persistent else _TRANSIENT,
                 priority=options.message_priority or 0,

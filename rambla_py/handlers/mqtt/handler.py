@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.handler import Handler
+from rambla_py.handlers.mqtt.packets import EVENT_PREFIX
 from rambla_py.handlers.mqtt.settings import MqttOptions, MqttSettings, broker_of
 from rambla_py.handlers.mqtt.wire import MqttWire
 
@@ -50,6 +51,11 @@ class MqttHandler(Handler):
     def __init__(self, settings: Any, **where: Any) -> None:
         super().__init__(settings, **where)
         self._worker = next(_workers)
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return no prefix, as the binding of CloudEvents for MQTT has it."""
+        return EVENT_PREFIX
 
     def connect(self) -> MqttWire:
         """Connect, log in, and hear what the broker takes."""

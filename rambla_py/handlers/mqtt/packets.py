@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError
+from rambla_py.wire import media_type, wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["packet_size", "properties_of", "property_text"]
+__all__ = ["EVENT_PREFIX", "packet_size", "properties_of", "property_text"]
 
+EVENT_PREFIX: Final = ""
 _MAX_TEXT_BYTES = 65_535
 _MAX_HEAD = 5
 """Bytes of the fixed header at most: one for the type, four for the length."""
@@ -27,15 +29,15 @@ def properties_of(delivery: Delivery) -> Properties:
     """
     options = delivery.options
     made: Any = Properties(PacketTypes.PUBLISH)
-    pairs = [(_checked(name, name), property_text(name, value)) for name, value in delivery.headers.items()]
+    headers = wire_headers(delivery, EVENT_PREFIX)
+    pairs = [(_checked(name, name), property_text(name, value)) for name, value in headers.items()]
     if options.id_property:
         pairs.append((options.id_property, property_text(options.id_property, delivery.id)))
     if pairs:
         made.UserProperty = pairs
     if options.message_expiry_s is not None:
         made.MessageExpiryInterval = options.message_expiry_s
-    if options.content_type is not None:
-        made.ContentType = options.content_type
+    made.ContentType = options.content_type or media_type(delivery)
     if options.response_topic is not None:
         made.ResponseTopic = options.response_topic
     return made  # type: ignore[no-any-return]  # Any, for the attributes that paho makes of names

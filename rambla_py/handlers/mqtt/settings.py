@@ -48,7 +48,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str,
         Meta(
             max_length=200,
-            description="name at the broker, ended by a number for each worker; the broker's choice when empty",
+    tls: Annotated[bool | MqttTls, Meta(description="true, or a table; on with mqtts://")] = False
         ),
     ] = ""
     keepalive_s: Annotated[
@@ -82,7 +82,9 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     message_expiry_s: Annotated[
         int | None, Meta(ge=0, le=4_294_967_295, description="the broker drops it then, if undelivered")
     ] = None
-    content_type: Annotated[str | None, Meta(max_length=1000, description="MQTT's content type")] = None
+    content_type: Annotated[
+        str | None, Meta(max_length=1000, description="MQTT's content type; follows the payload")
+    ] = None
     response_topic: Annotated[
         str | None, Meta(pattern=r"^[^+#\x00]+$", max_length=16_000, description="where answers are to go")
     ] = None

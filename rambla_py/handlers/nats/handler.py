@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Handler
+from rambla_py.handlers.nats.headers import EVENT_PREFIX
 from rambla_py.handlers.nats.settings import NatsOptions, NatsSettings
 from rambla_py.handlers.nats.wire import NatsWire
 
@@ -51,6 +52,11 @@ class NatsHandler(Handler):
         super().__init__(settings, **where)
         self._next = 0
         self._stores = True if self.options is None else bool(self.options.jetstream)
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``, as the binding of CloudEvents for NATS has it."""
+        return EVENT_PREFIX
 
     async def connect(self) -> NatsWire:
         """Connect to the first server that answers; after a loss, beginning with the one that follows."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError
+from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["ID_HEADER", "encoded_size", "header_text", "headers_of"]
+__all__ = ["EVENT_PREFIX", "ID_HEADER", "encoded_size", "header_text", "headers_of"]
 
+EVENT_PREFIX: Final = "ce-"
 ID_HEADER = "Nats-Msg-Id"
 _STREAM_HEADER = "Nats-Expected-Stream"
 _FRAME = len("NATS/1.0\r\n") + len("\r\n")
@@ -26,7 +28,7 @@ def headers_of(delivery: Delivery, stream: str | None) -> dict[str, str]:
     headers = {ID_HEADER: header_text(ID_HEADER, delivery.id)}
     if stream is not None:
         headers[_STREAM_HEADER] = header_text(_STREAM_HEADER, stream)
-    for name, value in delivery.headers.items():
+    for name, value in wire_headers(delivery, EVENT_PREFIX, content_type="content-type").items():
         headers[name] = header_text(name, value)
     return headers
 
