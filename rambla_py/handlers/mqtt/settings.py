@@ -48,7 +48,7 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str,
         Meta(
             max_length=200,
-    tls: Annotated[bool | MqttTls, Meta(description="true, or a table; on with mqtts://")] = False
+            description="name at the broker, with process and worker added; the broker's choice when empty",
         ),
     ] = ""
     keepalive_s: Annotated[
