@@ -80,7 +80,7 @@ def test_a_topic_that_is_forbidden_is_fatal(qos: int, tmp_path: Any, unique_name
     """Refused with a PUBACK or a PUBREC, a message has not arrived, and says so; others do not suffer."""
     rules = tmp_path / "rules"
     rules.write_text("topic readwrite allowed/#\n")
-    with MosquittoServer(config=[f"acl_file {rules}"]) as server:
+    with MosquittoServer(config=[f"acl_file {rules}"]) as server:  # noqa: SIM117  # reads better as two
         with app_on("mqtt", on(server), topic="allowed/a", qos=qos) as app:
             (outcome,) = app.publish("orders", "x", topic="forbidden/a").outcomes(timeout_s=5)
             assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 1, PermanentError)
@@ -90,7 +90,7 @@ def test_a_topic_that_is_forbidden_is_fatal(qos: int, tmp_path: Any, unique_name
 
 def test_a_packet_over_the_brokers_limit_is_never_sent(unique_name: str):
     """The broker would close the connection; the message is fatal, with the limit, and the next one flows."""
-    with MosquittoServer(config=["max_packet_size 2000"]) as server:
+    with MosquittoServer(config=["max_packet_size 2000"]) as server:  # noqa: SIM117  # reads better as two
         with app_on("mqtt", on(server), topic=unique_name) as app:
             (outcome,) = app.publish("orders", b"x" * 2000).outcomes(timeout_s=5)
             assert (outcome.status, type(outcome.error)) == ("fatal", PayloadTooLargeError)
@@ -100,7 +100,7 @@ def test_a_packet_over_the_brokers_limit_is_never_sent(unique_name: str):
 
 def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
     """A broker without retain, or with a lower QoS, would close the connection."""
-    with MosquittoServer(config=["retain_available false", "max_qos 1"]) as server:
+    with MosquittoServer(config=["retain_available false", "max_qos 1"]) as server:  # noqa: SIM117  # reads better as two
         with app_on("mqtt", on(server), topic=unique_name) as app:
             for options in ({"retain": True}, {"qos": 2}):
                 (outcome,) = app.publish("orders", "x", **options).outcomes(timeout_s=5)

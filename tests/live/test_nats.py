@@ -156,7 +156,11 @@ def test_a_server_that_goes_silent_is_noticed(
 ):
     """Pings without an answer end the connection."""
     proxy = fault_proxy(nats_server)
-    connection = {"url": f"nats://{proxy.host}:{proxy.port}", "ping_interval_s": 0.1}
+    connection = {
+        "url": f"nats://{proxy.host}:{proxy.port}",
+        "ping_interval_s": 0.1,
+        "connect_timeout_s": 0.5,
+    }
     with app_on("nats", connection, subject="s", jetstream=False) as app:
         assert statuses(app, ["x"]) == ["ok"]
         proxy.black_hole()

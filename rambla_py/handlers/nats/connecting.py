@@ -27,9 +27,22 @@ _TRIES = 1
 class NatsClient(Client):
     """A client that never reconnects by itself, and sends no credentials where TLS was asked for in vain."""
 
-    def __init__(self, *, tls_wanted: bool) -> None:
+    def __init__(self, *, tls_wanted: bool, on_lost: Callable[[BaseException | None], None]) -> None:
         super().__init__()
-        self._tls_wanted = tls_wanted
+        self._tls_wanted, self._on_lost = tls_wanted, on_lost
+
+    def watch(self) -> None:
+        """Have ``on_lost`` called once nobody reads any more, for whatever reason.
+
+        nats-py's own callbacks do not come when closing fails over what was still to be written.
+        """
+        if self._reading_task is not None:
+            self._reading_task.add_done_callback(lambda _: self._on_lost(self.last_error))
+
+    async def _process_op_err(self, e: Exception) -> None:
+        if self.is_connected:
+            self._on_lost(e)
+        await super()._process_op_err(e)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         # nats-py takes TLS up only where the server demands it, and would go on in plain text.
@@ -59,12 +72,12 @@ async def connected(
     settings: NatsSettings,
     *,
     on_error: Callable[[Exception], Awaitable[None]],
-    on_closed: Callable[[], Awaitable[None]],
+    on_lost: Callable[[BaseException | None], None],
 ) -> NatsClient:
     """Return a client that is connected and logged in; raises ``ConnectionLostError`` or ``AccessError``."""
     where = place_of(url)
     context = _context(url, settings, where)
-    client = NatsClient(tls_wanted=context is not None)
+    client = NatsClient(tls_wanted=context is not None, on_lost=on_lost)
     heard: list[Exception] = []
 
     async def note(error: Exception) -> None:
@@ -73,10 +86,9 @@ async def connected(
 
     trouble: BaseException | None = None
     try:
-        connecting = client.connect(
-            url, error_cb=note, closed_cb=on_closed, tls=context, **_parameters(settings)
-        )
+        connecting = client.connect(url, error_cb=note, tls=context, **_parameters(settings))
         await asyncio.wait_for(connecting, settings.connect_timeout_s)
+        client.watch()
         return client
     except TimeoutError:
         trouble = TimeoutError(f"no answer within {settings.connect_timeout_s:g} s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from nats import errors
@@ -85,9 +85,7 @@ class NatsWire:
 
     async def open(self, *, jetstream: bool) -> None:
         """Connect; raises ``ConnectionLostError`` or ``AccessError``."""
-        self._client = await connected(
-            self._url, self._settings, on_error=self._heard, on_closed=self._closed
-        )
+        self._client = await connected(self._url, self._settings, on_error=self._heard, on_lost=self._gone)
         if jetstream:
             self._inbox = f"{self._client.new_inbox()}."
             await self._client.subscribe(f"{self._inbox}*", cb=self._answered)
@@ -188,8 +186,7 @@ class NatsWire:
                 del self._waiting[token]
                 delivery.failed(PermanentError(f"{self.where}: no permission to publish to {sent_to!r}"))
 
-    async def _closed(self) -> None:
-        error: Any = self._client.last_error if self._client is not None else None
+    def _gone(self, error: BaseException | None) -> None:
         self._waiting.clear()
         self._link.lost(lost_error(error, where=self.where))
 
