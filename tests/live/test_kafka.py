@@ -56,6 +56,19 @@ def test_a_record_carries_key_headers_id_partition_and_time(kafka_cluster: Kafka
     assert dict(record.headers()) == {"kind": b"paid", "tries": b"3", "raw": b"\xff", "id": b"the-id"}
 
 
+def test_an_event_in_binary_mode_has_its_attributes_in_headers(kafka_cluster: KafkaCluster):
+    """CloudEvents go as their binding for Kafka says."""
+    with app_on("kafka", on(kafka_cluster), topic="t", serializer="cloudevents-binary") as app:
+        app.publish("orders", {"n": 1}, id="the-id").result(timeout_s=10)
+    (record,) = read(kafka_cluster, "t")
+    headers = dict(record.headers())
+    assert (headers["ce_id"], headers["content-type"], record.value()) == (
+        b"the-id",
+        b"application/json",
+        b'{"n":1}',
+    )
+
+
 def test_the_options_for_key_id_and_tombstone(kafka_cluster: KafkaCluster):
     """A record may have another key than the message, no id, and no value."""
     with app_on("kafka", on(kafka_cluster), topic="t", id_header="") as app:
@@ -178,9 +191,8 @@ def test_a_certificate_for_another_name(redis_tls_server: RedisServer, tls_files
     settings = KafkaHandler.Connection(
         servers=f"127.0.0.2:{redis_tls_server.port}", tls=tls, connect_timeout_s=2
     )
-    with pytest.raises(Exception, match=r"127\.0\.0\.2") as caught:
+    with pytest.raises(AccessError, match="certificate"):
         KafkaHandler(settings, channel="orders", service="kafka").connect()
-    assert type(caught.value).__name__ in ("AccessError", "ConnectionLostError")
 
 
 def test_settings_that_the_handler_needs_are_not_to_be_set():

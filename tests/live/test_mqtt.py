@@ -57,6 +57,18 @@ def test_a_message_carries_properties(qos: int, mosquitto: MosquittoServer, uniq
     )
 
 
+def test_an_event_in_binary_mode_has_its_attributes_in_properties(
+    mosquitto: MosquittoServer, unique_name: str
+):
+    """CloudEvents go as their binding for MQTT says, with one id."""
+    with listening(mosquitto, unique_name) as heard, app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        app.publish("orders", {"n": 1}, id="the-id", serializer="cloudevents-binary").result(timeout_s=5)
+        assert until(lambda: heard)
+    names = [name for name, _ in heard[0].properties.UserProperty]
+    assert (names.count("id"), names.count("specversion")) == (1, 1)
+    assert heard[0].properties.ContentType == "application/json"
+
+
 def test_a_retained_message_is_there_for_those_who_come_later(mosquitto: MosquittoServer, unique_name: str):
     """The broker keeps it."""
     with app_on("mqtt", on(mosquitto), topic=unique_name, retain=True) as app:

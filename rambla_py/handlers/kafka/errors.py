@@ -108,7 +108,8 @@ def about_the_batch(error: KafkaError) -> bool:
 
 def is_refusal(error: KafkaError) -> bool:
     """Say whether credentials or a certificate were refused: a person must act."""
-    if error.code() == KafkaError._SSL:
+    # What the handshake met with is reported as one or the other, as it happens.
+    if error.code() in (KafkaError._SSL, KafkaError._TRANSPORT):
         return "certificate" in error.str().lower() or "unknown ca" in error.str().lower()
     return error.code() in _REFUSED
 

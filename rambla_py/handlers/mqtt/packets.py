@@ -31,7 +31,7 @@ def properties_of(delivery: Delivery) -> Properties:
     made: Any = Properties(PacketTypes.PUBLISH)
     headers = wire_headers(delivery, EVENT_PREFIX)
     pairs = [(_checked(name, name), property_text(name, value)) for name, value in headers.items()]
-    if options.id_property:
+    if options.id_property and options.id_property not in headers:  # an event has it among its attributes
         pairs.append((options.id_property, property_text(options.id_property, delivery.id)))
     if pairs:
         made.UserProperty = pairs
