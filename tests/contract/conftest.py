@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import broker_fixtures
 import database_fixtures
 import object_fixtures
 import pytest
@@ -11,6 +12,7 @@ import server_fixtures
 
 def pytest_configure(config: pytest.Config) -> None:
     server_fixtures.register(config)
+    broker_fixtures.register(config)
     redis_fixtures.register(config)
     server_fixtures.register(config, object_fixtures)
     database_fixtures.register(config)

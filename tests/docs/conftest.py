@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import broker_fixtures
 import database_fixtures
 import pytest
 import server_fixtures
@@ -9,4 +10,5 @@ import server_fixtures
 
 def pytest_configure(config: pytest.Config) -> None:
     server_fixtures.register(config)
+    broker_fixtures.register(config)
     database_fixtures.register(config)

@@ -16,6 +16,9 @@ SERVERS = {
     "redis": ("redis_server", "REDIS_URL"),
     "clickhouse": ("clickhouse", "CLICKHOUSE_URL"),
     "smtp": ("smtp_server", "SMTP_RELAY"),
+    "kafka": ("kafka_cluster", "KAFKA_SERVERS"),
+    "nats": ("nats_server", "NATS_URL"),
+    "mqtt": ("mosquitto", "MQTT_URL"),
     "postgres": ("postgres_server", "POSTGRES_URL"),
 }
 TIMEOUT_S = 60.0

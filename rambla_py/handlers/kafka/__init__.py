@@ -1,0 +1,5 @@
+"""This package delivers to Kafka, over confluent-kafka."""
+
+from rambla_py.handlers.kafka.handler import KafkaHandler
+
+__all__ = ["KafkaHandler"]

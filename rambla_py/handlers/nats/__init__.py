@@ -1,0 +1,5 @@
+"""This package delivers to NATS, over nats-py."""
+
+from rambla_py.handlers.nats.handler import NatsHandler
+
+__all__ = ["NatsHandler"]

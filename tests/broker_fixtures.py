@@ -1,0 +1,82 @@
+"""This module gives tests the brokers beside RabbitMQ and Redis: Kafka, NATS, MQTT."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+from server_fixtures import require
+
+from rambla_py.testing.kafka_cluster import KafkaCluster
+from rambla_py.testing.mosquitto import MosquittoServer
+from rambla_py.testing.nats_server import NatsServer
+from rambla_py.testing.servers import TlsFiles
+
+
+def register(config: pytest.Config) -> None:
+    """Make the fixtures known, once for all folders that ask."""
+    if not config.pluginmanager.has_plugin(__name__):
+        config.pluginmanager.register(sys.modules[__name__], __name__)
+
+
+@pytest.fixture
+def kafka_cluster() -> Iterator[KafkaCluster]:
+    """A Kafka cluster of the test's own: three brokers that may be told to fail."""
+    require_kafka()
+    with KafkaCluster(brokers=3) as cluster:
+        yield cluster
+
+
+def require_kafka() -> None:
+    """Skip the test when the library is missing; under CI fail it."""
+    if package := KafkaCluster.missing():
+        reason = f"KafkaCluster needs the package {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """The run's NATS with JetStream. A test may kill or pause it: it is mended."""
+    require(NatsServer)
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats_tls_server(tls_files: TlsFiles) -> Iterator[NatsServer]:
+    """A NATS that takes TLS only, and wants the user ``somebody`` with the password ``s3cret``."""
+    require(NatsServer)
+    with NatsServer(password="s3cret", tls=tls_files) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[MosquittoServer]:
+    """The run's Mosquitto, open to anybody. A test may kill or pause it: it is mended."""
+    require(MosquittoServer)
+    with MosquittoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mosquitto_tls_server(tls_files: TlsFiles) -> Iterator[MosquittoServer]:
+    """A Mosquitto that takes TLS only, and wants the user ``somebody`` with the password ``s3cret``."""
+    require(MosquittoServer)
+    with MosquittoServer(password="s3cret", tls=tls_files) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _brokers_mended(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Mend after each test the brokers that it may have broken."""
+    yield
+    for name in ("nats_server", "nats_tls_server", "mosquitto", "mosquitto_tls_server"):
+        if name in request.fixturenames:
+            server = request.getfixturevalue(name)
+            if server.running:
+                server.resume()
+            server.start()

@@ -1,0 +1,103 @@
+"""This module holds the kafka handler to the contract, on a cluster of one broker behind a fault proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from broker_fixtures import require_kafka
+from confluent_kafka import Consumer, TopicPartition
+
+from rambla_py.handlers.kafka.wire import KafkaRecord
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received
+from rambla_py.testing.kafka_cluster import KafkaCluster
+from rambla_py.testing.kafka_refusal import KafkaRefusal
+
+_MID_BATCH_BYTES = 15_000
+_MAX_BYTES = 1_500_000
+
+
+class TestKafka(HandlerContract):
+    """Each message is a record, with its id in a header."""
+
+    handler = "kafka"
+
+    @pytest.fixture(autouse=True)
+    def _cluster(self, unique_name: str) -> Iterator[None]:
+        require_kafka()
+        with KafkaCluster(brokers=1) as self.cluster:
+            self.topic = unique_name
+            self.cluster.create_topic(self.topic, partitions=2)
+            host, port = self.cluster.servers.split(":")
+            with FaultProxy(host, int(port)) as self.proxy:
+                self.cluster.advertise(1, *self.proxy.address)
+                yield
+
+    def connection(self) -> dict[str, Any]:
+        return self.at(*self.proxy.address) | {"connect_timeout_s": 5}
+
+    def options(self) -> dict[str, Any]:
+        return {"topic": self.topic}
+
+    def is_result(self, result: Any) -> bool:
+        return isinstance(result, KafkaRecord) and result.topic == self.topic and result.offset >= 0
+
+    def received(self) -> list[Received]:
+        return [
+            Received(value, dict(headers)["id"].decode())
+            for value, headers in records(self.cluster, self.topic)
+        ]
+
+    def poison(self) -> bytes:
+        return b"x" * (_MAX_BYTES + 1)
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        return {
+            "servers": f"{host}:{port}",
+            "connect_timeout_s": 0.5,
+            "max_message_bytes": _MAX_BYTES,
+            "outage_s": 0.5,
+        }
+
+    @pytest.fixture(autouse=True)
+    def _stranger(self) -> Iterator[None]:
+        with KafkaRefusal() as self.refusal:
+            yield
+
+    def wrong_password(self) -> dict[str, Any]:
+        return self.at("127.0.0.1", self.refusal.port) | {"username": "somebody", "password": CANARY}
+
+    def cut(self) -> None:
+        self.proxy.cut_after(_MID_BATCH_BYTES)
+        self.proxy.cut_after(500, direction="down")
+
+    def cuts(self) -> int:
+        return self.proxy.cuts
+
+
+def records(cluster: KafkaCluster, topic: str) -> list[tuple[bytes | None, list[tuple[str, bytes]]]]:
+    """Return value and headers of every record of a topic, partition by partition."""
+    found: list[Any] = []
+    consumer = Consumer(
+        {
+            "bootstrap.servers": cluster.servers,
+            "group.id": "reader",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        ended = 0
+        while ended < len(partitions):
+            message = consumer.poll(10)
+            assert message is not None, "the cluster gives no answer"
+            if message.error():
+                ended += 1
+            else:
+                found.append((message.value(), message.headers()))
+    finally:
+        consumer.close()
+    return found

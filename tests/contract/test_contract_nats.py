@@ -1,0 +1,123 @@
+"""This module holds the nats handler to the contract, on a real server behind a fault proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import nats
+import pytest
+
+from rambla_py.handlers.nats.wire import NatsRecord
+from rambla_py.message import Message
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing.nats_server import NatsServer
+
+_MID_BATCH_BYTES = 20_000
+
+
+class Nats(HandlerContract):
+    """What both ways of publishing share."""
+
+    handler = "nats"
+
+    @pytest.fixture(autouse=True)
+    def _server(
+        self,
+        nats_server: NatsServer,
+        nats_tls_server: NatsServer,
+        fault_proxy: Callable[[Server], FaultProxy],
+        unique_name: str,
+    ) -> Iterator[None]:
+        self.proxy, self.subject, self.server = fault_proxy(nats_server), unique_name, nats_server
+        self.guarded = nats_tls_server
+        with asyncio.Runner() as self.loop:
+            self.client = self.loop.run(nats.connect(nats_server.url))
+            self.prepare()
+            yield
+            self.loop.run(self.client.close())
+
+    def prepare(self) -> None:
+        """Make what messages go to."""
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run(work)
+
+    def connection(self) -> dict[str, Any]:
+        return {"url": f"nats://{self.proxy.host}:{self.proxy.port}"}
+
+    def at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"nats://{host}:{port}", "connect_timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        where = f"{self.guarded.host}:{self.guarded.port}"
+        return {"url": f"tls://somebody:{CANARY}@{where}", "tls": {"verify": False}}
+
+    def poison(self) -> str:
+        return "x" * 1_048_600
+
+    def cut(self) -> None:
+        self.proxy.cut_after(300, direction="down")
+        self.proxy.cut_after(_MID_BATCH_BYTES)
+
+    def cuts(self) -> int:
+        return self.proxy.cuts
+
+
+class TestNatsStream(Nats):
+    """Each message is stored by a stream."""
+
+    def prepare(self) -> None:
+        self.run(self.client.jetstream().add_stream(name=self.subject, subjects=[self.subject]))
+
+    def options(self) -> dict[str, Any]:
+        return {"subject": self.subject, "stream": self.subject}
+
+    def is_result(self, result: Any) -> bool:
+        return isinstance(result, NatsRecord) and result.stream == self.subject and result.seq >= 1
+
+    def received(self) -> list[Received]:
+        return self.run(self._stored())
+
+    async def _stored(self) -> list[Received]:
+        js = self.client.jetstream()
+        last = (await js.stream_info(self.subject)).state.last_seq
+        return [await self._get(js, number) for number in range(1, last + 1)]
+
+    async def _get(self, js: Any, number: int) -> Received:
+        message = await js.get_msg(self.subject, number)
+        return Received(message.data or b"", message.headers["Nats-Msg-Id"])
+
+    def poison(self) -> Message:
+        return Message({"n": -1}, stream="another")
+
+
+class TestNatsCore(Nats):
+    """Each message goes to whoever listens."""
+
+    def prepare(self) -> None:
+        self.run(self._listen())
+
+    async def _listen(self) -> None:
+        self.heard: list[Received] = []
+
+        async def hear(message: Any) -> None:
+            self.heard.append(Received(message.data, message.headers["Nats-Msg-Id"]))
+
+        await self.client.subscribe(self.subject, cb=hear)
+        await self.client.flush()
+
+    def options(self) -> dict[str, Any]:
+        return {"subject": self.subject, "jetstream": False}
+
+    def received(self) -> list[Received]:
+        self.run(self._catch_up())
+        return self.heard
+
+    async def _catch_up(self) -> None:
+        """Ask the server, so that all it had for us before its answer is here; then let the listener run."""
+        await self.client.flush()
+        while any(sub.pending_msgs for sub in self.client._subs.values()):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)

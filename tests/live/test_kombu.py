@@ -1,0 +1,143 @@
+"""This module tests what is special to kombu's transports: routes, confirms, losses, Amazon's queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kombu
+import pytest
+from broker_apps import app_on, statuses
+from moto.server import ThreadedMotoServer
+
+from rambla_py.errors import AccessError, ConfigError, PermanentError, RejectedError, UnroutableError
+from rambla_py.testing import RabbitMqServer, RedisServer, TlsFiles
+from rambla_py.testing.trial import until
+
+
+def taken(url: str, queue: str, **arguments: Any) -> list[Any]:
+    """Take everything out of a queue."""
+    found = []
+    with kombu.Connection(url, **arguments) as connection, connection.SimpleQueue(queue) as messages:
+        while True:
+            try:
+                message = messages.get(timeout=0.5)
+            except messages.Empty:
+                return found
+            message.ack()
+            found.append(message)
+
+
+def test_a_message_carries_properties_and_is_decoded(rabbitmq: RabbitMqServer, queue_name: str):
+    """What kombu's consumers look at is there: headers, id, priority, expiry, and the payload itself."""
+    options = {"headers": {"kind": "paid"}, "message_priority": 3, "message_expiry_s": 60}
+    with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name) as app:
+        app.publish("orders", {"n": 1}, id="the-id", **options).result(timeout_s=5)
+    with kombu.Connection(rabbitmq.url) as connection:
+        message = kombu.Queue(queue_name).bind(connection.channel()).get(no_ack=True)
+    assert (message.payload, message.headers) == ({"n": 1}, {"kind": "paid"})
+    properties = message.properties
+    assert (properties["message_id"], properties["priority"], properties["delivery_mode"]) == ("the-id", 3, 2)
+    assert properties["expiration"] == "60000"
+
+
+@pytest.mark.parametrize("url", ["memory://", "RABBITMQ", "REDIS"])
+def test_a_message_that_no_queue_takes_fails(
+    url: str, rabbitmq: RabbitMqServer, redis_server: RedisServer, unique_name: str
+):
+    """No transport drops a message without a word."""
+    url = {"RABBITMQ": rabbitmq.url, "REDIS": redis_server.url}.get(url, url)
+    options = {"exchange": unique_name, "queue": unique_name, "routing_key": "known"}
+    with app_on("kombu", {"url": url}, **options) as app:
+        assert statuses(app, ["x"]) == ["ok"]
+        (outcome,) = app.publish("orders", "x", routing_key="unknown").outcomes(timeout_s=5)
+        assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 2, UnroutableError)
+        assert statuses(app, ["x"]) == ["ok"]
+
+
+def test_an_exchange_that_is_not_there_fails_and_the_next_one_flows(
+    rabbitmq: RabbitMqServer, queue_name: str
+):
+    """The broker closes the channel over it, and another one is opened."""
+    with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name) as app:
+        (outcome,) = app.publish("orders", "x", exchange="no-such-exchange").outcomes(timeout_s=5)
+        assert (outcome.status, type(outcome.error)) == ("fatal", UnroutableError)
+        assert statuses(app, ["x"]) == ["ok"]
+
+
+def test_a_broker_that_refuses_is_heard(rabbitmq: RabbitMqServer, queue_name: str):
+    """A nack fails the message, which is retried, and harms no other."""
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name, queue_arguments=arguments) as app:
+        assert statuses(app, ["fits"]) == ["ok"]
+        (outcome,) = app.publish("orders", "x").outcomes(timeout_s=5)
+    assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 2, RejectedError)
+
+
+def test_a_connection_that_ended_while_idle_is_noticed(rabbitmq: RabbitMqServer, queue_name: str):
+    """Nothing is written to a connection that the broker has closed: no outcome is unknown."""
+    channel = {"on_unknown": "report"}
+    with app_on("kombu", {"url": rabbitmq.url}, channel=channel, queue=queue_name) as app:
+        assert statuses(app, ["x"]) == ["ok"]
+        rabbitmq.rabbitmqctl("close_all_connections", "for a test")
+        assert statuses(app, ["x"]) == ["ok"]
+
+
+def test_a_certificate_that_is_not_trusted(rabbitmq: RabbitMqServer, tls_files: TlsFiles):
+    """An unknown authority is refused access; a known one is not."""
+    ping = app_on("kombu", {"url": rabbitmq.tls_url, "tls": True}).ping("orders")[0]
+    assert isinstance(ping.exception, AccessError)
+    known = {"ca_file": str(tls_files.authority), "server_name": "localhost"}
+    assert app_on("kombu", {"url": rabbitmq.tls_url, "tls": known}).ping("orders")[0].ok
+    other = {**known, "server_name": "elsewhere.invalid"}
+    ping = app_on("kombu", {"url": rabbitmq.tls_url, "tls": other}).ping("orders")[0]
+    assert isinstance(ping.exception, AccessError)
+
+
+@pytest.mark.filterwarnings("ignore:.*noload.*")
+def test_rows_of_a_table(tmp_path: Path):
+    """A message becomes a row of kombu's table."""
+    url = f"sqla+sqlite:///{tmp_path}/queue.db"
+    with app_on("kombu", {"url": url}, queue="orders") as app:
+        assert statuses(app, [{"n": at} for at in range(20)]) == ["ok"] * 20
+    assert [message.payload["n"] for message in taken(url, "orders")] == list(range(20))
+
+
+@pytest.fixture
+def amazon(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a server that speaks as Amazon's SQS does."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"sqs://key:secret@{host}:{port}//"
+    server.stop()
+
+
+@pytest.mark.filterwarnings("ignore:.*utcnow.*")
+def test_a_queue_of_amazon(amazon: str):
+    """Messages go to SQS, where a payload over its limit is fatal."""
+    options = {"is_secure": False, "region": "eu-central-1"}
+    with app_on("kombu", {"url": amazon, "transport_options": options}, queue="orders") as app:
+        assert statuses(app, [{"n": at} for at in range(5)]) == ["ok"] * 5
+        (outcome,) = app.publish("orders", b"x" * 2_000_000).outcomes(timeout_s=10)
+        assert (outcome.status, type(outcome.error)) == ("fatal", PermanentError)
+
+
+@pytest.mark.parametrize(("url", "words"), [("memry://", "did you mean 'memory'"), ("nonsense", "transport")])
+def test_a_url_of_no_transport_is_refused(url: str, words: str):
+    """A configuration that cannot work is refused, with the nearest name."""
+    with pytest.raises(ConfigError, match=words):
+        app_on("kombu", {"url": url})
+
+
+def test_messages_wait_for_a_server_that_is_gone(redis_server: RedisServer, queue_name: str):
+    """Over a kill of the server, everything is delivered in the end."""
+    with app_on("kombu", {"url": redis_server.url}, queue=queue_name) as app:
+        assert statuses(app, ["x"]) == ["ok"]
+        receipt = app.publish_many("orders", [str(at) for at in range(1000)])
+        assert until(lambda: app.status()["broker.orders"].statuses["ok"] > 50)
+        redis_server.kill()
+        redis_server.start()
+        assert {outcome.status for outcome in receipt.outcomes(timeout_s=20)} == {"ok"}

@@ -1,0 +1,176 @@
+"""This module tests the mqtt handler against real brokers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from broker_apps import app_on, statuses
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from rambla_py.errors import AccessError, PayloadTooLargeError, PermanentError
+from rambla_py.handlers.mqtt.errors import answer_error, refusal
+from rambla_py.testing import TlsFiles
+from rambla_py.testing.mosquitto import MosquittoServer
+from rambla_py.testing.trial import until
+
+
+@contextmanager
+def listening(server: MosquittoServer, topic: str) -> Iterator[list[Any]]:
+    """Subscribe, and give the list that messages are added to."""
+    heard: list[Any] = []
+    ready = threading.Event()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client.on_message = lambda client, userdata, message: heard.append(message)
+    client.on_subscribe = lambda *_: ready.set()
+    client.connect(server.host, server.port)
+    client.loop_start()
+    client.subscribe(topic, 2)
+    assert ready.wait(10)
+    yield heard
+    client.disconnect()
+    client.loop_stop()
+
+
+def on(server: MosquittoServer, **settings: Any) -> dict[str, Any]:
+    return {"host": server.host, "port": server.port, **settings}
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_message_carries_properties(qos: int, mosquitto: MosquittoServer, unique_name: str):
+    """Headers and id are user properties; expiry, content and response have places of their own."""
+    options = {"qos": qos, "message_expiry_s": 60, "response_topic": "answers"}
+    with listening(mosquitto, unique_name) as heard, app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        app.publish("orders", {"n": 1}, id="the-id", headers={"kind": "paid"}, **options).result(timeout_s=5)
+        assert until(lambda: heard)
+    (message,) = heard
+    assert (message.payload, message.qos) == (b'{"n":1}', qos)
+    assert dict(message.properties.UserProperty) == {"kind": "paid", "id": "the-id"}
+    assert message.properties.MessageExpiryInterval <= 60
+    assert (message.properties.ContentType, message.properties.ResponseTopic) == (
+        "application/json",
+        "answers",
+    )
+
+
+def test_an_event_in_binary_mode_has_its_attributes_in_properties(
+    mosquitto: MosquittoServer, unique_name: str
+):
+    """CloudEvents go as their binding for MQTT says, with one id."""
+    with listening(mosquitto, unique_name) as heard, app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        app.publish("orders", {"n": 1}, id="the-id", serializer="cloudevents-binary").result(timeout_s=5)
+        assert until(lambda: heard)
+    names = [name for name, _ in heard[0].properties.UserProperty]
+    assert (names.count("id"), names.count("specversion")) == (1, 1)
+    assert heard[0].properties.ContentType == "application/json"
+
+
+def test_a_retained_message_is_there_for_those_who_come_later(mosquitto: MosquittoServer, unique_name: str):
+    """The broker keeps it."""
+    with app_on("mqtt", on(mosquitto), topic=unique_name, retain=True) as app:
+        assert statuses(app, ["kept"]) == ["ok"]
+    with listening(mosquitto, unique_name) as heard:
+        assert until(lambda: heard)
+    assert (heard[0].payload, heard[0].retain) == (b"kept", True)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_receive_maximum_is_respected(qos: int, unique_name: str):
+    """A broker that takes three at a time closes the connection over a fourth, and is not sent it."""
+    with MosquittoServer(config=["max_inflight_messages 3"]) as server:
+        with app_on("mqtt", on(server), topic=unique_name, qos=qos) as app:
+            outcomes = app.publish_many("orders", [str(at) for at in range(300)]).outcomes(timeout_s=20)
+        assert {(outcome.status, outcome.attempts) for outcome in outcomes} == {("ok", 1)}
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_topic_that_is_forbidden_is_fatal(qos: int, tmp_path: Any, unique_name: str):
+    """Refused with a PUBACK or a PUBREC, a message has not arrived, and says so; others do not suffer."""
+    rules = tmp_path / "rules"
+    rules.write_text("topic readwrite allowed/#\n")
+    with MosquittoServer(config=[f"acl_file {rules}"]) as server:  # noqa: SIM117  # reads better as two
+        with app_on("mqtt", on(server), topic="allowed/a", qos=qos) as app:
+            (outcome,) = app.publish("orders", "x", topic="forbidden/a").outcomes(timeout_s=5)
+            assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 1, PermanentError)
+            assert "not authorized" in str(outcome.error)
+            assert statuses(app, ["x"] * 30) == ["ok"] * 30
+
+
+def test_a_packet_over_the_brokers_limit_is_never_sent(unique_name: str):
+    """The broker would close the connection; the message is fatal, with the limit, and the next one flows."""
+    with MosquittoServer(config=["max_packet_size 2000"]) as server:  # noqa: SIM117  # reads better as two
+        with app_on("mqtt", on(server), topic=unique_name) as app:
+            (outcome,) = app.publish("orders", b"x" * 2000).outcomes(timeout_s=5)
+            assert (outcome.status, type(outcome.error)) == ("fatal", PayloadTooLargeError)
+            assert "2000" in str(outcome.error)
+            assert statuses(app, [b"x" * 1800]) == ["ok"]
+
+
+def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
+    """A broker without retain, or with a lower QoS, would close the connection."""
+    with MosquittoServer(config=["retain_available false", "max_qos 1"]) as server:  # noqa: SIM117  # reads better as two
+        with app_on("mqtt", on(server), topic=unique_name) as app:
+            for options in ({"retain": True}, {"qos": 2}):
+                (outcome,) = app.publish("orders", "x", **options).outcomes(timeout_s=5)
+                assert (outcome.status, outcome.attempts) == ("fatal", 1), options
+            assert statuses(app, ["x"]) == ["ok"]
+
+
+def test_everything_is_delivered_over_a_kill(mosquitto: MosquittoServer, unique_name: str):
+    """After SIGKILL in the middle, each message is ok in the end."""
+    with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        app.publish("orders", "first").result(timeout_s=5)
+        receipt = app.publish_many("orders", [str(at) for at in range(3000)])
+        assert until(lambda: app.status()["broker.orders"].statuses["ok"] > 100)
+        mosquitto.kill()
+        mosquitto.start()
+        assert {outcome.status for outcome in receipt.outcomes(timeout_s=20)} == {"ok"}
+
+
+def test_a_paused_broker_does_not_hold_up_the_stop(mosquitto: MosquittoServer, unique_name: str):
+    """Messages that nobody acknowledges are given up when the app stops."""
+    with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        app.publish("orders", "first").result(timeout_s=5)
+        mosquitto.pause()
+        receipt = app.publish("orders", "in flight")
+        app.stop(timeout_s=0.2)
+        (outcome,) = receipt.outcomes(timeout_s=5)
+    assert outcome.status in ("dropped", "unknown")
+
+
+def test_tls_with_a_login(mosquitto_tls_server: MosquittoServer, tls_files: TlsFiles):
+    """Messages go over TLS when the authority is known."""
+    url = f"mqtts://somebody:s3cret@localhost:{mosquitto_tls_server.port}"
+    connection = {"url": url, "tls": {"ca_file": str(tls_files.authority)}}
+    with app_on("mqtt", connection, topic="t") as app:
+        assert statuses(app, ["x"] * 10) == ["ok"] * 10
+
+
+@pytest.mark.parametrize("tls", [{}, {"ca_file": "AUTHORITY", "server_name": "elsewhere.invalid"}])
+def test_a_certificate_that_is_not_trusted(
+    tls: dict[str, Any], mosquitto_tls_server: MosquittoServer, tls_files: TlsFiles
+):
+    """An unknown authority and a wrong name are refused access."""
+    if tls:
+        tls = {**tls, "ca_file": str(tls_files.authority)}
+    ping = app_on("mqtt", on(mosquitto_tls_server, tls=tls or True)).ping("orders")[0]
+    assert isinstance(ping.exception, AccessError)
+    assert "certificate" in str(ping.exception)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(0x86, "AccessError"), (0x89, "ConnectionLostError")])
+def test_reason_codes_of_a_refused_connection(code: int, kind: str):
+    """A person must act on bad credentials, and on nothing else."""
+    assert type(refusal(code, "mqtt at db:1883", "cannot connect")).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable"), [(0x80, True), (0x83, True), (0x97, True), (0x90, False), (0x99, False)]
+)
+def test_reason_codes_of_a_refused_message(code: int, retryable: bool):
+    """What may pass later is retried."""
+    assert answer_error(code, "mqtt at db:1883", "t").retryable is retryable
