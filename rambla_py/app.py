@@ -137,15 +137,14 @@ class Rambla:
         ``MailboxFullError`` when there is no room within ``publish_timeout_s``, or at once inside an event
         loop, a handler or a callback.
         """
-        if not options:
-            try:
-                target = self._hot[channels]  # type: ignore[index]
-            except (KeyError, TypeError):  # several, unknown, or on the longer way: a miss costs little there
-                pass
-            else:
-                kind = type(message)
-                if "message" not in message if kind is dict else kind in PLAIN:
-                    return target.submit(message)
+        try:
+            target = self._hot[channels]  # type: ignore[index]
+        except (KeyError, TypeError):  # several, unknown, or on the longer way: a miss costs little there
+            pass
+        else:
+            kind = type(message)
+            if "message" not in message if kind is dict else kind in PLAIN:
+                return target.submit_with(message, options) if options else target.submit(message)
         return self._publish(channels, (message,), options, many=False)
 
     def publish_many(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -44,12 +45,12 @@ _BINARY_KINDS = (bytes, bytearray, memoryview)
 _HTTP_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
-def event_of(delivery: Delivery) -> dict[str, Any]:
+def event_of(delivery: Delivery, *, checked: bool = False) -> dict[str, Any]:
     """Return the event of a message as an object for JSON: the attributes, and ``data`` or ``data_base64``.
 
     Text is data as text, and bytes are ``data_base64``, unless ``event_content_type`` calls them JSON: then
-    they are read as that. ``format`` is applied first. Raises ``SerializationError``, whose path leads into
-    the payload.
+    they are read as that. ``format`` is applied first. With ``checked`` the data is JSON already. Raises
+    ``SerializationError``, whose path leads into the payload.
     """
     policy = delivery.policy
     event = _attributes(delivery)
@@ -60,9 +61,10 @@ def event_of(delivery: Delivery) -> dict[str, Any]:
     elif policy.format == "bytes":
         payload = encode(payload)
     if isinstance(payload, _BINARY_KINDS) and not _is_json(event["datacontenttype"]):
-        event["data_base64"] = encode(payload)
-    else:
-        event["data"] = _data(payload, event["datacontenttype"])
+        event["data_base64"] = b64encode(encode(payload)).decode()
+        return event
+    data = _data(payload, event["datacontenttype"])
+    event["data"] = msgspec.Raw(to_json(data)) if checked else data
     return event
 
 
@@ -84,18 +86,18 @@ def data_type_of(delivery: Delivery) -> str:
     return content_type_of(type(delivery.payload), format=policy.format)
 
 
-def check_extensions(extensions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return extension attributes; raises ``ValueError`` for a name that the specification does not allow.
+def check_extensions(extensions: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return extension attributes as a policy holds them; raises ``ValueError`` for a forbidden name.
 
     >>> check_extensions({"tenant": "blue"})
-    {'tenant': 'blue'}
+    (('tenant', 'blue'),)
     """
     for name in extensions:
         if not _EXTENSION.fullmatch(name):
             raise ValueError(f"{name!r} is no name of an extension: 1 to 20 of a-z and 0-9")
         if name in _OWN:
             raise ValueError(f"{name!r} is an attribute that is set otherwise")
-    return extensions
+    return tuple(extensions.items())
 
 
 def _attributes(delivery: Delivery) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _attributes(delivery: Delivery) -> dict[str, Any]:
         "subject": policy.event_subject,
         "dataschema": policy.event_schema,
         "partitionkey": delivery.key or None,
-        **policy.event_extensions,
+        **dict(policy.event_extensions),
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -123,12 +125,10 @@ def _accepted_at(delivery: Delivery) -> str:
 
 
 def _data(payload: Any, media_type: str) -> Any:
-    if not isinstance(payload, (str, *_BINARY_KINDS)):
-        return msgspec.Raw(to_json(payload))
-    if not _is_json(media_type):
+    if not isinstance(payload, (str, *_BINARY_KINDS)) or not _is_json(media_type):
         return payload
     try:
-        return msgspec.Raw(to_json(msgspec.json.decode(encode(payload))))
+        return msgspec.json.decode(encode(payload))
     except (msgspec.DecodeError, RecursionError) as error:
         raise SerializationError("$", f"data that is not {media_type}, as event_content_type says") from error
 

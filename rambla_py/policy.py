@@ -71,7 +71,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_subject: str | None = None
     event_schema: str | None = None
     event_content_type: str | None = None
-    event_extensions: dict[str, Any] = {}
+    event_extensions: tuple[tuple[str, Any], ...] = ()
 
 
 class Again(msgspec.Struct, frozen=True):

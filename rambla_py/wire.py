@@ -30,24 +30,33 @@ def body_of(delivery: Delivery) -> bytes:
     if policy.serializer not in EVENTS:
         return encode(delivery.payload, format=policy.format, serializer=policy.serializer)
     if policy.serializer == STRUCTURED:
-        return to_json(event_of(delivery))
+        return to_json(event_of(delivery, checked=True))
     return encode(delivery.payload, format=policy.format)
 
 
 def wire_headers(
-    delivery: Delivery, prefix: str, *, content_type: str | None = None, quoted: bool = False
+    delivery: Delivery,
+    prefix: str,
+    *,
+    content_type: str | None = None,
+    data_type: str | None = None,
+    quoted: bool = False,
 ) -> dict[str, Any]:
-    """Return the headers that go with a message; those of a CloudEvent in binary mode have its attributes.
+    """Return the headers that go with a message; a CloudEvent in binary mode has its attributes among them.
 
     A handler whose backend has headers calls it in place of ``delivery.headers``. ``prefix`` goes before the
     name of an attribute: ``ce-`` in HTTP, RabbitMQ and NATS, ``ce_`` in Kafka, none in MQTT; the handler's
-    ``event_prefix`` says the same. ``content_type`` names the header of the data's media type where the
-    protocol has no place of its own for it; ``quoted`` percent-encodes, as the binding of HTTP has it.
+    ``event_prefix`` says the same. ``content_type`` names the header of an event's media type, of the data or
+    of the whole, where the protocol has no place of its own for it (``data_type`` that of the data, where it
+    is another one, as in NATS); ``quoted`` percent-encodes, as the bindings of HTTP and NATS have it.
     Attributes win over headers of the same name.
     """
-    if delivery.policy.serializer != BINARY:
-        return delivery.headers
-    return attribute_headers(delivery, prefix, content_type=content_type, quoted=quoted)
+    serializer = delivery.policy.serializer
+    if serializer == BINARY:
+        return attribute_headers(delivery, prefix, content_type=data_type or content_type, quoted=quoted)
+    if serializer == STRUCTURED and content_type is not None:
+        return {**delivery.headers, content_type: CONTENT_TYPE}
+    return delivery.headers
 
 
 def media_type(delivery: Delivery) -> str:

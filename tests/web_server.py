@@ -136,6 +136,8 @@ class WebServer:
         }
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         seen = Seen(method, target, headers, body)
+        if method == "CONNECT":
+            return await self._tunnel(seen, reader, writer)
         self.now += 1
         self.most = max(self.most, self.now)
         try:
@@ -153,6 +155,21 @@ class WebServer:
         await writer.drain()
         return True
 
+    async def _tunnel(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Be a proxy for TLS; with ``login`` it wants these."""
+        if self.login is not None and seen.headers.get("proxy-authorization") != _basic(*self.login):
+            writer.write(b"HTTP/1.1 407 Whatever\r\nContent-Length: 0\r\n\r\n")
+            return True
+        self.seen.append(seen)
+        host, _, port = seen.target.rpartition(":")
+        back, there = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Whatever\r\n\r\n")
+        try:
+            await asyncio.gather(_pump(reader, there), _pump(back, writer))
+        finally:
+            there.close()
+        return False
+
     def _reply(self, seen: Seen) -> Reply:
         if not self._welcome(seen.headers.get("authorization", "")):
             return Reply(401, b"who are you?")
@@ -168,5 +185,15 @@ class WebServer:
         if self.token is not None:
             return given == f"Bearer {self.token}"
         if self.login is not None:
-            return given == "Basic " + base64.b64encode(":".join(self.login).encode()).decode()
+            return given == _basic(*self.login)
         return True
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.close()

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rambla_py.actors.ledger import Ledger
@@ -14,6 +14,7 @@ from rambla_py.actors.mailbox import Mailbox
 from rambla_py.actors.outlet import Outlet
 from rambla_py.actors.room import Room, must_not_wait
 from rambla_py.actors.wakes import Wakes
+from rambla_py.config.options import merge_message
 from rambla_py.delivery import Delivery
 from rambla_py.errors import DroppedError, ExpiredError, MailboxFullError, describe
 from rambla_py.handler import Handler
@@ -151,6 +152,14 @@ class Target:
             self.wake()
         return receipt
 
+    def submit_with(self, payload: Any, given: Mapping[str, Any]) -> Receipt:
+        """Accept a payload with options of its own; raises ``OptionError`` and ``MailboxFullError``."""
+        options, policy, headers, own_id, key = merge_message(self.config, given)
+        self.check_room(1)
+        receipt = Receipt(self.home)
+        self.admit(Delivery(payload, self, receipt, -1, 0.0, options, policy, headers, key, own_id))
+        return receipt
+
     def has_room(self, number: int) -> bool:
         """Say whether ``number`` messages fit now."""
         return len(self._ready) + number <= self.mailbox.room
@@ -203,9 +212,9 @@ class Target:
 
     def check_room(self, number: int) -> None:
         """Raise ``MailboxFullError`` when ``number`` messages do not fit and nobody may wait here."""
-        if self.config.overflow != "block" or not must_not_wait():
+        if self.has_room(number) or self.config.overflow != "block":
             return
-        if len(self._ready) + number > self.mailbox.room:
+        if must_not_wait():
             raise MailboxFullError(self.service, self.channel, self.config.max_pending)
 
     def wake(self) -> None:

@@ -39,6 +39,8 @@ Item = TypeVar("Item")
 
 _SUCCESSES_A_TURN = 500
 _ANSWERS_A_TURN = 50
+_MANY = 64
+_GATHER_S = 0.0005
 _LOSSES = (ConnectionLostError, UnknownOutcomeError)
 
 
@@ -82,6 +84,10 @@ class Worker(Actor):
         self._sleeping = False
         self._target.wakes.begun(self)
         self._unlist()
+        session = self.session
+        if session is not None and len(session.flying) >= _MANY:
+            # More answers are on their way: one turn for those of half a millisecond, and not one for each.
+            time.sleep(_GATHER_S)
         self._run()
 
     def wake(self) -> None:

@@ -112,7 +112,7 @@ def merge_message(channel: ChannelConfig, given: Mapping[str, Any]) -> MergedOpt
         headers = {**headers, **rest["headers"]}
     own = _with_options(channel, options) if options else channel.options
     merged = _with_policy(channel, policy) if policy else channel.policy
-    reason = refusal(merged, channel.handler, own)
+    reason = refusal(merged, channel.handler, own) if options or policy else None
     if reason is not None:
         raise _refused(channel, "serializer", reason)
     return MergedOptions(own, merged, headers, rest.get("id"), rest.get("key"))

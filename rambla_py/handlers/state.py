@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
+from rambla_py.cloudevent import EVENTS
 from rambla_py.encoding import as_object
 from rambla_py.errors import (
     AccessError,
@@ -186,6 +187,8 @@ def _write(
 def _values(message: Delivery) -> dict[str, Any]:
     """Return the records of a message, as JSON, by key; raises what makes it fatal."""
     payload = message.payload
+    if message.policy.serializer in EVENTS:
+        raise PermanentError("state writes each value of a mapping by itself, and a CloudEvent is whole")
     if message.policy.format == "object":
         payload = as_object(payload, format="object", serializer=message.policy.serializer)
     if not isinstance(payload, Mapping):

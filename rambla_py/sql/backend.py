@@ -10,25 +10,22 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import sqlalchemy
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.base import Executable
 
 from rambla_py.encoding import to_json
 from rambla_py.errors import OptionError, RamblaError
+from rambla_py.sql.alchemy import READS, listen, made_key, mapped
 from rambla_py.sql.database import Database, SqlTls
 from rambla_py.sql.errors import (
     SqlAccessError,
-    SqlBusyError,
     SqlConflictError,
     SqlConnectionLostError,
-    SqlDataError,
     SqlError,
     SqlStatementError,
     SqlUnknownOutcomeError,
-    UnsupportedTypeError,
 )
-from rambla_py.sql.mapping import sql_error
 from rambla_py.sql.result import QueryResult
 from rambla_py.sql.statement import Parameters, Prepared, prepare
 from rambla_py.sql.transactions import Levels, Transaction
@@ -94,7 +91,7 @@ class SqlBackend:
             pool_timeout=pool_timeout_s,
             json_serializer=lambda value: to_json(value).decode(),
         )
-        self._listen()
+        listen(self._engine, self.database.kind)
         self.types = TypeMap(self._engine.dialect, converters)
 
     def __repr__(self) -> str:
@@ -228,7 +225,7 @@ class SqlBackend:
             # Once connected: what RETURNING goes with is known from the server's version.
             prepared = self._prepared(sql, params, returning, column_types)
             if not prepared.writes:
-                connection.info["rambla_reads"] = True
+                connection.info[READS] = True
             with connection.begin() as transaction:
                 result = self._run(connection, prepared)
                 try:
@@ -247,7 +244,9 @@ class SqlBackend:
                 prepared.statement, prepared.values, execution_options={"preserve_rowcount": True}
             )
             if not result.returns_rows:
-                made = _made(result) if prepared.inserts and not isinstance(prepared.values, list) else None
+                made = (
+                    made_key(result) if prepared.inserts and not isinstance(prepared.values, list) else None
+                )
                 return [], max(0, result.rowcount) if prepared.writes else 0, made
             data = [dict(row) for row in result.mappings()]
             made = next(iter(data[-1].values()), None) if data and prepared.inserts else None
@@ -273,7 +272,7 @@ class SqlBackend:
             raise SqlConnectionLostError(f"{self.database.where} is not connected; call connect()")
         with self._mapping():
             connection = self._engine.connect()
-            connection.info.pop("rambla_reads", None)
+            connection.info.pop(READS, None)
             try:
                 if isolation is not None:
                     connection = connection.execution_options(isolation_level=isolation)
@@ -335,39 +334,4 @@ class SqlBackend:
             raise self._mapped(error) from error
 
     def _mapped(self, error: BaseException) -> SqlError:
-        if isinstance(error, SqlError):
-            return error
-        if isinstance(error, exc.TimeoutError):
-            return SqlBusyError(f"no connection of the pool was free within {self._pool_timeout_s:g} s")
-        if isinstance(error, exc.DBAPIError) and error.orig is not None:
-            return sql_error(error.orig)
-        if isinstance(error, exc.StatementError) and error.orig is not None:
-            missing = isinstance(error.orig, exc.InvalidRequestError)
-            return SqlStatementError(str(error.orig)) if missing else SqlDataError(f"a value: {error.orig}")
-        if isinstance(error, exc.CompileError):
-            return UnsupportedTypeError(str(error))
-        if isinstance(error, exc.PendingRollbackError):
-            return SqlConnectionLostError("the connection was lost in this transaction; begin another one")
-        return SqlStatementError(str(error)) if isinstance(error, exc.SQLAlchemyError) else sql_error(error)
-
-    def _listen(self) -> None:
-        @event.listens_for(self._engine, "handle_error")
-        def _(context: Any) -> None:
-            lost = isinstance(sql_error(context.original_exception), SqlConnectionLostError)
-            context.is_disconnect = context.is_disconnect or lost
-
-        if self.database.kind == "sqlite":
-
-            @event.listens_for(self._engine, "begin")
-            def _(connection: sqlalchemy.Connection) -> None:
-                # The module begins nothing by itself here. Who may write takes that right at once: a read
-                # lock could not be turned into a write lock when another transaction wrote meanwhile.
-                reads = connection.info.pop("rambla_reads", False)
-                connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _made(result: Any) -> Any:
-    """Return the key that the database made for the row of an INSERT, as far as the driver knows it."""
-    if result.context.isinsert and result.inserted_primary_key:  # an expression, whose table is known
-        return result.inserted_primary_key[0]
-    return getattr(result.cursor or result.context.cursor, "lastrowid", None) or None
+        return mapped(error, self._pool_timeout_s)

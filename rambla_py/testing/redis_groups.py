@@ -279,13 +279,21 @@ class WatchedRedis:
         return roles.count("master") == 1 and links and all(map(self._knows_all, self.sentinels))
 
     def _knows_all(self, sentinel: RedisSentinel) -> bool:
-        words = sentinel.cli("SENTINEL", "MASTER", "main").split("\n")
-        told = dict(zip(words[::2], words[1::2], strict=False))
+        """Whether a sentinel would find a replica to promote, and the others to agree with."""
+        master = _pairs(sentinel.cli("SENTINEL", "MASTER", "main"))
+        told = sentinel.cli("SENTINEL", "REPLICAS", "main")
         return (
-            told["flags"] == "master"
-            and int(told["num-slaves"]) == len(self.servers) - 1
-            and int(told["num-other-sentinels"]) == len(self.sentinels) - 1
+            master["flags"] == "master"
+            and int(master["num-slaves"]) == len(self.servers) - 1
+            and int(master["num-other-sentinels"]) == len(self.sentinels) - 1
+            and told.split("\n").count("master-link-status") == len(self.servers) - 1
+            and told.split("\n").count("ok") == len(self.servers) - 1
         )
+
+
+def _pairs(listing: str) -> dict[str, str]:
+    words = listing.split("\n")
+    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 def _between(password: str | None, tls: TlsFiles | None, *more: str) -> Iterator[str]:

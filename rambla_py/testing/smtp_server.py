@@ -66,10 +66,11 @@ class SmtpServer(Server):
         """Host and port, as ``relay`` takes them."""
         return f"{self.host}:{self.port}"
 
-    def mails(self) -> list[KeptMail]:
-        """Return every mail that has arrived, in order, since the server was made."""
+    def mails(self, to: str = "") -> list[KeptMail]:
+        """Return every mail that has arrived since the server was made, in order; ``to`` one recipient."""
         lines = self._kept.read_text().splitlines() if self._kept.exists() else []
-        return [_kept(json.loads(line)) for line in lines]
+        found = [_kept(json.loads(line)) for line in lines if to in line]
+        return [mail for mail in found if not to or to in mail.recipients]
 
     def _listeners(self) -> list[dict[str, Any]]:
         login = [self.username, self.password]

@@ -225,9 +225,9 @@ class SqlContract:
         with self.opened() as db:
             self.add(db, 1, "Ada")
             found = db.execute(
-                f"select name, '12:30' as noon from {self.t} where name = :name", {"name": "Ada"}
+                f"select name, 'at :noon' as told from {self.t} where name = :name", {"name": "Ada"}
             )
-            assert found.data == [{"name": "Ada", "noon": "12:30"}]
+            assert found.data == [{"name": "Ada", "told": "at :noon"}]
             assert found.affected_rows == 0
             assert 0 < found.duration_s < _TIMEOUT_S
 

@@ -20,11 +20,12 @@ def draw(case: Case, result: Result, path: Path) -> None:
     """Write the picture of a result; nothing when no contender ran."""
     if not result.runs:
         return
-    height = 4.2 if case.plot else 1.2 + 0.42 * len(result.runs)
+    height = 4.2 if case.plot else 1.3 + 0.42 * len(result.runs)
     figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
     axes = figure.subplots()
     (_curves if case.plot else _bars)(axes, case, result)
-    axes.set_title(case.title, loc="left", fontsize=11)
+    # Over the whole width: the names of the contenders take much of it from the axes.
+    figure.suptitle(case.title, x=0.01, ha="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 
@@ -45,12 +46,22 @@ def _curves(axes: Any, case: Case, result: Result) -> None:
         points = sorted((float(name.rpartition(" ")[2]), _middle(runs, name)) for name in runs[0])
         axes.plot(*zip(*points, strict=True), marker="o", label=contender)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    if _span(result) > 50:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(case.plot)
-    axes.set_ylabel(_first(result).rpartition(" ")[0])
+    axes.set_ylabel(_first(result).rpartition(" ")[0].replace("CPU us", "CPU µs"))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if len(result.runs) > 1:
+        axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
+
+
+def _span(result: Result) -> float:
+    values = [value for runs in result.runs.values() for value in runs[0].values()]
+    return max(values) / min(values)
 
 
 def _middle(runs: list[Figures], name: str) -> float:

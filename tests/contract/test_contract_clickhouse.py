@@ -21,8 +21,9 @@ class TestClickHouse(HandlerContract):
     def _server(
         self, clickhouse: ClickHouseServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
     ) -> Iterator[None]:
+        self.killed = 0
         self.server, self.proxy, self.table_name = clickhouse, fault_proxy(clickhouse), unique_name
-        clickhouse.query(f"CREATE TABLE `{unique_name}` (n Int64, mid String) ENGINE = Memory")
+        clickhouse.query(f"CREATE TABLE `{unique_name}` (n Int64, mid String) ENGINE = MergeTree ORDER BY n")
         yield
         clickhouse.query(f"DROP TABLE `{unique_name}`")
 
@@ -62,3 +63,20 @@ class TestClickHouse(HandlerContract):
 
     def cuts(self) -> int:
         return self.proxy.cuts
+
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"http://shop:{CANARY}@{host}:{port}", "connect_timeout_s": 0.5}
+
+    def die(self) -> None:
+        self.proxy.cut_after(1_500, then=self._kill)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from web_server import Reply, Seen, WebServer
 
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server, TlsFiles
 
 _MID_BATCH_BYTES = 20_000
 _ANSWER_BYTES = 300
@@ -41,6 +42,13 @@ class Http(HandlerContract):
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"http://shop:{CANARY}@{self.proxy.host}:{self.proxy.port}/in"}
 
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        secrets = {"auth": {"token": CANARY}, "signature": {"secret": CANARY}}
+        return {"host": host, "port": port, "connect_timeout_s": 0.5, **secrets}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_body_bytes": 5_000}, "x" * 5_001
+
     def is_result(self, result: Any) -> bool:
         return (result.status, result.body) == (200, b"thanks")
 
@@ -54,15 +62,36 @@ class Http(HandlerContract):
     def cuts(self) -> int:
         return self.proxy.cuts
 
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
 
 class TestHttpSingle(Http):
     """Each message is a request, with its id in Idempotency-Key."""
 
+    carries_events = True
+
+    @pytest.fixture(autouse=True)
+    def _tls(self, tls_files: TlsFiles) -> Iterator[None]:
+        self.tls_files = tls_files
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls_files.certificate, tls_files.key)
+        with WebServer(tls=context) as self.tls_server:
+            yield
+
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {"url": f"{self.tls_server.url}/in", "tls": tls}
+
     def received(self) -> list[Received]:
-        return [Received(seen.body, seen.headers["idempotency-key"]) for seen in self.server.seen]
+        return [
+            Received(seen.body, seen.headers["idempotency-key"], seen.headers) for seen in self.server.seen
+        ]
 
 
 class _Many(Http):
+    can_silence = has_secrets = False  # the client is that of the single requests
+
     def payload(self, number: int) -> dict[str, Any]:
         return {"n": number}
 

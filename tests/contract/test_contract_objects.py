@@ -50,6 +50,15 @@ class Remote(Objects):
     def cuts(self) -> int:
         return self.proxy.cuts
 
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {**self.wrong_password(), "endpoint": f"http://{host}:{port}", "timeout_s": 0.5}
+
+    def wrong_password(self) -> dict[str, Any]:
+        raise NotImplementedError
+
 
 class TestS3(Remote):
     """S3, in objects of JSON lines: each line is a message with its id.
@@ -118,6 +127,18 @@ class Spoken(Remote):
     """What the two servers of ours have in common."""
 
     server: ObjectServer
+    killed = 0
+
+    def die(self) -> None:
+        self.proxy.cut_after(_CUT_BYTES, then=self._kill)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed
 
     def connection(self) -> dict[str, Any]:
         table = self.server.settings(endpoint=f"http://{self.proxy.host}:{self.proxy.port}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import email.policy
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -29,6 +28,7 @@ class TestSmtp(HandlerContract):
     ) -> None:
         self.server, self.proxy = smtp_server, fault_proxy(smtp_server)
         self.recipient = f"{unique_name[-40:].strip('-')}@example.com"
+        self.killed = 0
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port)
@@ -52,9 +52,7 @@ class TestSmtp(HandlerContract):
         return bool(result.reply.startswith("250") and not result.refused)
 
     def received(self) -> list[Received]:
-        return [
-            _received(mail.content) for mail in self.server.mails() if mail.recipients == [self.recipient]
-        ]
+        return [_received(mail.content) for mail in self.server.mails(self.recipient)]
 
     def unserializable(self) -> tuple[Any, str]:
         return {"text": "hello", "attachments": [{"content": object()}]}, "$.attachments[0].content"
@@ -74,6 +72,32 @@ class TestSmtp(HandlerContract):
     def wrong_password(self) -> dict[str, Any]:
         return {**self.connection(), "username": self.server.username, "password": CANARY}
 
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {**self.at(host, port), "username": self.server.username, "password": CANARY}
+
+    def wrong_name(self) -> dict[str, Any]:
+        assert self.server.tls is not None
+        authority = str(self.server.tls.authority)
+        tls = {"mode": "starttls", "ca_file": authority, "server_name": "elsewhere.invalid"}
+        return {**self.at(self.server.host, self.server.starttls_port), "tls": tls}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return self.at(self.server.host, self.server.bare_port), {"text": "order\n" * 5_000}
+
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def die(self) -> None:
+        self.proxy.cut_after(_ANSWER_BYTES, direction="down", then=self._kill)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self.server.start()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed
+
     def cut(self) -> None:
         self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
         self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
@@ -83,6 +107,6 @@ class TestSmtp(HandlerContract):
 
 
 def _received(content: bytes) -> Received:
-    mail = email.message_from_bytes(content, policy=email.policy.default)
-    text = mail.get_content().replace("\r\n", "\n")
-    return Received(text.encode(), unquote(mail["Message-ID"].strip("<>").partition("@")[0]))
+    mail = email.message_from_bytes(content)
+    text: Any = mail.get_payload(decode=True)
+    return Received(text.replace(b"\r\n", b"\n"), unquote(mail["Message-ID"].strip("<>").partition("@")[0]))

@@ -16,9 +16,10 @@ RUNNER = Path(__file__).with_name("run_doctests.py")
 @pytest.fixture(scope="module")
 def report() -> tuple[dict[str, tuple[int, int]], str]:
     """What each module's doctests gave, and what was said about it."""
+    paths = [str(RUNNER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, str(RUNNER)],
-        env={**os.environ, "PYTHONPATH": str(RUNNER.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         timeout=100,

@@ -50,5 +50,5 @@ def test_a_redis_stream_holds_an_event_in_fields(redis_server: RedisServer, stre
         ((_, fields),) = client.xrange(stream_name)  # type: ignore[union-attr,misc]
     attributes = {name[3:]: value for name, value in fields.items() if name.startswith("ce_")}
     del attributes["time"]
-    assert attributes.pop("datacontenttype") == "application/json"
+    assert fields["content-type"] == "application/json"
     check(CloudEvent(attributes, json.loads(fields["payload"])), name="the-id")

@@ -172,6 +172,22 @@ def test_a_token(server: WebServer):
     assert server.seen[1].headers["x-api-key"] == "t0ken"
 
 
+def test_cloud_events(server: WebServer):
+    """An event goes whole, as its attributes beside its data, or as one of many, with the media types for it."""
+    with to(server, serializer="cloudevents", event_type="paid") as c:
+        c.send({"n": 1}, id="m-1")
+    with to(server, serializer="cloudevents-binary", event_type="Grüße 1") as c:
+        c.send({"n": 1}, id="m-1")
+    with to(server, serializer="cloudevents", body_format="batch") as c:
+        c.send({"n": 1}, id="m-1")
+    whole, beside, many = server.seen
+    assert whole.headers["content-type"] == "application/cloudevents+json"
+    assert (json.loads(whole.body)["type"], json.loads(whole.body)["data"]) == ("paid", {"n": 1})
+    assert (beside.headers["content-type"], beside.body) == ("application/json", b'{"n":1}')
+    assert (beside.headers["ce-id"], beside.headers["ce-type"]) == ("m-1", "Gr%C3%BC%C3%9Fe%201")
+    assert json.loads(many.body)["events"][0]["id"] == "m-1"
+
+
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_signature(server: WebServer, compression: str):
     """Id, time and body are signed as standard-webhooks.com has it, with the new key and the old one."""
@@ -568,6 +584,21 @@ def test_a_proxy(server: WebServer):
         assert c.send({"n": 1}).status == "ok"
         assert proxy.seen[0].target == "http://shop.test/in"
         assert proxy.seen[0].headers["proxy-authorization"].startswith("Basic ")
+
+
+def test_a_proxy_for_tls(tls_server: WebServer, tls_files: TlsFiles):
+    """TLS goes through a tunnel; a proxy that refuses our credentials is lost access."""
+    tls = {"ca_file": str(tls_files.authority)}
+    with WebServer() as proxy:
+        proxy.login = ("me", "pw")
+        with to(tls_server, {"tls": tls, "proxy": f"http://me:pw@{proxy.host}:{proxy.port}"}) as c:
+            assert c.send({"n": 1}).status == "ok"
+        assert {seen.target for seen in proxy.seen} == {f"{tls_server.host}:{tls_server.port}"}
+        wrong = Secret(f"http://me:wr0ng@{proxy.host}:{proxy.port}")
+        error = refusal(url=Secret(tls_server.url), tls=_tls(tls_files), proxy=wrong)
+    assert isinstance(error, AccessError), error
+    assert "wr0ng" not in str(error)
+    assert [seen.body for seen in tls_server.seen] == [b'{"n":1}']
 
 
 def test_the_environments_proxy_is_not_read(server: WebServer, monkeypatch: pytest.MonkeyPatch):

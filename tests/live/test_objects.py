@@ -29,6 +29,7 @@ from rambla_py.delivery import Delivery
 from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
+    AttemptTimeoutError,
     ConnectionLostError,
     DeliveryError,
     OptionError,
@@ -38,16 +39,18 @@ from rambla_py.errors import (
     SerializationError,
     UnknownOutcomeError,
 )
-from rambla_py.handler import Secret, State
+from rambla_py.handler import Link, Secret, State
 from rambla_py.handlers.objects import ObjectsHandler, memory_store
 from rambla_py.handlers.objects.content import in_chunks
+from rambla_py.handlers.objects.errors import NoAnswerError, PutTimeoutError
 from rambla_py.handlers.objects.settings import ObjectsTls
 from rambla_py.message import Failed
 from rambla_py.policy import Policy
+from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.ports import free_port
 from rambla_py.testing.processes import deadline
 from rambla_py.testing.s3 import MotoServer
-from rambla_py.testing.servers import TlsFiles
+from rambla_py.testing.servers import Server, TlsFiles
 
 _MIB = 1024 * 1024
 _WAIT_S = 20.0
@@ -68,6 +71,8 @@ class Worker:
         self.handler = ObjectsHandler(
             ObjectsHandler.Connection(**settings), channel="orders", service="objects", options=self.options
         )
+        self.told: list[bool] = []
+        self.handler.link = Link(hold=self.told.append)
         self.connection = self.handler.connect()
         self.state = State(self.connection, "orders", "objects")
         self.answers: dict[int, Any] = {}
@@ -270,7 +275,7 @@ def test_lines_of_another_batch_do_not_take_the_place_of_the_first(bucket: Bucke
         w.send(*first)
         w.send(*again)
         assert len(bucket.names()) == 1
-        w.send(w.message({"n": 0}, id="m-0"))
+        w.send(w.message({"n": 0}, id="m-0"), *(w.message({"n": n}, id=f"m-{n}") for n in (7, 8)))
     assert len(bucket.names()) == 2
 
 
@@ -431,7 +436,7 @@ def _at(port: int, **changes: Any) -> dict[str, Any]:
         (_http("400 No", "EntityTooLarge"), PermanentError, "larger than the store takes"),
         (_http("413 No", body=""), PermanentError, "larger than the store takes"),
         (b"", UnknownOutcomeError, "lost before the answer"),
-        (SILENCE, UnknownOutcomeError, "no answer within timeout_s"),
+        (SILENCE, NoAnswerError, "no answer within the connection's timeout_s"),
     ],
 )
 def test_an_answer(answer: bytes, kind: type[DeliveryError], told: str):
@@ -451,7 +456,7 @@ def test_an_answer(answer: bytes, kind: type[DeliveryError], told: str):
         (_http("503 Slow", "SlowDown"), "SlowDown"),
         (_http("401 No", body=""), "credentials"),
         (b"", "lost before the answer"),
-        (SILENCE, "no answer within timeout_s"),
+        (SILENCE, "no answer within the connection's timeout_s"),
     ],
 )
 def test_a_connect_that_fails(answer: bytes, told: str):
@@ -477,9 +482,55 @@ def test_what_was_not_begun_is_not_unknown():
     """After a loss, puts that wait for their turn count as never sent, not as unknown."""
     with _listener(NOTHING_THERE, SILENCE) as port, worker(_at(port, concurrency=1)) as w:
         answers = w.send(*(w.message("x") for _ in range(5)))
-        assert kinds(answers) == {UnknownOutcomeError: 1, ConnectionLostError: 4}
-        assert type(answers[0]) is UnknownOutcomeError
+        assert kinds(answers) == {NoAnswerError: 1, ConnectionLostError: 4}
+        assert isinstance(answers[0], UnknownOutcomeError)
         assert type(w.put("later")) is ConnectionLostError
+
+
+def test_a_put_that_is_slow_while_others_are_answered():
+    """Of many in flight, one without an answer spends its own attempt; the connection goes on."""
+    written = b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n'
+    with _listener(NOTHING_THERE, SILENCE, *[written] * 20) as port, worker(_at(port, concurrency=2)) as w:
+        answers = w.send(*(w.message("x") for _ in range(10)))
+        assert kinds(answers) == {PutTimeoutError: 1, dict: 9}
+        assert isinstance(next(one for one in answers if not isinstance(one, dict)), AttemptTimeoutError)
+        assert isinstance(w.put("later"), dict)
+
+
+def test_a_slow_store_is_given_its_time(
+    gs_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+):
+    """Puts that wait for their turn are not overdue, as long as the store answers those before them."""
+    proxy = fault_proxy(gs_server)
+    proxy.delay(0.02)
+    settings = {**gs_server.settings(), "endpoint": f"http://{proxy.host}:{proxy.port}", "concurrency": 1}
+    channel = {"attempt_timeout_s": 0.5, "options": {"path": f"{unique_name}/{{id}}"}}
+    table = {"connections": {"main": settings}, "channels": {"orders": channel}}
+    with rambla_py.Rambla({"objects": table}) as app:
+        began = time.monotonic()
+        outcomes = app.publish_many("orders", ["x"] * 30).outcomes(timeout_s=_WAIT_S)
+        took_s = time.monotonic() - began
+    assert took_s > 1, "it was quick: the test has proved nothing"
+    assert Counter((outcome.status, outcome.attempts) for outcome in outcomes) == {("ok", 1): 30}
+
+
+def test_parts_of_a_file_are_progress(
+    gs_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str, tmp_path: Path
+):
+    """While the parts of a file go out, its attempt is not overdue, however long all of it takes."""
+    proxy = fault_proxy(gs_server)
+    (tmp_path / "large").write_bytes(b"x" * 32 * _MIB)
+    endpoint = f"http://{proxy.host}:{proxy.port}"
+    settings = _other_settings(gs_server, unique_name, part_bytes=5 * _MIB, endpoint=endpoint)
+    with worker(settings, file=str(tmp_path / "large")) as w:
+        proxy.throttle(20_000_000)
+        message = w.message(None)
+        w.handler.handle_deliveries([message], w.state)
+        wait_until(lambda: bool(w.told))
+        assert message.seq not in w.answers, "it was at its end: the test has proved nothing"
+        wait_until(lambda: message.seq in w.answers)
+        assert w.answers[message.seq]["bytes"] == 32 * _MIB
+    assert set(w.told) == {False}
 
 
 def test_secrets_of_settings_that_cannot_be_used():

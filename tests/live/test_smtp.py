@@ -119,7 +119,7 @@ def ann(unique_name: str) -> str:
 @pytest.fixture
 def arrived(smtp_server: SmtpServer, ann: str) -> Callable[[], list[KeptMail]]:
     """What the test's own address got."""
-    return lambda: [mail for mail in smtp_server.mails() if ann in mail.recipients]
+    return lambda: smtp_server.mails(ann)
 
 
 @pytest.fixture(params=["pipelining", "bare"])

@@ -37,6 +37,7 @@ from rambla_py.sql import (
     SqlConnectionLostError,
     SqlDataError,
     SqlIntegrityError,
+    SqlPermissionError,
     SqlStatementError,
     SqlTls,
     SqlTooLargeError,
@@ -189,6 +190,21 @@ def test_values(base: Base):
     assert (color_text, text) == ("red", '[1,{"a":"b"}]')
 
 
+def test_a_moment_keeps_its_time(base: Base):
+    """A time with a zone is never taken for another time: a column without zones holds it in UTC."""
+    zoned = {"sqlite": "text", "postgres": "timestamptz", "mariadb": "datetime"}[base.kind]
+    base.make(f"id varchar(40), a timestamp, b {zoned}")
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    with base.worker(columns=["a", "b"]) as w:
+        assert w.publish([{"a": at, "b": at}]) == [None]
+    ((a, b),) = base.rows("select a, b from {}")
+    if base.kind == "sqlite":  # which keeps text, with the zone in it
+        assert (a, b) == (str(at), str(at))
+    else:
+        assert str(a) == "2026-01-02 01:04:05"
+        assert (b if b.tzinfo else b.replace(tzinfo=datetime.UTC)) == at
+
+
 def test_bytes_for_a_column_of_text(base: Base):
     """Bytes become text where the column holds text; what is no text is refused with its path."""
     base.make("id varchar(40), t text")
@@ -271,6 +287,17 @@ def test_upsert(base: Base):
         assert w.deliver([w.message(n, "a") for n in range(3)] + [w.message(9, "b")]) == [None] * 4
         assert w.deliver([w.message(7, "a"), w.message(8, "c")]) == [None] * 2
     assert dict(base.rows("select id, payload from {}", payload="json")) == {"a": 7, "b": 9, "c": 8}
+
+
+def test_upsert_beside_a_refused_row(base: Base):
+    """The rows around one that is refused replace each other as they would without it."""
+    base.make("id varchar(40) primary key, n integer not null")
+    with base.worker(columns=["n"], upsert=True) as w:
+        given = [("a", 1), ("b", 1), ("x", None), ("a", 2), ("b", 2), ("c", 1)]
+        answers = w.deliver([w.message({"n": n}, name) for name, n in given])
+    assert [type(answer) for answer in answers].index(SqlIntegrityError) == 2
+    assert sum(answer is not None for answer in answers) == 1
+    assert sorted(base.rows()) == [("a", 2), ("b", 2), ("c", 1)]
 
 
 def test_upsert_of_the_id_alone(base: Base):
@@ -441,6 +468,48 @@ def test_a_column_that_is_not_there(base: Base):
     error = base.refusal(columns=["citty"])
     assert type(error) is SqlStatementError
     assert "has no column 'citty'; did you mean 'city'?" in str(error)
+
+
+def test_a_table_that_goes_meanwhile(base: Base):
+    """A table that is dropped while the worker runs counts as a loss: the messages wait until it is back."""
+    columns = "id varchar(40), payload text"
+    base.make(columns)
+    with base.worker() as w:
+        assert w.publish([1]) == [None]
+        base.db.execute(f"drop table {base.table}")
+        answers = w.publish([2, 3])
+    assert kinds(answers) == {SqlConnectionLostError}
+    assert f"there is no table '{base.table}'" in str(answers[0])
+    base.make(columns)
+    with base.worker() as w:
+        assert w.publish([2, 3]) == [None, None]
+    assert len(base.rows()) == 2
+
+
+def test_a_table_that_goes_is_made_again(base: Base):
+    """With ``create_table`` the next connection makes it, so nothing is lost."""
+    table = {"table": base.table, "create_table": True, "backoff": {"initial_s": 0.01}}
+    channel = {"orders": {"options": table}}
+    with rambla.Rambla({"sql": {"connections": {"main": {"url": base.url}}, "channels": channel}}) as app:
+        app.publish("orders", 1).result(timeout_s=20)
+        base.db.execute(f"drop table {base.table}")
+        outcomes = app.publish_many("orders", [2, 3]).outcomes(timeout_s=20)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+    assert len(base.rows()) == 2
+
+
+def test_what_the_user_may_not_write(postgres: Base):
+    """A missing right is fatal for each message: the table is there, and no reconnect would help."""
+    postgres.make("id varchar(40), payload text")
+    postgres.db.execute(f"create role r_{postgres.table} login password 's3cret'")
+    server = postgres.server
+    url = f"postgresql://r_{postgres.table}:s3cret@{server.host}:{server.port}/{server.database}"
+    with postgres.worker(url=url) as w:
+        answers = w.publish([1, 2])
+        assert kinds(answers) == {SqlPermissionError}
+        assert not answers[0].retryable
+        postgres.db.execute(f"grant insert on {postgres.table} to r_{postgres.table}")
+        assert w.publish([1, 2]) == [None, None]
 
 
 def test_many_workers_make_one_table(base: Base):

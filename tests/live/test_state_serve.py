@@ -164,14 +164,14 @@ def test_a_message_over_the_servers_limit_fails_alone(server: StateServer) -> No
 
 def test_a_server_that_is_silent_bounds_every_verb(server: StateServer) -> None:
     """It is frozen: a write has an unknown end, and ``init`` of another store ends too."""
-    with HttpStore(server.url, token=TOKEN, timeout_s=0.2, connect_timeout_s=0.2) as store:
+    with HttpStore(server.url, token=TOKEN, timeout_s=0.6, connect_timeout_s=0.6) as store:
         store.set("a", 1)
         server.pause()
-        with pytest.raises(StateUnavailableError, match=r"no answer within 0\.2 s") as caught:
+        with pytest.raises(StateUnavailableError, match=r"no answer within 0\.6 s") as caught:
             store.set("a", 2)
         assert caught.value.applied == "unknown"
         with pytest.raises(StateUnavailableError):
-            HttpStore(server.url, token=TOKEN, connect_timeout_s=0.2).init()
+            HttpStore(server.url, token=TOKEN, connect_timeout_s=0.3).init()
         server.resume()
         assert store.set("a", 3).value == 3
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambla_py import ConfigError, OptionError, Rambla, load_config
+from rambla_py.cloudevent import check_extensions
 from rambla_py.encoding import as_object, encode
 from rambla_py.errors import PermanentError, SerializationError
 from rambla_py.handlers import memory
 from rambla_py.handlers.amqp.frames import FrameEncoder
+from rambla_py.handlers.clickhouse.rows import rows_of
 from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
 from rambla_py.wire import body_of, embedded, media_type, wire_headers
 
@@ -56,7 +61,7 @@ def test_attributes_come_from_the_options() -> None:
         event_subject="42",
         event_schema="https://shop.example/order.xsd",
         event_content_type="application/xml",
-        event_extensions={"tenant": "blue", "attempt": 3, "urgent": True},
+        event_extensions=check_extensions({"tenant": "blue", "attempt": 3, "urgent": True}),
     )
     assert (event.get_source(), event.get_type(), event.get_subject()) == (
         "https://shop.example/orders",
@@ -146,6 +151,28 @@ def test_rabbitmq_carries_an_event_in_binary_mode(others: dict[str, Any]) -> Non
     assert (event.get_id(), event.get_type(), event.get_data()) == (header.message_id, "paid", {"a": 1})
 
 
+def test_kafka_names_an_event_in_structured_mode() -> None:
+    """The header of the media type tells a consumer of the binding that the value is an event."""
+    message = delivery({"a": 1}, **STRUCTURED)
+    headers = {
+        name: text.encode()
+        for name, text in wire_headers(message, "ce_", content_type="content-type").items()
+    }
+    record = kafka.KafkaMessage(headers=headers, key=None, value=message.body())
+    assert kafka.from_kafka(record, JSONFormat(), CloudEvent).get_id() == message.id
+    assert wire_headers(message, "ce-") == {}
+
+
+def test_nats_keeps_the_type_of_the_data_apart() -> None:
+    """There ``content-type`` says that a message is an event whole, so that of the data has another header."""
+    names = {"content_type": "content-type", "data_type": "ce-datacontenttype", "quoted": True}
+    whole = wire_headers(delivery({"a": 1}, **STRUCTURED), "ce-", **names)
+    assert whole == {"content-type": "application/cloudevents+json"}
+    apart = wire_headers(delivery({"a": 1}, event_subject="a b", **BINARY), "ce-", **names)
+    assert (apart["ce-datacontenttype"], apart["ce-subject"]) == ("application/json", "a%20b")
+    assert "content-type" not in apart
+
+
 def test_rabbitmq_names_an_event_in_structured_mode() -> None:
     """The content type tells consumers that the body is an event."""
     header = header_of(b"".join(FrameEncoder().encode(amqp_delivery({"a": 1}, **STRUCTURED))))
@@ -158,7 +185,9 @@ def test_a_redis_stream_carries_an_event_in_fields() -> None:
     xadd = encoder_for(RedisOptions(command="xadd"), "orders")
     packed = xadd(delivery({"a": 1}, event_type="paid", **BINARY))
     assert b"ce_type\r\n$4\r\npaid" in packed
-    assert b"ce_datacontenttype\r\n$16\r\napplication/json" in packed
+    assert b"content-type\r\n$16\r\napplication/json" in packed
+    packed = xadd(delivery({"a": 1}, **STRUCTURED))
+    assert b"content-type\r\n$28\r\napplication/cloudevents+json" in packed
     with pytest.raises(PermanentError, match="a CloudEvent is whole"):
         encoder_for(RedisOptions(command="hset"), "orders")(delivery({"a": 1}, **STRUCTURED))
 
@@ -187,6 +216,43 @@ def test_a_payload_alone_is_no_event(make: Any) -> None:
     """Who encodes a payload without its message is told, rather than given what is no event."""
     with pytest.raises(SerializationError, match="needs a message"):
         make({"a": 1}, serializer="cloudevents")
+
+
+def test_clickhouse_rows_are_events() -> None:
+    """A row is the event, whose id stands there already."""
+    message = delivery({"a": 1}, **STRUCTURED)
+    (row,) = rows_of(message, "id")
+    assert json.loads(row)["id"] == message.id
+    (row,) = rows_of(message, "message_id")
+    assert json.loads(row)["message_id"] == message.id
+
+
+def test_sql_columns_are_attributes(tmp_path: Path) -> None:
+    """Columns are taken from the event as from any object, and the rest of it is JSON."""
+    options = {
+        "create_table": True,
+        "columns": {"kind": "payload.type", "total": "payload.data.total"},
+        "json_column": "rest",
+        **STRUCTURED,
+    }
+    made = {"connections": {"one": {"url": f"sqlite:///{tmp_path}/events.db"}}}
+    with Rambla({"sql": {**made, "channels": {"orders": {"options": options}}}}) as app:
+        app.publish("orders", {"total": 7}, id="a", event_type="paid").result(timeout_s=20)
+        app.publish_many("orders", [{"total": 8}, "text"]).result(timeout_s=20)
+    with closing(sqlite3.connect(tmp_path / "events.db")) as database:
+        rows = database.execute("SELECT id, kind, total, rest FROM orders").fetchall()
+    assert (rows[0][:2], float(rows[0][2])) == (("a", "paid"), 7.0)
+    assert json.loads(rows[0][3])["specversion"] == "1.0"
+    assert [row[1] for row in rows[1:]] == ["orders", "orders"]
+
+
+def test_records_of_a_state_are_no_events(tmp_path: Path) -> None:
+    """A handler that writes each value by itself says that an event is whole."""
+    made = {"connections": {"one": {"url": "memory://"}}, "channels": {"orders": {"options": STRUCTURED}}}
+    with Rambla({"state": made}) as app:
+        outcome = app.publish("orders", {"a": 1}).outcomes(timeout_s=20)[0]
+    assert outcome.status == "fatal"
+    assert "a CloudEvent is whole" in str(outcome.error)
 
 
 def table(handler: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -223,6 +289,20 @@ def test_wrong_attributes_are_refused(options: dict[str, Any], told: str) -> Non
         load_config(table("memory", options))
     with Rambla(table("memory", {})) as app, pytest.raises(OptionError, match=told):
         app.publish("orders", "x", **options)
+
+
+def test_extensions_of_channel_and_message_arrive() -> None:
+    """Those of a message stand in place of its channel's, and what a policy holds can be a key."""
+    options = {**STRUCTURED, "event_extensions": {"tenant": "blue"}}
+    services = table("memory", options)
+    services["svc"]["connections"]["here"]["name"] = "extended"
+    with Rambla(services) as app:
+        app.publish("orders", 1).result(timeout_s=5)
+        app.publish("orders", 2, event_extensions={"region": "north"}).result(timeout_s=5)
+        assert hash(app.config.services["svc"].channels["orders"].policy)
+    first, second = [record.payload for record in memory.store("extended").messages()]
+    memory.forget("extended")
+    assert (first["tenant"], second["region"], "tenant" in second) == ("blue", "north", False)
 
 
 def test_a_fan_out_is_one_event() -> None:

@@ -229,7 +229,7 @@ def test_options_that_are_no_struct_are_refused() -> None:
 def test_every_field_of_the_policy_is_a_reserved_option() -> None:
     """Policy and reserved options have the same names and defaults, but for those that travel beside."""
     assert set(reserved()) == {*Policy.__struct_fields__, *PER_MESSAGE, "headers"}
-    for name in set(Policy.__struct_fields__) - {"backoff", "callbacks"}:
+    for name in set(Policy.__struct_fields__) - {"backoff", "callbacks", "event_extensions"}:
         assert reserved()[name].default == getattr(Policy(), name)
     assert msgspec.structs.asdict(reserved()["backoff"].default) == msgspec.structs.asdict(Backoff())
     assert set(option_names(Silent)) == set(reserved())

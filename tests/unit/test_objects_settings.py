@@ -36,6 +36,7 @@ from rambla_py.policy import Policy
         ({"url": "s3://b", "endpoint": "localhost:9000"}, "an endpoint that is not http"),
         ({"url": "s3://b", "endpoint": "http://k:s@host"}, "an endpoint that is not http"),
         ({"url": "s3://b", "endpoint": "http://host:port"}, "an endpoint that is not http"),
+        ({"url": "gs://b", "bearer_token": Secret("tok\n")}, "bearer_token has a line break"),
         ({"url": "s3://b", "store_options": {"prefix": Secret("x")}}, "have keys of their own"),
     ],
 )

@@ -128,6 +128,17 @@ def test_what_is_no_mapping_is_sent_as_it_would_go_on_any_wire(payload: Any, bod
     assert text_of(read(mail_of(payload))) == body
 
 
+def test_format_reads_a_mapping_from_text_or_makes_text_of_one() -> None:
+    """``object`` takes a mail that arrives as JSON, ``bytes`` mails a mapping as JSON."""
+    options = SmtpOptions(to="ann@example.com")
+    made = compose(
+        delivery('{"to": "bob@example.com", "text": "Hi"}', format="object"), options, sender=SENDER
+    )
+    assert (made.recipients, text_of(read(made))) == (("bob@example.com",), "Hi\n")
+    made = compose(delivery({"id": 42}, format="bytes"), options, sender=SENDER)
+    assert text_of(read(made)) == '{"id":42}\n'
+
+
 def test_the_id_becomes_the_message_id() -> None:
     """With the sender's domain; the same for every attempt."""
     message = delivery("x")
@@ -349,6 +360,20 @@ def test_files_are_attached(tmp_path: Path) -> None:
         assert (attached.get_filename(), attached.get_content_type()) == ("bill.pdf", "application/pdf")
 
 
+def test_text_is_attached_with_its_letters() -> None:
+    """A text is UTF-8 and says so; bytes say nothing of letters; a mail is attached as bytes."""
+    csv = {"content": "größe;1\n", "name": "a.csv", "content_type": "text/csv"}
+    raw = {"content": b"abc", "name": "b.csv", "content_type": "text/csv"}
+    mail = {"content": b"Subject: x\r\n\r\nx", "name": "c.eml"}
+    found = list(read(mail_of({"text": "x", "attachments": [csv, raw, mail]})).iter_attachments())
+    assert text_of(found[0]) == "größe;1\n"
+    assert found[1].get_param("charset") is None
+    assert (found[2].get_content_type(), found[2].get_content()) == (
+        "application/octet-stream",
+        mail["content"],
+    )
+
+
 def test_a_text_names_no_file_outside_of_the_folder(tmp_path: Path) -> None:
     """A payload may come from anywhere: without a folder it names no file, with one none beside it."""
     (tmp_path / "in").mkdir()
@@ -391,6 +416,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"attachments": [{"content": 3}]}, "$.attachments[0].content"),
         ({"attachments": [{"content": b"", "name": "a\r\nb"}]}, "$.attachments[0].name"),
         ({"attachments": [{"content": b"", "content_type": "pdf"}]}, "$.attachments[0].content_type"),
+        (
+            {"attachments": [{"content": b"", "content_type": "message/rfc822"}]},
+            "$.attachments[0].content_type",
+        ),
         ({"attachments": [{"content": b"", "cid": "a b"}]}, "$.attachments[0].cid"),
         ([1, object()], "$[1]"),
         (b"\xff", "$"),

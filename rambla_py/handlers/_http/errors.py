@@ -16,6 +16,7 @@ __all__ = ["transport_error"]
 
 # pyreqwest calls everything before the answer a ConnectError; the causes tell the phases apart.
 _UNSENT = ("client error (Connect)", "client error (Canceled)", "client error (ChannelClosed)")
+_PROXY_LOGIN = "proxy authorization required"
 _CERTIFICATES = (
     "invalid peer certificate",
     "CertificateRequired",
@@ -38,6 +39,8 @@ def transport_error(error: Exception, *, where: str, timeout_s: float) -> Delive
     text = f"{where}: {_words(causes) or type(error).__name__}"
     if any(mark in cause for cause in causes for mark in _CERTIFICATES):
         return AccessError(f"{where}: the certificate was refused: {_words(causes)}")
+    if any(_PROXY_LOGIN in cause for cause in causes):
+        return AccessError(f"{where}: the proxy refuses our credentials: {_words(causes)}")
     if any(cause in _UNSENT for cause in causes):
         return ConnectionLostError(f"cannot connect to {text}")
     if isinstance(error, RequestTimeoutError):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rambla_py.encoding import Format, as_object, to_json
+from rambla_py.cloudevent import EVENTS
+from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError, SerializationError
+from rambla_py.wire import embedded
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -22,9 +24,7 @@ def rows_of(delivery: Delivery, id_column: str) -> list[bytes]:
     Text may also hold an object a line. Raises ``PermanentError`` for anything else, ``SerializationError``
     with the path to what JSON cannot hold.
     """
-    policy = delivery.policy
-    how: Format = "object" if policy.format == "object" else "none"
-    value = as_object(delivery.payload, format=how, serializer=policy.serializer)
+    value = embedded(delivery)
     if isinstance(value, str):
         value = _read(value)
     if not isinstance(value, list | tuple):
@@ -53,8 +53,8 @@ def _row(value: Any, path: str, delivery: Delivery, id_column: str) -> bytes:
         raise SerializationError(path + error.path.removeprefix("$"), error.got) from error
     if not row.startswith(b"{"):
         raise PermanentError(f"clickhouse takes an object or a list of objects, got {_kind(value)} at {path}")
-    if not id_column:
-        return row
+    if not id_column or (id_column == "id" and delivery.policy.serializer in EVENTS):
+        return row  # an event has its message's id
     if isinstance(value, Mapping) and id_column in value:
         raise PermanentError(f"the payload has {id_column!r} already, which id_column would write")
     pair = to_json(id_column) + b":" + to_json(delivery.id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.handler import Handler
 from rambla_py.handlers.http.exchange import Exchange
+from rambla_py.handlers.http.requests import EVENT_PREFIX
 from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class HttpHandler(Handler):
         "may come twice, with the same Idempotency-Key (that of a batch is made of its ids); no order, but "
         "within a key"
     )
+
+    @classmethod
+    def event_prefix(cls, options: Any) -> str | None:
+        """Return ``ce-``, as the binding of CloudEvents for HTTP has it; many in one body have no headers."""
+        return EVENT_PREFIX if options is None or options.body_format == "single" else None
 
     def connect(self) -> Exchange:
         """Resolve the host, and ask the server with ``ping_method`` whether it answers and knows us."""

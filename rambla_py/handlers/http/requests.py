@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rambla_py.encoding import as_object, to_json
+from rambla_py.cloudevent import EVENTS
+from rambla_py.encoding import to_json
 from rambla_py.errors import PayloadTooLargeError, PermanentError
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
@@ -17,15 +18,18 @@ from rambla_py.handlers.http.headers import checked_header, id_text, message_hea
 from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
 from rambla_py.handlers.http.signature import key_of, signed_headers
 from rambla_py.handlers.http.target import target_of
+from rambla_py.wire import embedded, media_type, wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["Requests", "auth_headers", "secrets_of"]
+__all__ = ["EVENT_PREFIX", "Requests", "auth_headers", "secrets_of"]
+
+EVENT_PREFIX = "ce-"
+"""Of the attributes of a CloudEvent, by the binding for HTTP."""
 
 _LIMIT_NAME = "the connection's max_body_bytes"
 _TYPES = {"batch": "application/json", "ndjson": "application/x-ndjson"}
-_SERIALIZED = {"json": "application/json", "msgpack": "application/msgpack"}
 
 
 class Requests:
@@ -41,9 +45,10 @@ class Requests:
 
     def one(self, delivery: Delivery) -> Request:
         """Return the request of a single message; raises what is wrong with it."""
-        name = id_text(delivery.id)
-        kind = _content_type(delivery.payload, delivery.policy)
-        return self._request(delivery.options, name, kind, delivery.body(), delivery.headers)
+        kind = media_type(delivery)
+        kind = f"{kind}; charset=utf-8" if kind == "text/plain" else kind
+        headers = wire_headers(delivery, EVENT_PREFIX, quoted=True)
+        return self._request(delivery.options, id_text(delivery.id), kind, delivery.body(), headers)
 
     def many(self, deliveries: Sequence[Delivery], events: Sequence[bytes]) -> Request:
         """Return the request of several messages with the same options and headers."""
@@ -58,10 +63,10 @@ class Requests:
 
     def event(self, delivery: Delivery) -> bytes:
         """Return a message as one event of many; raises what is wrong with it."""
-        policy, id_field = delivery.policy, delivery.options.id_field
-        value = as_object(delivery.payload, format=policy.format, serializer=policy.serializer)
+        id_field, value = delivery.options.id_field, embedded(delivery)
         event = to_json(value)
-        if id_field and event.startswith(b"{"):
+        has_id = id_field == "id" and delivery.policy.serializer in EVENTS
+        if id_field and event.startswith(b"{") and not has_id:
             if isinstance(value, Mapping) and id_field in value:
                 raise PermanentError(f"the payload has {id_field!r} already; choose another id_field")
             pair = to_json(id_field) + b":" + to_json(delivery.id)
@@ -147,12 +152,3 @@ def _name_of(deliveries: Sequence[Delivery]) -> str:
         return id_text(deliveries[0].id)
     digest = hashlib.sha256("\n".join(delivery.id for delivery in deliveries).encode())
     return digest.hexdigest()[:40]
-
-
-def _content_type(payload: Any, policy: Any) -> str:
-    if policy.format != "object":
-        if isinstance(payload, str):
-            return "text/plain; charset=utf-8"
-        if isinstance(payload, bytes | bytearray | memoryview):
-            return "application/octet-stream"
-    return _SERIALIZED.get(policy.serializer, "application/octet-stream")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rambla_py.errors import ConnectionLostError, PermanentError
 from rambla_py.handlers.objects.settings import ObjectsOptions, check_names, is_header
+from rambla_py.wire import media_type
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -64,14 +65,8 @@ def media_type_of(options: ObjectsOptions, message: Delivery) -> str:
     """Return the media type of a message's own object."""
     if options.content_type:
         return options.content_type
-    payload, policy = message.payload, message.policy
-    if policy.format != "object":
-        if isinstance(payload, bytes | bytearray | memoryview):
-            return "application/octet-stream"
-        if isinstance(payload, str):
-            return "text/plain; charset=utf-8"
-    known = {"json": "application/json", "msgpack": "application/msgpack"}
-    return known.get(policy.serializer, "application/octet-stream")
+    kind = media_type(message)
+    return f"{kind}; charset=utf-8" if kind == "text/plain" else kind
 
 
 def media_type_of_file(options: ObjectsOptions, path: str) -> str:

@@ -14,6 +14,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from rambla_py.errors import (
     AccessError,
+    AttemptTimeoutError,
     ConnectionLostError,
     DeliveryError,
     PermanentError,
@@ -21,7 +22,7 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 
-__all__ = ["is_taken", "refused", "store_error"]
+__all__ = ["NoAnswerError", "PutTimeoutError", "is_taken", "refused", "store_error"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
@@ -56,6 +57,17 @@ _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"
 _NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound"})
 _TOO_LARGE = frozenset({"EntityTooLarge", "RequestBodyTooLarge"})
 _FOR_NOW = frozenset({403, 404, 408, 409, 412, 425, 429})
+
+
+class NoAnswerError(UnknownOutcomeError):
+    """The store did not answer in time; whether the put took effect is unknown."""
+
+
+class PutTimeoutError(AttemptTimeoutError):
+    """The same, of a put that was slow while others were answered: only its own attempt is given up."""
+
+    def __init__(self, told: str) -> None:
+        DeliveryError.__init__(self, told)
 
 
 def is_taken(error: BaseException) -> bool:
@@ -129,7 +141,7 @@ def _unanswered(kind: str, text: str, url: str) -> DeliveryError:
         what = found[2] if found else "timed out" if kind == "Timeout" else _reason(text)
         return ConnectionLostError(f"cannot connect to {url}: {what}")
     if kind == "Timeout":
-        return UnknownOutcomeError(f"{url}: no answer within timeout_s")
+        return NoAnswerError(f"{url}: no answer within the connection's timeout_s")
     if "builder error" in text:
         return AccessError(f"{url}: a request that cannot be built; is the endpoint right?")
     return UnknownOutcomeError(f"{url}: the connection was lost before the answer")

@@ -5,92 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rambla_py.errors import ConnectionLostError, PermanentError, UnknownOutcomeError
+from rambla_py.errors import ConnectionLostError, PermanentError
 from rambla_py.handler import Handler
 from rambla_py.handlers.objects.batches import Bundle, bundled
-from rambla_py.handlers.objects.content import (
-    attributes_of,
-    media_type_of,
-    media_type_of_file,
-    metadata_of,
-    metadata_value,
-)
-from rambla_py.handlers.objects.lanes import Lanes
+from rambla_py.handlers.objects.connection import StoreConnection
 from rambla_py.handlers.objects.settings import ObjectsConnection, ObjectsOptions
-from rambla_py.handlers.objects.stores import check_store, open_store
-from rambla_py.handlers.objects.template import template_of
-from rambla_py.handlers.objects.upload import Upload, put_body, put_file
+from rambla_py.handlers.objects.stores import check_store
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
     from rambla_py.handler import State
 
 __all__ = ["ObjectsHandler"]
-
-# Files have lanes of their own, so that large ones hold up no small object and memory stays bounded.
-_FILE_LANES = 2
-
-
-class _Connection:
-    """A store with the threads that put into it."""
-
-    def __init__(self, settings: ObjectsConnection, channel: str) -> None:
-        self.settings = settings
-        self.store = open_store(settings)
-        check_store(settings, self.store)
-        self.small = Lanes(self._run, _refuse, most=settings.concurrency, name=f"objects {channel}")
-        self.files = Lanes(self._run, _refuse, most=_FILE_LANES, name=f"objects {channel} file")
-
-    def put(self, job: Bundle) -> None:
-        """Put an object as soon as a thread is free; settles its messages."""
-        lanes = self.files if job.options.file is not None else self.small
-        lanes.put(job)
-
-    def end(self, error: Exception) -> None:
-        """Start no further put; what was not begun counts as never sent."""
-        lost = error if isinstance(error, ConnectionLostError) else ConnectionLostError(str(error))
-        self.small.end(lost)
-        self.files.end(lost)
-
-    def _run(self, job: Bundle) -> None:
-        try:
-            result = self._result(job)
-        except (ConnectionLostError, UnknownOutcomeError) as error:
-            self.end(error)
-            for message in job.messages:
-                message.failed(error)
-        except BaseException as error:  # a payload's own code, or the driver's
-            for message in job.messages:
-                message.failed(error)
-        else:
-            for message in job.messages:
-                message.ok(result)
-
-    def _result(self, job: Bundle) -> dict[str, Any]:
-        options, first = job.options, job.messages[0]
-        if options.body_format == "ndjson":
-            return self._result_of_lines(job)
-        path = template_of(options.path).render(first)
-        if options.file is not None:
-            kind = media_type_of_file(options, options.file)
-            metadata = metadata_of(options, first)
-            upload = self._upload(path, options, attributes_of(options, kind, metadata))
-            return put_file(upload, lambda: self.files.ended)
-        body = first.body()
-        attributes = attributes_of(options, media_type_of(options, first), metadata_of(options, first))
-        return put_body(self._upload(path, options, attributes), body)
-
-    def _result_of_lines(self, job: Bundle) -> dict[str, Any]:
-        options, name = job.options, job.name
-        metadata = {name: metadata_value(value) for name, value in options.metadata.items()}
-        if options.id_field:
-            metadata[options.id_field] = metadata_value(name)
-        attributes = attributes_of(options, options.content_type or "application/x-ndjson", metadata)
-        path = template_of(options.path).render(job.messages[0], name=name)
-        return put_body(self._upload(path, options, attributes), job.body)
-
-    def _upload(self, path: str, options: ObjectsOptions, attributes: dict[str, str]) -> Upload:
-        return Upload(self.settings, self.store, path, options, attributes)
 
 
 class ObjectsHandler(Handler):
@@ -121,25 +47,25 @@ class ObjectsHandler(Handler):
         "land later; no order but within a key"
     )
 
-    def connect(self) -> _Connection:
+    def connect(self) -> StoreConnection:
         """Open the store, and ask it for an object that is not there."""
-        return _Connection(self.settings, self.channel)
+        return StoreConnection(self.settings, self.channel, self.link)
 
-    def close(self, connection: _Connection) -> None:
+    def close(self, connection: StoreConnection) -> None:
         """Let no further put start; those that run end by themselves, within ``timeout_s``."""
         connection.end(ConnectionLostError("the connection was closed before the put began"))
 
-    def ping(self, connection: _Connection) -> None:
+    def ping(self, connection: StoreConnection) -> None:
         """Ask the store for an object that is not there."""
         check_store(connection.settings, connection.store)
 
-    def destination(self, connection: _Connection) -> Any:
+    def destination(self, connection: StoreConnection) -> Any:
         """Return the store itself, for the functions of ``obstore``."""
         return connection.store
 
     def handle_deliveries(self, deliveries: Sequence[Delivery], state: State) -> None:
         """Hand each object to a thread, which settles its messages."""
-        connection: _Connection = state.connection
+        connection: StoreConnection = state.connection
         if self._channel_options().body_format == "ndjson":
             for found, error in bundled(deliveries, self._channel_options(), self.channel):
                 if isinstance(found, Bundle):
@@ -174,8 +100,3 @@ class ObjectsHandler(Handler):
             )
         )
         return False
-
-
-def _refuse(job: Bundle, error: Any) -> None:
-    for message in job.messages:
-        message.failed(error)

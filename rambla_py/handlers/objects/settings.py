@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from rambla_py.handler import Secret, per_channel
+from rambla_py.handler import Secret, per_channel, secret_text
 from rambla_py.handlers._record import Shape
 from rambla_py.handlers.objects.place import Place, place_of
 from rambla_py.handlers.objects.template import template_of
@@ -124,6 +124,15 @@ def _is_secret(value: object) -> bool:
     return isinstance(value, Secret) and bool(value)
 
 
+_IN_HEADERS = (
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "account",
+    "account_key",
+    "sas_token",
+    "bearer_token",
+)
 _FOR: Mapping[str, tuple[str, ...]] = {
     "region": ("s3",),
     "access_key_id": ("s3",),
@@ -146,6 +155,12 @@ def _check_fields(settings: ObjectsConnection, place: Place) -> None:
         if getattr(settings, name) is not None and place.scheme not in schemes:
             meant = " and ".join(f"{scheme}://" for scheme in schemes)
             raise ValueError(f"{name} is for {meant}, and the url is {place.scheme}://")
+    for name in _IN_HEADERS:
+        value = secret_text(getattr(settings, name))
+        if value is not None and not is_header(value):
+            raise ValueError(
+                f"{name} has a line break, a space or another character that does not belong to it"
+            )
     if place.scheme == "az" and settings.account is None:
         raise ValueError("az:// needs the account")
     taken = sorted(_OURS.intersection(settings.store_options))
@@ -230,7 +245,13 @@ class ObjectsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             if self.file is not None:
                 raise ValueError("file with body_format = 'ndjson': a file is an object of its own")
         _check_metadata(self.metadata, self.id_field)
-        for name in ("content_type", "content_disposition", "content_language", "cache_control"):
+        for name in (
+            "content_type",
+            "content_disposition",
+            "content_language",
+            "cache_control",
+            "storage_class",
+        ):
             value = getattr(self, name)
             if value is not None and not is_header(value):
                 raise ValueError(f"{name} with characters that an HTTP header cannot hold")

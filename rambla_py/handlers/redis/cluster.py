@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
+from rambla_py.errors import ConnectionLostError, DeliveryError
 from rambla_py.handlers.redis.commands import pack
-from rambla_py.handlers.redis.errors import RedirectError, UnservedError
+from rambla_py.handlers.redis.errors import RedirectError, UnservedError, joined_error
 from rambla_py.handlers.redis.nodes import Nodes
 from rambla_py.handlers.redis.replicas import Wait
 from rambla_py.handlers.redis.routes import Part
 from rambla_py.handlers.redis.slots import SlotMap, gaps, slot_map
 from rambla_py.handlers.redis.urls import Node
 from rambla_py.handlers.redis.wire import RedisWire
+from rambla_py.handlers.redis.work import Sent, Step, Work, waves
 
 __all__ = ["ClusterWire"]
-
-# What is on its way at one time: a wire takes so much without being read in between, and redirections are
-# followed before more is sent, so that what went to one key keeps its order.
-_WAVE = 1_000
-_WAVE_BYTES = 8 * 1024 * 1024
 
 _MOST_HOPS = 5
 _LOOK_EVERY_S = 0.1
 _ASKING = pack((b"ASKING",))
-
-
-class _Step(NamedTuple):
-    """A part on its way: its place, and the node that another one sent it to for this once."""
-
-    place: int
-    asked: Node | None = None
-
-
-class _Sent(NamedTuple):
-    node: Node
-    wire: RedisWire
-    steps: Sequence[_Step]
-
-
-class _Work:
-    """The parts of a batch, and for each its reply and the node that gave it."""
-
-    __slots__ = ("lost", "parts", "replies", "served_by")
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = parts
-        self.lost: ConnectionLostError | None = None
-        self.replies: list[Any] = [None] * len(parts)
-        self.served_by: list[Node | None] = [None] * len(parts)
 
 
 class ClusterWire:
@@ -84,13 +55,13 @@ class ClusterWire:
     def exchange(self, parts: Sequence[Part], wait: Wait | None = None) -> list[Any]:
         """Return a reply for each part, or its error.
 
-        ``UnknownOutcomeError`` for what was written to a node and not answered; ``UnservedError`` where
-        nothing was applied, because the node of the slot is not there or takes nothing for now. Once an
-        outcome is unknown nothing more is sent: what follows is ``ConnectionLostError``, so that it does not
-        overtake what is tried again.
+        ``UnservedError`` where nothing was applied, because the node of the slot is not there or takes
+        nothing for now. When a connection breaks: ``UnknownOutcomeError`` for what was written to its node
+        and not answered, ``ConnectionLostError`` for what was not, and for all that would have been sent
+        later, so that it does not overtake what is tried again.
         """
-        work = _Work(parts)
-        for wave in _waves(parts):
+        work = Work(parts)
+        for wave in waves(parts):
             if work.lost is None:
                 self._deliver(work, wave)
                 continue
@@ -115,7 +86,7 @@ class ClusterWire:
             except ConnectionLostError as error:
                 problems.append(error)
         if problems:
-            raise _joined("not every node of the cluster answers", problems)
+            raise joined_error("not every node of the cluster answers", problems)
 
     def close(self) -> None:
         """Close all connections at once; whoever waits for a reply on another thread is woken."""
@@ -139,7 +110,7 @@ class ClusterWire:
             self._nodes.seen(owner for owner in owners if owner is not None)
             return
         self._look_at = self._clock() + _LOOK_EVERY_S
-        raise _joined("no node of the cluster answers", problems)
+        raise joined_error("no node of the cluster answers", problems)
 
     def _to_ask(self) -> list[Node]:
         """Return who may know: who told of a move first, then who is connected, then all the others."""
@@ -171,8 +142,8 @@ class ClusterWire:
 
     # -- messages -----------------------------------------------------------------------------------------
 
-    def _deliver(self, work: _Work, places: Sequence[int]) -> None:
-        steps = [_Step(place) for place in places]
+    def _deliver(self, work: Work, places: Sequence[int]) -> None:
+        steps = [Step(place) for place in places]
         for _ in range(_MOST_HOPS):
             self._look_if_due()
             steps = self._hop(work, steps)
@@ -183,10 +154,10 @@ class ClusterWire:
                 f"the nodes sent it from one to the next {_MOST_HOPS} times"
             )
 
-    def _hop(self, work: _Work, steps: Sequence[_Step]) -> list[_Step]:
+    def _hop(self, work: Work, steps: Sequence[Step]) -> list[Step]:
         """Send each part to its node, and take all replies; return what was sent elsewhere, in order."""
         sent = [self._send(work, node, group) for node, group in self._grouped(work, steps).items()]
-        again: list[_Step] = []
+        again: list[Step] = []
         late = False
         for one in sent:
             if one is None:
@@ -197,8 +168,8 @@ class ClusterWire:
             late = late or one.wire.timed_out
         return sorted(again)
 
-    def _grouped(self, work: _Work, steps: Sequence[_Step]) -> dict[Node, list[_Step]]:
-        groups: dict[Node, list[_Step]] = {}
+    def _grouped(self, work: Work, steps: Sequence[Step]) -> dict[Node, list[Step]]:
+        groups: dict[Node, list[Step]] = {}
         for step in steps:
             slot = work.parts[step.place].slot
             node = step.asked or self._owners[slot]
@@ -209,7 +180,7 @@ class ClusterWire:
                 groups.setdefault(node, []).append(step)
         return groups
 
-    def _send(self, work: _Work, node: Node, steps: Sequence[_Step]) -> _Sent | None:
+    def _send(self, work: Work, node: Node, steps: Sequence[Step]) -> Sent | None:
         try:
             wire = self._ready(node)
         except ConnectionLostError as error:
@@ -223,44 +194,45 @@ class ClusterWire:
                 commands.append(_ASKING)
             commands.append(work.parts[step.place].command)
         wire.send(commands)
-        return _Sent(node, wire, steps)
+        return Sent(node, wire, steps)
 
-    def _receive(self, work: _Work, sent: _Sent) -> list[_Step]:
-        again: list[_Step] = []
-        received = sent.wire.receive()
-        if sent.wire.lost is not None and any(isinstance(reply, UnknownOutcomeError) for reply in received):
-            work.lost = sent.wire.lost
-        replies = iter(received)
+    def _receive(self, work: Work, sent: Sent) -> list[Step]:
+        again: list[Step] = []
+        replies = iter(sent.wire.receive())
+        if sent.wire.lost is not None and isinstance(sent.wire.lost.__cause__, OSError):
+            work.lost = sent.wire.lost  # broken, where a node may also just say that it takes nothing
         for step in sent.steps:
             if step.asked is not None:
                 next(replies)  # that of ASKING
             reply = next(replies)
-            if isinstance(reply, RedirectError):
+            if type(reply) is bytes:  # nearly all of them: the others are asked what they are
+                reply = reply.decode()
+            elif isinstance(reply, RedirectError):
                 again.append(self._redirected(step, reply, sent.node))
                 continue
-            work.replies[step.place] = self._read(reply, work)
+            elif isinstance(reply, DeliveryError):
+                reply = self._judged(reply, work)
+            work.replies[step.place] = reply
             work.served_by[step.place] = sent.node
         self._drop_if_lost(sent.node, sent.wire)
         return again
 
-    def _redirected(self, step: _Step, redirect: RedirectError, answered: Node) -> _Step:
+    def _redirected(self, step: Step, redirect: RedirectError, answered: Node) -> Step:
         node = redirect.node(answered)
         if redirect.asking:
-            return _Step(step.place, node)
+            return Step(step.place, node)
         self._owners[redirect.slot] = node
         self._stale, self._teller = True, answered
-        return _Step(step.place)
+        return Step(step.place)
 
-    def _read(self, reply: Any, work: _Work) -> Any:
-        if type(reply) is bytes:
-            return reply.decode()
-        if isinstance(reply, ConnectionLostError) and work.lost is None:
-            return UnservedError(str(reply))  # of this node alone: the connection to the others stands
-        if isinstance(reply, UnservedError):
+    def _judged(self, error: DeliveryError, work: Work) -> DeliveryError:
+        if isinstance(error, ConnectionLostError) and work.lost is None:
+            return UnservedError(str(error))  # of this node alone: the connection to the others stands
+        if isinstance(error, UnservedError):
             self._stale = True
-        return reply
+        return error
 
-    def _await_replicas(self, work: _Work, wait: Wait) -> None:
+    def _await_replicas(self, work: Work, wait: Wait) -> None:
         """Turn what is confirmed into an error where too few replicas have it."""
         done = [at for at, reply in enumerate(work.replies) if not isinstance(reply, Exception)]
         verdicts: dict[Node | None, Any] = {}
@@ -312,29 +284,3 @@ class ClusterWire:
         self._wires.pop(node, None)
         wire.close()
         self._nodes.failed(node, wire.lost)
-
-
-def _waves(parts: Sequence[Part]) -> Iterator[list[int]]:
-    """Yield the places of the parts, so many at a time as may be on their way together."""
-    wave: list[int] = []
-    size = 0
-    for place, part in enumerate(parts):
-        wave.append(place)
-        size += len(part.command)
-        if len(wave) >= _WAVE or size >= _WAVE_BYTES:
-            yield wave
-            wave, size = [], 0
-    if wave:
-        yield wave
-
-
-def _joined(lead: str, problems: Sequence[ConnectionLostError]) -> ConnectionLostError:
-    """Return one error for several; what a person must mend comes first."""
-    refused = [problem for problem in problems if isinstance(problem, AccessError)]
-    ordered = [*refused, *(problem for problem in problems if not isinstance(problem, AccessError))]
-    kind = AccessError if refused else ConnectionLostError
-    told = list(dict.fromkeys(map(str, ordered)))
-    rest = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-    error = kind(told[0] if len(told) == 1 else f"{lead}: {'; '.join(told[:3])}{rest}")
-    error.__cause__ = ordered[0].__cause__ if ordered else None
-    return error

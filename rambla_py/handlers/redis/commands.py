@@ -15,7 +15,7 @@ import hiredis
 import msgspec
 from msgspec import Meta
 
-from rambla_py.cloudevent import BINARY, EVENTS
+from rambla_py.cloudevent import EVENTS
 from rambla_py.encoding import encode as encode_payload
 from rambla_py.errors import PayloadTooLargeError, PermanentError, SerializationError
 from rambla_py.wire import wire_headers
@@ -218,7 +218,7 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
     fast = with_id if id_field else plain
 
     def encode(message: Delivery) -> bytes:
-        if not message.headers and message.policy.serializer != BINARY:
+        if not message.headers and message.policy.serializer not in EVENTS:
             return fast(message)
         extra = _id_and_headers(message, id_field, limit)
         return pack((*start, *extra, field, _body(message, limit)))
@@ -245,7 +245,7 @@ def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encod
 
 def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
     found = [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
-    headers = wire_headers(message, _EVENT_PREFIX, content_type=f"{_EVENT_PREFIX}datacontenttype")
+    headers = wire_headers(message, _EVENT_PREFIX, content_type="content-type")
     for name, value in headers.items():
         found += (_wire(name, "headers", name, limit), _wire(value, "headers", name, limit))
     return found

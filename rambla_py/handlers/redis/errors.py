@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Sequence
 
 from rambla_py.errors import (
     AccessError,
@@ -20,6 +21,7 @@ __all__ = [
     "UnservedError",
     "connect_error",
     "is_about_certificates",
+    "joined_error",
     "reply_error",
 ]
 
@@ -100,6 +102,18 @@ def connect_error(error: OSError, where: str, *, timeout_s: float) -> Connection
         detail = getattr(error, "verify_message", "") or str(error)
         return AccessError(f"{where}: the certificate was refused: {detail}")
     return ConnectionLostError(f"cannot connect to {where}: {error}")
+
+
+def joined_error(lead: str, problems: Sequence[ConnectionLostError]) -> ConnectionLostError:
+    """Return one error for several; what a person must mend comes first."""
+    refused = [problem for problem in problems if isinstance(problem, AccessError)]
+    ordered = [*refused, *(problem for problem in problems if not isinstance(problem, AccessError))]
+    kind = AccessError if refused else ConnectionLostError
+    told = list(dict.fromkeys(map(str, ordered)))
+    rest = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+    error = kind(told[0] if len(told) == 1 else f"{lead}: {'; '.join(told[:3])}{rest}")
+    error.__cause__ = ordered[0].__cause__ if ordered else None
+    return error
 
 
 def is_about_certificates(error: OSError) -> bool:

@@ -128,7 +128,7 @@ class WatchedWire(RedisWire):
         super().close()
 
     def _master_of(self, told: Any) -> Node | None:
-        """Return the new master that a message of the sentinel names; None when it tells something else."""
+        """Return the new master that a message of the sentinel names; None when it is about another thing."""
         if not isinstance(told, list) or told[:2] != [b"message", _MOVED]:
             return None
         if not told[2].startswith(self._lead):

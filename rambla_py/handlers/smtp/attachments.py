@@ -27,6 +27,19 @@ class Attachment(NamedTuple):
     name: str
     content_type: str
     cid: str | None = None
+    charset: str | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the methods of ``EmailMessage`` take that add it."""
+        main, _, sub = self.content_type.partition("/")
+        return {
+            "maintype": main,
+            "subtype": sub,
+            "filename": self.name,
+            "cid": f"<{self.cid}>" if self.cid else None,
+            "params": {"charset": self.charset} if self.charset else None,
+        }
 
 
 def read_attachment(given: Any, where: str, *, folder: str | None, limit: int | None) -> Attachment:
@@ -56,10 +69,13 @@ def read_attachment(given: Any, where: str, *, folder: str | None, limit: int | 
     content_type = _text(fields.get("content_type") or _guessed(name), f"{where}.content_type")
     if not _TYPE.match(content_type):
         raise SerializationError(f"{where}.content_type", f"expected type/subtype, got {content_type[:80]!r}")
+    if _is_made_of_parts(content_type):
+        raise SerializationError(f"{where}.content_type", f"{content_type} is not bytes; give another type")
     cid = fields.get("cid")
     if cid is not None and not _CID.match(_text(cid, f"{where}.cid")):
         raise SerializationError(f"{where}.cid", "expected letters, digits and a few signs, no blanks")
-    return Attachment(content, name, content_type, cid)
+    is_text = isinstance(fields.get("content"), str) and content_type.startswith("text/")
+    return Attachment(content, name, content_type, cid, "utf-8" if is_text else None)
 
 
 def _allowed(path: Any, where: str, folder: str | None) -> Path:
@@ -113,7 +129,14 @@ def _text(value: Any, where: str, *, controls: bool = False) -> str:
 
 def _guessed(name: str) -> str:
     kind, packed = mimetypes.guess_type(name)
-    return kind if kind is not None and packed is None else "application/octet-stream"
+    if kind is None or packed is not None or _is_made_of_parts(kind):
+        return "application/octet-stream"
+    return kind
+
+
+def _is_made_of_parts(content_type: str) -> bool:
+    """Say whether a type may not be encoded as bytes are (RFC 2045, 6.4): a mail in a mail, for one."""
+    return content_type.lower().startswith(("message/", "multipart/"))
 
 
 def _listed() -> str:

@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rambla_py.encoding import as_object
 from rambla_py.errors import DeliveryError, PayloadTooLargeError, RamblaError, SerializationError, nearest
 from rambla_py.handlers.smtp.addresses import Mailbox, read_mailbox
 from rambla_py.handlers.smtp.attachments import Attachment, read_attachment
@@ -96,32 +97,38 @@ def compose(
 
 def _content(message: Delivery, options: SmtpOptions) -> EmailMessage | Mapping[str, Any]:
     """Return what the payload, or the generator, gives for the mail; a text is that of a mapping."""
-    if options.generator is None:
-        given, where = message.payload, "$"
-    else:
-        given, where = _generated(message, options.generator), "$ (of the generator)"
+    given = _formatted(message)
+    if options.generator is not None:
+        given = _generated(given, options.generator)
     if isinstance(given, EmailMessage):
         return given
     if isinstance(given, Mapping):
         _check_keys(given)
         return given
-    if options.generator is not None and not isinstance(given, str):
-        raise SerializationError(
-            where, f"expected text, a mapping or an EmailMessage, got {type(given).__name__}"
-        )
-    if isinstance(given, str) and options.generator is not None:
-        return {"text": given}
+    if options.generator is not None:
+        if isinstance(given, str):
+            return {"text": given}
+        told = f"expected text, a mapping or an EmailMessage, got {type(given).__name__}"
+        raise SerializationError("$ (of the generator)", told)
     try:
         return {"text": message.body().decode()}
     except UnicodeDecodeError:
         raise SerializationError(
-            where, "bytes that are not UTF-8; a mail's text is text, bytes go into attachments"
+            "$", "bytes that are not UTF-8; a mail's text is text, bytes go into attachments"
         ) from None
 
 
-def _generated(message: Delivery, path: str) -> Any:
+def _formatted(message: Delivery) -> Any:
+    """Return the payload, or what ``format`` makes of it: the object that a text holds, or a text always."""
+    policy = message.policy
+    if policy.format == "object":
+        return as_object(message.payload, format="object", serializer=policy.serializer)
+    return message.body() if policy.format == "bytes" else message.payload
+
+
+def _generated(payload: Any, path: str) -> Any:
     try:
-        return find_generator(path)(message.payload)
+        return find_generator(path)(payload)
     except RamblaError:
         raise
     except Exception as error:  # the user's own code

@@ -35,9 +35,7 @@ def content_of(text: str | None, html: str | None, attachments: Sequence[Attachm
         attachments = [one for one in attachments if one.cid is None]
         _add_html(mail, html, inline, alone=text is None)
     for one in attachments:
-        main, _, sub = one.content_type.partition("/")
-        cid = f"<{one.cid}>" if one.cid else None
-        mail.add_attachment(one.content, maintype=main, subtype=sub, filename=one.name, cid=cid)
+        mail.add_attachment(one.content, **one.fields)
     return as_lines(mail.as_bytes())
 
 
@@ -78,15 +76,7 @@ def _add_html(mail: EmailMessage, html: str, inline: Sequence[Attachment], *, al
         mail.add_alternative(html, subtype="html", cte=_encoding(html))
         part = mail.get_payload()[-1]  # type: ignore[assignment,index]  # a list, once there is an alternative
     for one in inline:
-        main, _, sub = one.content_type.partition("/")
-        part.add_related(
-            one.content,
-            maintype=main,
-            subtype=sub,
-            filename=one.name,
-            cid=f"<{one.cid}>",
-            disposition="inline",
-        )
+        part.add_related(one.content, disposition="inline", **one.fields)
 
 
 def _encoding(text: str) -> str:

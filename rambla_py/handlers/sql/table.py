@@ -20,10 +20,11 @@ __all__ = ["Table", "look_at"]
 
 
 class Table(NamedTuple):
-    """What of a table a row has to know: the columns that hold bytes, and those that hold JSON."""
+    """What of a table a row has to know: the columns of bytes, of JSON, and of times without a zone."""
 
     binary: frozenset[str]
     json: frozenset[str]
+    naive: frozenset[str]
 
 
 def look_at(
@@ -85,6 +86,9 @@ def _table(
         binary=frozenset(key for key, kind in names.items() if _holds_bytes(kind)),
         json=frozenset(key for key, kind in names.items() if isinstance(kind, sqlalchemy.JSON))
         | {column.name for column in columns if column.type.startswith("json")},
+        naive=frozenset(
+            key for key, kind in names.items() if isinstance(kind, sqlalchemy.DateTime) and not kind.timezone
+        ),
     )
 
 

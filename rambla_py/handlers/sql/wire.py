@@ -13,10 +13,15 @@ from rambla_py.handlers.sql.batch import write_batch
 from rambla_py.handlers.sql.rows import RowMaker
 from rambla_py.handlers.sql.sources import read_columns
 from rambla_py.handlers.sql.statements import statements
-from rambla_py.handlers.sql.table import look_at
+from rambla_py.handlers.sql.table import Table, look_at
 from rambla_py.handlers.sql.writers import MysqlWriter, PostgresWriter, Row, SqliteWriter, Writer
 from rambla_py.sql.database import Database
-from rambla_py.sql.errors import SqlConnectionLostError, SqlError, SqlUnknownOutcomeError
+from rambla_py.sql.errors import (
+    SqlConnectionLostError,
+    SqlError,
+    SqlStatementError,
+    SqlUnknownOutcomeError,
+)
 from rambla_py.sql.mapping import sql_error
 
 if TYPE_CHECKING:
@@ -37,12 +42,15 @@ class SqlWire:
     def __init__(self, database: Database, options: SqlOptions, channel: str) -> None:
         self.database = database
         self.lost: SqlError | None = None
+        self._options, self._table = options, options.table or channel
+        self._columns = read_columns(options)
+        self._unique = options.id_column if options.upsert else None
         self._owner = os.getpid()
         self._busy = threading.Lock()
         self._closed = False
         self.raw = database.connect(autocommit=True)
         try:
-            self._prepare(options, channel)
+            self._prepare()
         except BaseException:
             self.close()
             raise
@@ -56,7 +64,7 @@ class SqlWire:
             if self.lost is not None:
                 raise self.lost
             try:
-                return write_batch(self.writer, rows)
+                return self._write(rows)
             except (SqlConnectionLostError, SqlUnknownOutcomeError) as error:
                 self.lost = SqlConnectionLostError(str(error))
                 raise
@@ -70,7 +78,9 @@ class SqlWire:
             if self.lost is not None:
                 raise self.lost
             try:
-                self.raw.cursor().execute("SELECT 1").__class__  # noqa: B018
+                cursor = self.raw.cursor()
+                cursor.execute("SELECT 1")
+                cursor.fetchall()
             except Exception as error:
                 self.lost = SqlConnectionLostError(str(sql_error(error)))
                 raise self.lost from error
@@ -89,6 +99,27 @@ class SqlWire:
         else:
             self._wake()
 
+    def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
+        try:
+            return write_batch(self.writer, rows)
+        except SqlStatementError as error:
+            try:
+                self._look(create=False)
+            except SqlStatementError as gone:
+                # The table, or a column, went since we connected: connecting makes it, or waits for it.
+                raise SqlConnectionLostError(str(gone)) from error
+            raise
+
+    def _look(self, *, create: bool) -> Table:
+        return look_at(
+            self.database,
+            self.raw,
+            self._table,
+            self._columns,
+            create=create,
+            unique=self._unique,
+        )
+
     def _end(self) -> None:
         self.lost = self.lost or SqlConnectionLostError(f"the connection to {self.database.where} is closed")
         with suppress(Exception):  # of a connection that is gone, or that is closed already
@@ -103,16 +134,14 @@ class SqlWire:
             with socket.socket(fileno=os.dup(number)) as other:
                 other.shutdown(socket.SHUT_RDWR)
 
-    def _prepare(self, options: SqlOptions, channel: str) -> None:
-        kind, name = self.database.kind, options.table or channel
-        columns = read_columns(options)
-        unique = options.id_column if options.upsert else None
-        table = look_at(self.database, self.raw, name, columns, create=options.create_table, unique=unique)
-        self.rows = RowMaker(columns, kind, binary=table.binary, json=table.json)
-        texts = statements(name, self.rows.names, kind, upsert_on=unique)
+    def _prepare(self) -> None:
+        kind = self.database.kind
+        table = self._look(create=self._options.create_table)
+        self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json, naive=table.naive)
+        texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
         self.writer: Writer
         if kind == "postgresql":
-            at = None if unique is None else self.rows.names.index(unique)
-            self.writer = PostgresWriter(self.raw, texts, copy=options.copy, upsert_at=at)
+            at = None if self._unique is None else self.rows.names.index(self._unique)
+            self.writer = PostgresWriter(self.raw, texts, copy=self._options.copy, upsert_at=at)
         else:
             self.writer = (MysqlWriter if kind == "mysql" else SqliteWriter)(self.raw, texts)

@@ -149,7 +149,6 @@ def _sqlite_executemany(context: Context) -> Figures:
     count = context.count(50_000)
     with tempfile.TemporaryDirectory() as folder:
         connection = sqlite3.connect(Path(folder) / "bench.db")
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(TABLE)
         with stopwatch() as watch:
             for batch in _batches(count):

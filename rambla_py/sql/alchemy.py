@@ -1,0 +1,67 @@
+"""This module is where SQLAlchemy differs from what ``SqlBackend`` promises: its errors, its transactions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import event, exc
+
+from rambla_py.sql.database import Kind
+from rambla_py.sql.errors import (
+    SqlBusyError,
+    SqlConnectionLostError,
+    SqlDataError,
+    SqlError,
+    SqlStatementError,
+    UnsupportedTypeError,
+)
+from rambla_py.sql.mapping import sql_error
+
+__all__ = ["READS", "listen", "made_key", "mapped"]
+
+READS = "rambla_reads"
+"""Stands in ``Connection.info`` while a transaction that only reads begins."""
+
+
+def mapped(error: BaseException, pool_timeout_s: float) -> SqlError:
+    """Return the error of ours that one of SQLAlchemy's, or of a driver's, stands for."""
+    if isinstance(error, SqlError):
+        return error
+    if isinstance(error, exc.TimeoutError):
+        return SqlBusyError(f"no connection of the pool was free within {pool_timeout_s:g} s")
+    if isinstance(error, exc.DBAPIError) and error.orig is not None:
+        return sql_error(error.orig)
+    if isinstance(error, exc.StatementError) and error.orig is not None:
+        missing = isinstance(error.orig, exc.InvalidRequestError)
+        return SqlStatementError(str(error.orig)) if missing else SqlDataError(f"a value: {error.orig}")
+    if isinstance(error, exc.CompileError):
+        return UnsupportedTypeError(str(error))
+    if isinstance(error, exc.PendingRollbackError):
+        return SqlConnectionLostError("the connection was lost in this transaction; begin another one")
+    return SqlStatementError(str(error)) if isinstance(error, exc.SQLAlchemyError) else sql_error(error)
+
+
+def listen(engine: sqlalchemy.Engine, kind: Kind) -> None:
+    """Teach an engine which errors end a connection, and how transactions of SQLite begin."""
+
+    @event.listens_for(engine, "handle_error")
+    def _(context: Any) -> None:
+        lost = isinstance(sql_error(context.original_exception), SqlConnectionLostError)
+        context.is_disconnect = context.is_disconnect or lost
+
+    if kind == "sqlite":
+
+        @event.listens_for(engine, "begin")
+        def _(connection: sqlalchemy.Connection) -> None:
+            # The module begins nothing by itself here. Who may write takes that right at once: a read lock
+            # could not be turned into a write lock when another transaction wrote meanwhile.
+            reads = connection.info.pop(READS, False)
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def made_key(result: Any) -> Any:
+    """Return the key that the database made for the row of an INSERT, as far as the driver knows it."""
+    if result.context.isinsert and result.inserted_primary_key:  # an expression, whose table is known
+        return result.inserted_primary_key[0]
+    return getattr(result.cursor or result.context.cursor, "lastrowid", None) or None
