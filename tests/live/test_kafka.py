@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from broker_apps import app_on, statuses
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -185,14 +187,19 @@ def test_a_certificate_of_an_unknown_authority(redis_tls_server: RedisServer, tl
         KafkaHandler(settings, channel="orders", service="kafka").connect()
 
 
-def test_a_certificate_for_another_name(redis_tls_server: RedisServer, tls_files: TlsFiles):
-    """A certificate for localhost and 127.0.0.1 is none for 127.0.0.2."""
-    tls = KafkaTls(ca_file=str(tls_files.authority))
-    settings = KafkaHandler.Connection(
-        servers=f"127.0.0.2:{redis_tls_server.port}", tls=tls, connect_timeout_s=2
-    )
-    with pytest.raises(AccessError, match="certificate"):
-        KafkaHandler(settings, channel="orders", service="kafka").connect()
+def test_a_certificate_for_another_name(tmp_path: Path):
+    """A certificate of a known authority, for somebody else, is refused as well."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("elsewhere.invalid")
+    files = TlsFiles(certificate=tmp_path / "cert", key=tmp_path / "key", authority=tmp_path / "authority")
+    authority.cert_pem.write_to_path(files.authority)
+    issued.private_key_pem.write_to_path(files.key)
+    issued.cert_chain_pems[0].write_to_path(files.certificate)
+    tls = KafkaTls(ca_file=str(files.authority))
+    with RedisServer(tls=files) as server:
+        settings = KafkaHandler.Connection(servers=f"localhost:{server.port}", tls=tls, connect_timeout_s=5)
+        with pytest.raises(AccessError, match="certificate"):
+            KafkaHandler(settings, channel="orders", service="kafka").connect()
 
 
 def test_settings_that_the_handler_needs_are_not_to_be_set():
