@@ -439,10 +439,11 @@ def test_nobody_to_send_from_or_to_is_refused() -> None:
 
 def test_a_mail_over_the_limit_is_too_large(tmp_path: Path) -> None:
     """Its size is that of the whole mail; a file over the limit is not even read."""
-    size = len(mail_of("x" * 500).data)
-    assert mail_of("x" * 500, limit=size)
+    message, options = delivery("x" * 500), msgspec.convert(TO_ANN, SmtpOptions)
+    size = len(compose(message, options, sender=SENDER).data)
+    assert compose(message, options, sender=SENDER, limit=size)
     with pytest.raises(PayloadTooLargeError) as caught:
-        mail_of("x" * 500, limit=size - 1)
+        compose(message, options, sender=SENDER, limit=size - 1)
     assert (caught.value.size, caught.value.limit) == (size, size - 1)
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
