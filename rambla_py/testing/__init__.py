@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rambla_py.testing.databases import MariaDbServer, PostgresServer
     from rambla_py.testing.doubles import Capture, on_doubles
     from rambla_py.testing.faults import FaultProxy
+    from rambla_py.testing.kafka_cluster import KafkaCluster
+    from rambla_py.testing.mosquitto import MosquittoServer
+    from rambla_py.testing.nats_server import NatsServer
+    from rambla_py.testing.redis_groups import RedisCluster, WatchedRedis
     from rambla_py.testing.s3 import MotoServer
     from rambla_py.testing.scripted import (
         ScriptedAsyncHandler,
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from rambla_py.testing.smtp_server import SmtpServer
     from rambla_py.testing.sql_contract import SqlContract
     from rambla_py.testing.state_contract import StateContract
+    from rambla_py.testing.state_server import StateServer
     from rambla_py.testing.steps import Arrival, Script, Step, forget, script
 
 __all__ = [
@@ -39,11 +44,15 @@ __all__ = [
     "FakeClock",
     "FaultProxy",
     "HandlerContract",
+    "KafkaCluster",
     "MariaDbServer",
+    "MosquittoServer",
     "MotoServer",
+    "NatsServer",
     "PostgresServer",
     "RabbitMqServer",
     "Received",
+    "RedisCluster",
     "RedisServer",
     "Script",
     "ScriptedAsyncHandler",
@@ -55,8 +64,10 @@ __all__ = [
     "SmtpServer",
     "SqlContract",
     "StateContract",
+    "StateServer",
     "Step",
     "TlsFiles",
+    "WatchedRedis",
     "forget",
     "on_doubles",
     "script",
@@ -69,12 +80,17 @@ _ROOMS: Final = {
     "databases": ("MariaDbServer", "PostgresServer"),
     "doubles": ("Capture", "on_doubles"),
     "faults": ("FaultProxy",),
+    "kafka_cluster": ("KafkaCluster",),
+    "mosquitto": ("MosquittoServer",),
+    "nats_server": ("NatsServer",),
+    "redis_groups": ("RedisCluster", "WatchedRedis"),
     "s3": ("MotoServer",),
     "scripted": ("ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "ScriptedPublishHandler"),
     "servers": ("RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"),
     "smtp_server": ("SmtpServer",),
     "sql_contract": ("SqlContract",),
     "state_contract": ("StateContract",),
+    "state_server": ("StateServer",),
     "steps": ("Arrival", "Script", "Step", "forget", "script"),
 }
 _ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}

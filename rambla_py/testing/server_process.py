@@ -53,6 +53,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._prepared = False
+        self._owner = os.getpid()
         atexit.register(self.close)
 
     def __repr__(self) -> str:
@@ -122,8 +123,13 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End the server and remove its folder; may be called twice. Runs at interpreter exit too."""
+        """End the server and remove its folder; may be called twice. Runs at interpreter exit too.
+
+        A forked child leaves the server to its parent.
+        """
         atexit.unregister(self.close)
+        if os.getpid() != self._owner:
+            return
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
