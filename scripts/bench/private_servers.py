@@ -53,6 +53,24 @@ def _smtp() -> Iterator[dict[str, str]]:
         yield {"smtp": f"{server.host}:{server.port}"}
 
 
+@contextmanager
+def _kafka() -> Iterator[dict[str, str]]:
+    """In a process of its own, as the other servers are."""
+    code = (
+        "from rambla_py.testing import KafkaCluster\n"
+        "with KafkaCluster() as cluster:\n"
+        "    print(cluster.servers, flush=True)\n"
+        "    input()"
+    )
+    argv = [sys.executable, "-c", code]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+        assert cluster.stdout is not None
+        try:
+            yield {"kafka": cluster.stdout.readline().strip()}
+        finally:
+            cluster.terminate()
+
+
 _SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, str]]]] = {
     "rabbitmq": _rabbitmq,
     "redis": _redis,
@@ -61,6 +79,7 @@ _SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, str]]]] = {
     "postgres": _by_url("postgres", PostgresServer),
     "s3": _by_url("s3", MotoServer),
     "smtp": _smtp,
+    "kafka": _kafka,
 }
 
 
