@@ -54,6 +54,13 @@ def only_if(flag: str) -> Callable[[_Test], _Test]:
     return mark
 
 
+def differences(found: Counter[Any], wanted: Counter[Any]) -> str:
+    """Say what is missing and what is too much, in short: pytest takes a minute to compare a thousand."""
+    missing, surplus = [*(wanted - found)], [*(found - wanted)]
+    parts = [("missing", missing), ("not expected", surplus)]
+    return "; ".join(f"{len(some)} {what}: {some[:3]!r:.300}" for what, some in parts if some)
+
+
 class HandlerCase:
     """A handler, configured and ready to be put through its paces; see ``HandlerContract``."""
 
@@ -213,9 +220,10 @@ class HandlerCase:
         """Compare what arrived with what was published, each once, in any order."""
         arrived = Counter(comparable(one.payload) for one in self.received())
         wanted = Counter(comparable(self.arrives_as(payload)) for payload, _ in expected)
-        assert arrived == wanted
+        assert not (odd := differences(arrived, wanted)), odd
         if self.carries_ids:
-            assert Counter(one.id for one in self.received()) == Counter(name for _, name in expected)
+            names = Counter(one.id for one in self.received())
+            assert not (odd := differences(names, Counter(name for _, name in expected))), odd
 
     def check_poison(self, trial: Trial, poison: Any) -> None:
         """Publish a thousand messages with one that is to fail; check that it alone does."""
@@ -223,7 +231,8 @@ class HandlerCase:
         given = poison if isinstance(poison, Message) else Message(poison)
         messages[POISON_AT] = Message(given.payload, **{**given.options, "id": "poison"})
         outcomes = trial.publish_many(messages)
-        assert [at for at, outcome in enumerate(outcomes) if outcome.status != "ok"] == [POISON_AT]
+        bad = [at for at, outcome in enumerate(outcomes) if outcome.status != "ok"]
+        assert bad == [POISON_AT], f"{len(bad)} are not ok: {bad[:5]}"
         assert outcomes[POISON_AT].status == "fatal", f"{outcomes[POISON_AT]!r}"
         assert outcomes[POISON_AT].error is not None
         if self.stores:

@@ -40,7 +40,8 @@ class DeliveryPromises(HandlerCase):
         with self.trial() as trial:
             outcomes = trial.publish_many(numbered(self.payloads(), "m"))
             assert Counter(outcome.status for outcome in outcomes) == {"ok": MANY}
-            assert [outcome.message_id for outcome in outcomes] == [f"m-{at}" for at in range(MANY)]
+            strayed = [at for at, outcome in enumerate(outcomes) if outcome.message_id != f"m-{at}"]
+            assert not strayed, f"{len(strayed)} out of their place: {strayed[:5]}"
 
     @only_if("stores")
     def test_a_thousand_messages_arrive_once(self) -> None:
