@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +369,7 @@ def test_a_file_of_authorities_that_is_not_there():
 def _listener(*answers: bytes) -> Iterator[int]:
     """Run a server that gives these answers to one request after the other; b"" closes, None keeps quiet."""
     left = list(answers)
-    held: list[socket.socket] = []
+    held: list[tuple[socket.socket, threading.Thread]] = []
     done = threading.Event()
 
     def serve() -> None:
@@ -378,17 +378,18 @@ def _listener(*answers: bytes) -> Iterator[int]:
                 accepted, _ = listening.accept()
             except OSError:
                 return
-            held.append(accepted)
-            threading.Thread(target=talk, args=(accepted,), daemon=True).start()
+            held.append((accepted, threading.Thread(target=talk, args=(accepted,), daemon=True)))
+            held[-1][1].start()
 
     def talk(accepted: socket.socket) -> None:
-        while accepted.recv(65_536):
-            answer = left.pop(0) if left else b""
-            if not answer:
-                accepted.close()
-                return
-            if answer is not SILENCE:
-                accepted.sendall(answer)
+        with suppress(OSError):  # reset by a client that is gone
+            while accepted.recv(65_536):
+                answer = left.pop(0) if left else b""
+                if not answer:
+                    accepted.shutdown(socket.SHUT_RDWR)
+                    return
+                if answer is not SILENCE:
+                    accepted.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve)
@@ -397,7 +398,11 @@ def _listener(*answers: bytes) -> Iterator[int]:
         done.set()
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
-    for accepted in held:
+    for accepted, thread in held:
+        # Not closed while its thread reads: that would go on with whatever gets the same descriptor.
+        with suppress(OSError):
+            accepted.shutdown(socket.SHUT_RDWR)
+        thread.join()
         accepted.close()
 
 
