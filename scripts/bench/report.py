@@ -8,9 +8,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench.case import Case, Figures
+from bench.case import Case, Figures, Goal
 
-__all__ = ["Result", "median", "print_report", "ratio"]
+__all__ = ["Result", "print_report", "ratio", "spread", "verdict"]
 
 
 class Result(msgspec.Struct):
@@ -21,15 +21,28 @@ class Result(msgspec.Struct):
     failed: dict[str, str]
 
 
-def median(result: Result, contender: str, figure: str) -> float:
-    """Return the median of a figure over the runs of a contender."""
-    return statistics.median(run[figure] for run in result.runs[contender])
-
-
 def ratio(result: Result, ours: str, theirs: str, figure: str) -> float:
     """Return the median over the rounds of the ratio within a round: both saw the same machine."""
     pairs = zip(result.runs[ours], result.runs[theirs], strict=False)
     return statistics.median(one[figure] / other[figure] for one, other in pairs)
+
+
+def verdict(goal: Goal, result: Result) -> str:
+    """Say how a goal was met: reached, missed, or, where it asks for no less than the same, the same."""
+    found = ratio(result, goal.ours, goal.theirs, goal.figure)
+    reached = goal.reached(found)
+    if reached is None:
+        return ""
+    noise = max(spread([run[goal.figure] for run in result.runs[name]]) for name in (goal.ours, goal.theirs))
+    if not reached and 1.0 in (goal.least, goal.most) and abs(found - 1.0) <= noise:
+        return "the same within the spread"
+    return "reached" if reached else "missed"
+
+
+def spread(values: list[float]) -> float:
+    """Return half the distance between the best and the worst, as a share of the median."""
+    middle = statistics.median(values)
+    return (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
 def print_report(console: Console, case: Case, result: Result) -> None:
@@ -39,9 +52,9 @@ def print_report(console: Console, case: Case, result: Result) -> None:
         console.print(f"  {contender} did not run: {trouble}", style="yellow", markup=False)
     for goal in case.goals:
         if goal.ours in result.runs and goal.theirs in result.runs:
-            reached = ratio(result, goal.ours, goal.theirs, goal.figure)
-            word = {True: "[green]reached[/]", False: "[red]missed[/]", None: "told"}[goal.reached(reached)]
-            console.print(f"  {goal.text}: {reached:.2f}  {word}", highlight=False)
+            found = ratio(result, goal.ours, goal.theirs, goal.figure)
+            style = {"reached": "green", "missed": "red"}.get(word := verdict(goal, result), "")
+            console.print(f"  {goal.text}: {found:.2f}  {word}", highlight=False, style=style)
     console.print()
 
 
@@ -59,15 +72,10 @@ def _figures(case: Case, result: Result) -> Table:
         for name in names:
             values = [run[name] for run in runs if name in run]
             cells += [_short(statistics.median(values))] if values else [""]
-            cells += [] if case.plot else [_spread(values) if values else ""]
+            cells += [] if case.plot else [f"±{spread(values):.0%}" if values else ""]
         table.add_row(contender, *cells)
     return table
 
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _spread(values: list[float]) -> str:
-    middle = statistics.median(values)
-    return f"±{(max(values) - min(values)) / 2 / middle:.0%}" if middle else ""

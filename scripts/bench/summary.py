@@ -16,7 +16,7 @@ import msgspec
 
 from bench.case import Case
 from bench.cases import CASES
-from bench.report import Result, ratio
+from bench.report import Result, ratio, spread, verdict
 
 PAGE = Path("docs/performance.md")
 PICTURES = Path("docs/performance")
@@ -51,7 +51,7 @@ def _section(case: Case, result: Result) -> str:
     for goal in case.goals:
         if goal.ours in result.runs and goal.theirs in result.runs:
             found = ratio(result, goal.ours, goal.theirs, goal.figure)
-            word = {True: "reached", False: "**missed**", None: ""}[goal.reached(found)]
+            word = verdict(goal, result).replace("missed", "**missed**")
             lines.append(f"- {goal.text}: {found:.2f} {word}".rstrip())
     lines += [f"- {name} did not run: {why}" for name, why in result.failed.items()]
     return "\n".join(lines).rstrip() + "\n"
@@ -62,7 +62,7 @@ def _figures(case: Case, result: Result) -> list[str]:
     heads = [name.rpartition(" ")[2] if case.plot else _heading(name) for name in names]
     lines = [f"| {case.plot or ''} | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(names)]
     for contender, runs in result.runs.items():
-        cells = [_cell([run[name] for run in runs if name in run], spread=not case.plot) for name in names]
+        cells = [_cell([run[name] for run in runs if name in run], wide=not case.plot) for name in names]
         lines.append(f"| {contender} | " + " | ".join(cells) + " |")
     return lines
 
@@ -73,13 +73,12 @@ def _heading(name: str) -> str:
     )
 
 
-def _cell(values: list[float], *, spread: bool) -> str:
+def _cell(values: list[float], *, wide: bool) -> str:
     if not values:
         return ""
     middle = statistics.median(values)
     text = f"{middle:,.0f}" if middle >= 100 else f"{middle:.3g}"
-    wide = (max(values) - min(values)) / 2 / middle if middle else 0.0
-    return f"{text} ±{wide:.0%}" if spread and len(values) > 1 else text
+    return f"{text} ±{spread(values):.0%}" if wide and len(values) > 1 else text
 
 
 if __name__ == "__main__":
