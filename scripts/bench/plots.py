@@ -37,7 +37,8 @@ def _bars(axes: Any, case: Case, result: Result) -> None:
     bars = axes.barh(names, values, color=[OURS if _is_ours(name) else OTHERS for name in names])
     axes.bar_label(bars, [f"{value:,.0f}" if value >= 10 else f"{value:.2f}" for value in values], padding=4)
     axes.set_xlabel({"rate": "messages a second"}.get(figure, figure.replace("_", " ")))
-    axes.margins(x=0.14)
+    axes.margins(x=0.18)
+    axes.locator_params(axis="x", nbins=6)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
 
 
@@ -49,10 +50,12 @@ def _curves(axes: Any, case: Case, result: Result) -> None:
     if _span(result) > 50:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * max(max(run.values()) for runs in result.runs.values() for run in runs))
+    steps = sorted({float(name.rpartition(" ")[2]) for runs in result.runs.values() for name in runs[0]})
+    axes.set_xticks(steps, [f"{step:,.0f}" for step in steps])
+    axes.minorticks_off()
     axes.set_xlabel(case.plot)
     axes.set_ylabel(_first(result).rpartition(" ")[0].replace("CPU us", "CPU µs"))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(alpha=0.3)
     if len(result.runs) > 1:
         axes.legend(frameon=False)
