@@ -8,19 +8,20 @@ import ssl
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import psycopg
 import pymysql
 import sqlalchemy
-from msgspec import Meta
 from psycopg.waiting import Ready
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from rambla_py.errors import AccessError
 from rambla_py.sql.errors import SqlAccessError
 from rambla_py.sql.mapping import connect_error
+from rambla_py.tls import CaFile, CertFile, KeyFile, Verify, client_context
 
 __all__ = ["Database", "Kind", "SqlTls"]
 
@@ -38,10 +39,10 @@ _DRIVERS = {
 class SqlTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How TLS is done; the system's authorities are trusted unless ``ca_file`` names others."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of the client's certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of the client's key")] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
+    verify: Verify = True
 
 
 class Database:
@@ -133,7 +134,7 @@ class Database:
         _, named = self._arguments()
         named.setdefault("charset", "utf8mb4")
         if self.tls is not None:
-            named["ssl"] = _context(self.tls)
+            named["ssl"] = self._context(self.tls)
         raw: pymysql.Connection[Any] = pymysql.connect(
             **{
                 **named,
@@ -144,6 +145,12 @@ class Database:
             }
         )
         return raw
+
+    def _context(self, tls: SqlTls) -> ssl.SSLContext:
+        try:
+            return client_context(tls, self.where)
+        except AccessError as error:
+            raise SqlAccessError(str(error)) from error
 
 
 class _Patient(psycopg.Connection[Any]):
@@ -194,16 +201,3 @@ def _parsed(text: str) -> sqlalchemy.URL:
 
 def _quotable(drivername: str) -> str:
     return repr(drivername) if drivername.replace("+", "").replace("_", "").isalnum() else "another kind"
-
-
-def _context(tls: SqlTls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise SqlAccessError(f"cannot read the files of the connection's tls: {error}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

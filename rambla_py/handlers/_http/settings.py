@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.address import Endpoint, address_trouble, endpoint_of
+from rambla_py.tls import CertFile, KeyFile, ServerName, Verify
 
 __all__ = ["HttpTls", "WebConnection"]
 
@@ -19,12 +20,10 @@ class HttpTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ca_file: Annotated[
         str | None, Meta(description="PEM file of authorities to trust beside the system's")
     ] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of the client's certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of the client's key")] = None
-    server_name: Annotated[
-        str | None, Meta(description="name that the server's certificate must have; the host when not given")
-    ] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    cert_file: CertFile = None
+    key_file: KeyFile = None
+    server_name: ServerName = None
+    verify: Verify = True
 
 
 class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import ssl
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pika
 from pika.connection import Parameters
 
-from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import secret_text
 from rambla_py.handlers.amqp.settings import AmqpSettings, TlsSettings
+from rambla_py.tls import client_context
 
 __all__ = ["address_of", "all_parameters", "without_heartbeat"]
 
@@ -91,17 +91,5 @@ def _complete(parameters: Parameters, settings: AmqpSettings) -> None:
     parameters.connection_attempts = 1  # the worker tries again, with a back-off of its own
     if settings.tls:
         table = settings.tls if isinstance(settings.tls, TlsSettings) else TlsSettings()
-        parameters.ssl_options = pika.SSLOptions(_context(table), table.server_name or parameters.host)
-
-
-def _context(tls: TlsSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise AccessError(f"the files of tls cannot be used: {error}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        context = client_context(table, address_of(parameters))
+        parameters.ssl_options = pika.SSLOptions(context, table.server_name or parameters.host)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py.handler import Secret, per_channel, secret_text
+from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
 
 __all__ = [
     "AmqpOptions",
@@ -38,11 +39,11 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class TlsSettings(_Table, frozen=True, kw_only=True):
     """How the broker proves who it is, and how we do."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ca_file: CaFile = None
+    cert_file: OurCertFile = None
+    key_file: OurKeyFile = None
     server_name: Annotated[str | None, Meta(description="the name that the certificate must show")] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    verify: Verify = True
 
 
 class AmqpSettings(_Table, frozen=True, kw_only=True):

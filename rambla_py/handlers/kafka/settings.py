@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py.handler import Secret, secret_text
+from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
 
 __all__ = ["KafkaOptions", "KafkaSettings", "KafkaTls", "milliseconds", "producer_config"]
 
@@ -45,11 +46,11 @@ _OURS = frozenset(
 class KafkaTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the brokers prove who they are, and how we do."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ca_file: CaFile = None
+    cert_file: OurCertFile = None
+    key_file: OurKeyFile = None
     key_password: Annotated[Secret | None, Meta(description="password of that key")] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    verify: Verify = True
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from rambla_py.errors import nearest
 from rambla_py.handler import Secret, per_channel, secret_text
+from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
 
 __all__ = ["KombuOptions", "KombuSettings", "KombuTls", "connection_arguments", "transport_of"]
 
@@ -27,13 +28,13 @@ _Priority = Annotated[
 class KombuTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the server proves who it is, and how we do; for amqp and redis."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ca_file: CaFile = None
+    cert_file: OurCertFile = None
+    key_file: OurKeyFile = None
     server_name: Annotated[str | None, Meta(description="amqp: the name that the certificate must show")] = (
         None
     )
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    verify: Verify = True
 
 
 class KombuSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

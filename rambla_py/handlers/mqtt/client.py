@@ -12,9 +12,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from rambla_py.errors import AccessError
 from rambla_py.handlers.mqtt.errors import FAILURE
-from rambla_py.handlers.mqtt.settings import Broker, MqttTls
+from rambla_py.handlers.mqtt.settings import Broker
+from rambla_py.tls import client_context
 
 __all__ = ["MqttClient", "client_for"]
 
@@ -75,19 +75,6 @@ def client_for(broker: Broker, *, client_id: str, timeout_s: float) -> MqttClien
     if broker.username is not None or broker.password is not None:
         client.username_pw_set(broker.username or "", broker.password)
     if broker.tls is not None:
-        client.tls_set_context(_context(broker.tls, broker.where))
+        client.tls_set_context(client_context(broker.tls, broker.where))
         client.server_name = broker.tls.server_name
     return client
-
-
-def _context(tls: MqttTls, where: str) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise AccessError(f"{where}: a file of tls cannot be used: {error}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py.handler import Secret, secret_text
+from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
 
 __all__ = ["Broker", "MqttOptions", "MqttSettings", "MqttTls", "broker_of"]
 
@@ -18,13 +19,13 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 class MqttTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the broker proves who it is, and how we do."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of its key")] = None
+    ca_file: CaFile = None
+    cert_file: OurCertFile = None
+    key_file: OurKeyFile = None
     server_name: Annotated[
         str | None, Meta(description="name that the broker's certificate must have; the host when not given")
     ] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    verify: Verify = True
 
 
 class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from nats import errors
 from nats.aio.client import Client
 
-from rambla_py.errors import AccessError
 from rambla_py.handler import secret_text
 from rambla_py.handlers.nats.errors import lost_error
 from rambla_py.handlers.nats.settings import NatsSettings, NatsTls
+from rambla_py.tls import client_context
 
 __all__ = ["NatsClient", "connected", "place_of"]
 
@@ -132,13 +132,4 @@ def _context(url: str, settings: NatsSettings, where: str) -> ssl.SSLContext | N
     if not settings.tls and urlsplit(url).scheme != "tls":
         return None
     tls = settings.tls if isinstance(settings.tls, NatsTls) else NatsTls()
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise AccessError(f"{where}: a file of tls cannot be used: {error}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return client_context(tls, where)

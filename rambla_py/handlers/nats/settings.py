@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py.handler import Secret, per_channel, secret_text
+from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, ServerName, Verify
 
 __all__ = ["NatsOptions", "NatsSettings", "NatsTls"]
 
@@ -16,13 +17,11 @@ __all__ = ["NatsOptions", "NatsSettings", "NatsTls"]
 class NatsTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the server proves who it is, and how we do."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of our own certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of its key")] = None
-    server_name: Annotated[
-        str | None, Meta(description="name that the server's certificate must have; the host when not given")
-    ] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    ca_file: CaFile = None
+    cert_file: OurCertFile = None
+    key_file: OurKeyFile = None
+    server_name: ServerName = None
+    verify: Verify = True
 
 
 class NatsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -14,6 +14,7 @@ from rambla_py.handler import Secret, per_channel, secret_text
 from rambla_py.handlers._record import Shape
 from rambla_py.handlers.objects.place import Place, place_of
 from rambla_py.handlers.objects.template import template_of
+from rambla_py.tls import Verify
 
 __all__ = ["METADATA_NAME", "ObjectsConnection", "ObjectsOptions", "ObjectsTls"]
 
@@ -35,7 +36,7 @@ class ObjectsTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """How TLS is done; the system's authorities are trusted, and those of ``ca_file`` beside them."""
 
     ca_file: Annotated[str | None, Meta(description="PEM file of further authorities to trust")] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    verify: Verify = True
 
 
 class ObjectsConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 
-from rambla_py.errors import AccessError
 from rambla_py.handlers.redis.errors import connect_error
-from rambla_py.handlers.redis.settings import Address, RedisTls
+from rambla_py.handlers.redis.settings import Address
+from rambla_py.tls import client_context
 
 __all__ = ["open_socket"]
 
 
 def open_socket(address: Address, *, timeout_s: float) -> socket.socket:
     """Connect, with TLS where the address says so; raises ``ConnectionLostError`` or ``AccessError``."""
-    context = _context(address.tls) if address.tls is not None else None
+    context = client_context(address.tls, address.where) if address.tls is not None else None
     try:
         plain = _connected(address, timeout_s)
         try:
@@ -45,16 +45,3 @@ def _connected(address: Address, timeout_s: float) -> socket.socket:
 def _secured(plain: socket.socket, context: ssl.SSLContext, address: Address) -> socket.socket:
     assert address.tls is not None
     return context.wrap_socket(plain, server_hostname=address.tls.server_name or address.host)
-
-
-def _context(tls: RedisTls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise AccessError(f"cannot read the files of the connection's tls: {error}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

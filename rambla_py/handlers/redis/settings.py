@@ -12,6 +12,7 @@ from msgspec import Meta
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers.redis.commands import MAX_BULK_BYTES
 from rambla_py.handlers.redis.urls import CLUSTER_PORT, SENTINEL_PORT, Node, UrlParts, node_of, parts_of
+from rambla_py.tls import CaFile, CertFile, KeyFile, ServerName, Verify
 
 __all__ = ["Address", "RedisConnection", "RedisTls", "address_of", "kind_of", "nodes_of", "sentinels_of"]
 
@@ -19,13 +20,11 @@ __all__ = ["Address", "RedisConnection", "RedisTls", "address_of", "kind_of", "n
 class RedisTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How TLS is done; the system's authorities are trusted unless ``ca_file`` names others."""
 
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of the client's certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of the client's key")] = None
-    server_name: Annotated[
-        str | None, Meta(description="name that the server's certificate must have; the host when not given")
-    ] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
+    server_name: ServerName = None
+    verify: Verify = True
 
 
 class RedisConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

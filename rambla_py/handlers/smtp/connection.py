@@ -12,6 +12,7 @@ from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import secret_text
 from rambla_py.handlers.smtp.errors import connect_error, words_of
 from rambla_py.handlers.smtp.settings import SmtpConnection, SmtpTls
+from rambla_py.tls import client_context
 
 __all__ = ["open_smtp", "where_of"]
 
@@ -66,7 +67,7 @@ def open_smtp(settings: SmtpConnection) -> smtplib.SMTP:
     settings ask for; ``ConnectionLostError`` otherwise.
     """
     where, tls = where_of(settings), settings.tls if isinstance(settings.tls, SmtpTls) else SmtpTls()
-    context = None if settings.mode == "never" else _context(tls)
+    context = None if settings.mode == "never" else client_context(tls, where)
     smtp = _Smtp(
         wrap=context if settings.mode == "tls" else None,
         server_name=tls.server_name or settings.address[0],
@@ -146,16 +147,3 @@ def _literal(sock: socket.socket) -> str:
     """Return the address of our end as EHLO takes it."""
     address = sock.getsockname()[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-def _context(tls: SmtpTls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise AccessError(f"cannot read the files of the connection's tls: {error}") from error
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -13,6 +13,7 @@ from rambla_py.errors import HandlerError
 from rambla_py.handler import Secret, per_channel
 from rambla_py.handlers.smtp.addresses import read_mailbox
 from rambla_py.registry import import_object
+from rambla_py.tls import CaFile, CertFile, KeyFile, Verify
 
 __all__ = ["SmtpConnection", "SmtpOptions", "SmtpTls", "find_generator"]
 
@@ -34,13 +35,13 @@ class SmtpTls(_Table, frozen=True, kw_only=True):
         Literal["starttls", "tls"],
         Meta(description="TLS begun after the greeting, or from the first byte on"),
     ] = "starttls"
-    ca_file: Annotated[str | None, Meta(description="PEM file of the authorities to trust")] = None
-    cert_file: Annotated[str | None, Meta(description="PEM file of the client's certificate")] = None
-    key_file: Annotated[str | None, Meta(description="PEM file of the client's key")] = None
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
     server_name: Annotated[
         str | None, Meta(description="name that the relay's certificate must have; the relay when not given")
     ] = None
-    verify: Annotated[bool, Meta(description="false: take any certificate; for tests only")] = True
+    verify: Verify = True
 
 
 class SmtpConnection(_Table, frozen=True, kw_only=True):
