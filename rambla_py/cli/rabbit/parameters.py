@@ -16,6 +16,7 @@ __all__ = [
     "AutoDelete",
     "Connection",
     "Durable",
+    "RoutingKey",
     "Service",
     "Timeout",
     "Url",
@@ -45,6 +46,7 @@ Arguments = Annotated[
 ]
 Durable = Annotated[bool, typer.Option("--durable/--transient", help="Whether it outlives the broker.")]
 AutoDelete = Annotated[bool, typer.Option("--auto-delete", help="Delete it after its last user has gone.")]
+RoutingKey = Annotated[str, typer.Option(metavar="KEY", help="Which messages: a routing key, or a pattern.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is destroyed.")]
 
 

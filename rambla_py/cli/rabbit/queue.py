@@ -7,24 +7,21 @@ from typing import Annotated, Any, Literal
 import typer
 from pika.exceptions import ChannelClosedByBroker
 
-from rambla_py.cli import exits
-from rambla_py.cli.parameters import AsJson, ConfigFile
-from rambla_py.cli.rabbit.broker import LOCKED, find_broker, refusal
+from rambla_py.cli.parameters import AsJson
+from rambla_py.cli.rabbit.broker import LOCKED, Broker, refusal
+from rambla_py.cli.rabbit.command import about_broker
 from rambla_py.cli.rabbit.parameters import (
     Arguments,
     AutoDelete,
-    Connection,
     Durable,
-    Service,
-    Timeout,
-    Url,
+    RoutingKey,
     Yes,
     arguments_of,
     ask_before,
     not_empty,
 )
-from rambla_py.cli.rabbit.rows import show_rows
-from rambla_py.cli.terminal import counted, show_json, show_text
+from rambla_py.cli.rabbit.rows import show_status
+from rambla_py.cli.terminal import counted, show_text
 
 __all__ = ["app"]
 
@@ -40,12 +37,11 @@ Exchange = Annotated[
     str,
     typer.Argument(metavar="EXCHANGE", help="The exchange that messages come from.", callback=not_empty),
 ]
-RoutingKey = Annotated[str, typer.Option(metavar="KEY", help="Which messages: a routing key, or a pattern.")]
 
 
 @app.command()
+@about_broker
 def declare(
-    ctx: typer.Context,
     queue: Name,
     kind: Annotated[
         Literal["classic", "quorum", "stream"] | None,
@@ -54,15 +50,11 @@ def declare(
     durable: Durable = True,
     auto_delete: AutoDelete = False,
     argument: Arguments = None,
-    service: Service = None,
-    connection: Connection = None,
-    url: Url = None,
-    timeout: Timeout = 10.0,
-    config: ConfigFile = None,
+    *,
+    broker: Broker,
 ) -> None:
     """Make a queue, unless it is there already; one that is there and differs is an error."""
     arguments = arguments_of(argument) | ({"x-queue-type": kind} if kind else {})
-    broker = find_broker(ctx, config, service, connection, url, timeout)
     found = broker.run(
         lambda channel: channel().queue_declare(
             queue, durable=durable, auto_delete=auto_delete, arguments=arguments
@@ -73,20 +65,16 @@ def declare(
 
 
 @app.command()
+@about_broker
 def delete(
-    ctx: typer.Context,
     queue: Name,
     if_empty: Annotated[bool, typer.Option("--if-empty", help="Only if no message is in it.")] = False,
     if_unused: Annotated[bool, typer.Option("--if-unused", help="Only if nobody consumes it.")] = False,
     yes: Yes = False,
-    service: Service = None,
-    connection: Connection = None,
-    url: Url = None,
-    timeout: Timeout = 10.0,
-    config: ConfigFile = None,
+    *,
+    broker: Broker,
 ) -> None:
     """Delete a queue, with every message in it."""
-    broker = find_broker(ctx, config, service, connection, url, timeout)
     ask_before(f"delete queue {queue!r} and every message in it", yes=yes)
 
     def step(channel: Any) -> int:
@@ -99,59 +87,47 @@ def delete(
 
 
 @app.command()
+@about_broker
 def purge(
-    ctx: typer.Context,
     queue: Name,
     yes: Yes = False,
-    service: Service = None,
-    connection: Connection = None,
-    url: Url = None,
-    timeout: Timeout = 10.0,
-    config: ConfigFile = None,
+    *,
+    broker: Broker,
 ) -> None:
     """Remove every message of a queue that nobody is busy with."""
-    broker = find_broker(ctx, config, service, connection, url, timeout)
     ask_before(f"remove every message of queue {queue!r}", yes=yes)
     done = broker.run(lambda channel: channel().queue_purge(queue))
     show_text(f"queue {queue!r}: {counted(done.method.message_count or 0, 'message')} removed\n")
 
 
 @app.command()
+@about_broker
 def bind(
-    ctx: typer.Context,
     queue: Name,
     exchange: Exchange,
     routing_key: RoutingKey = "",
     argument: Arguments = None,
-    service: Service = None,
-    connection: Connection = None,
-    url: Url = None,
-    timeout: Timeout = 10.0,
-    config: ConfigFile = None,
+    *,
+    broker: Broker,
 ) -> None:
     """Lead messages of an exchange to a queue."""
     arguments = arguments_of(argument)
-    broker = find_broker(ctx, config, service, connection, url, timeout)
     broker.run(lambda channel: channel().queue_bind(queue, exchange, routing_key, arguments))
     show_text(f"exchange {exchange!r} leads to queue {queue!r} with routing key {routing_key!r}\n")
 
 
 @app.command()
+@about_broker
 def unbind(
-    ctx: typer.Context,
     queue: Name,
     exchange: Exchange,
     routing_key: RoutingKey = "",
     argument: Arguments = None,
-    service: Service = None,
-    connection: Connection = None,
-    url: Url = None,
-    timeout: Timeout = 10.0,
-    config: ConfigFile = None,
+    *,
+    broker: Broker,
 ) -> None:
     """Undo a binding; routing key and arguments must be those that it was made with."""
     arguments = arguments_of(argument)
-    broker = find_broker(ctx, config, service, connection, url, timeout)
     broker.run(lambda channel: channel().queue_unbind(queue, exchange, routing_key, arguments))
     show_text(
         f"exchange {exchange!r} does not lead to queue {queue!r} with routing key {routing_key!r} any more\n"
@@ -159,27 +135,19 @@ def unbind(
 
 
 @app.command()
+@about_broker
 def status(
-    ctx: typer.Context,
     queues: Annotated[list[str], typer.Argument(metavar="QUEUE...", help="The names of queues.")],
-    service: Service = None,
-    connection: Connection = None,
-    url: Url = None,
-    timeout: Timeout = 10.0,
-    config: ConfigFile = None,
+    *,
+    broker: Broker,
     as_json: AsJson = False,
 ) -> None:
     """Tell how many messages are ready in queues, and how many consumers they have.
 
     Exits with 1 when one of them is not there. AMQP has no way to list queues: each has to be named.
     """
-    broker = find_broker(ctx, config, service, connection, url, timeout)
     rows = broker.run(lambda channel: [_row(channel, queue) for queue in queues])
-    if as_json:
-        show_json(rows)
-    else:
-        show_rows(rows, ("queue", "messages", "consumers"))
-    raise typer.Exit(exits.OK if all(row["there"] for row in rows) else exits.FAILED)
+    show_status(rows, ("queue", "messages", "consumers"), as_json=as_json)
 
 
 def _row(channel: Any, queue: str) -> dict[str, Any]:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from rambla_py.cli.terminal import show, table, talk
+import typer
 
-__all__ = ["show_rows"]
+from rambla_py.cli import exits
+from rambla_py.cli.terminal import show, show_json, table, talk
+
+__all__ = ["show_status"]
 
 
-def show_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Print the named columns of the rows that are there to stdout, and every error to stderr."""
-    there = [[_cell(row[name]) for name in names] for row in rows if row["there"]]
+def show_status(rows: Sequence[dict[str, Any]], names: Sequence[str], *, as_json: bool) -> NoReturn:
+    """Print the rows and end the command, with 1 when one is not ``there``: as JSON, or the named columns.
+
+    The columns of what is there go to stdout, every error to stderr.
+    """
+    if as_json:
+        show_json(rows)
+    else:
+        _show_rows(rows, names)
+    raise typer.Exit(exits.OK if all(row["there"] for row in rows) else exits.FAILED)
+
+
+def _show_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    # Of an exchange AMQP tells no more than that.
+    told = [{"status": "there", **row} for row in rows if row["there"]]
+    there = [[_cell(row[name]) for name in names] for row in told]
     if there:
         show(table(names, there, numbers=names[1:]))
     for row in rows:
