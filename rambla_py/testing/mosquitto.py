@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import subprocess
 from collections.abc import Iterable, Sequence
 
 from rambla_py.testing.ports import HOST
-from rambla_py.testing.server_process import Server
-from rambla_py.testing.servers import TlsFiles
+from rambla_py.testing.secured_server import SecuredServer
 
 __all__ = ["MosquittoServer"]
 
-_PROBE_TIMEOUT_S = 1.0
 # CONNECT of MQTT 5 without a client's name: answered by a CONNACK, also where a password is wanted.
 _CONNECT = bytes.fromhex("100d00044d5154540502000a000000")
 _CONNACK = 0x20
 
 
-class MosquittoServer(Server):
+class MosquittoServer(SecuredServer):
     """A private mosquitto; retained messages are forgotten with it.
 
     With ``password`` the user ``somebody`` must log in, otherwise anybody may. With ``tls`` it takes TLS
@@ -29,17 +25,6 @@ class MosquittoServer(Server):
     package = "mosquitto"
     programs = ("mosquitto", "mosquitto_passwd")
     folders = ("/usr/sbin",)
-
-    def __init__(
-        self,
-        *,
-        password: str | None = None,
-        tls: TlsFiles | None = None,
-        config: Iterable[str] = (),
-        ready_timeout_s: float = 30.0,
-    ) -> None:
-        super().__init__(config=config, ready_timeout_s=ready_timeout_s)
-        self.password, self.tls = password, tls
 
     @property
     def url(self) -> str:
@@ -67,17 +52,7 @@ class MosquittoServer(Server):
         return [self._program("mosquitto"), "-c", str(self.folder / "mosquitto.conf")]
 
     def _answers(self) -> bool:
-        plain = socket.create_connection((self.host, self.port), timeout=_PROBE_TIMEOUT_S)
-        with self._secured(plain) as probe:
+        with self._probe() as probe:
             probe.sendall(_CONNECT)
             answer = probe.recv(1)
             return bool(answer) and answer[0] == _CONNACK
-
-    def _secured(self, plain: socket.socket) -> socket.socket:
-        if not self.tls:
-            return plain
-        # Readiness is asked here, not identity: the files may name any host.
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context.wrap_socket(plain)

@@ -6,15 +6,14 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from rambla_py.testing.ports import HOST
-from rambla_py.testing.server_process import Server
-from rambla_py.testing.servers import TlsFiles
+from rambla_py.testing.secured_server import SecuredServer
 
 __all__ = ["NatsServer"]
 
 _PROBE_TIMEOUT_S = 1.0
 
 
-class NatsServer(Server):
+class NatsServer(SecuredServer):
     """A private nats-server whose streams are kept over ``restart`` and ``kill``.
 
     With ``tls`` it takes TLS only, and asks clients for no certificate. With ``password`` the user
@@ -24,17 +23,6 @@ class NatsServer(Server):
     package = "nats-server"
     programs = ("nats-server",)
     folders = ("/usr/sbin",)
-
-    def __init__(
-        self,
-        *,
-        password: str | None = None,
-        tls: TlsFiles | None = None,
-        config: Iterable[str] = (),
-        ready_timeout_s: float = 30.0,
-    ) -> None:
-        super().__init__(config=config, ready_timeout_s=ready_timeout_s)
-        self.password, self.tls = password, tls
 
     @property
     def url(self) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import ssl
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 from rambla_py.testing.ports import HOST, free_port
 from rambla_py.testing.processes import deadline, end_group, guard
+from rambla_py.testing.secured_server import SecuredServer, TlsFiles
 from rambla_py.testing.server_process import Server, ServerError
 
 __all__ = ["RabbitMqServer", "RedisServer", "Server", "ServerError", "TlsFiles"]
@@ -28,16 +28,7 @@ _CONTROL_TIMEOUT_S = 60.0
 _EPMD_TIMEOUT_S = 10.0
 
 
-class TlsFiles:
-    """The PEM files of a server: its certificate, the certificate's key, the authority that signed it."""
-
-    __slots__ = ("authority", "certificate", "key")
-
-    def __init__(self, *, certificate: Path | str, key: Path | str, authority: Path | str) -> None:
-        self.certificate, self.key, self.authority = Path(certificate), Path(key), Path(authority)
-
-
-class RedisServer(Server):
+class RedisServer(SecuredServer):
     """A private Redis that keeps its data over ``restart`` and ``kill``.
 
     With ``tls`` it takes TLS only, and asks clients for no certificate. ``config`` holds further lines of
@@ -46,17 +37,6 @@ class RedisServer(Server):
 
     package = "redis-server"
     programs = ("redis-server",)
-
-    def __init__(
-        self,
-        *,
-        password: str | None = None,
-        tls: TlsFiles | None = None,
-        config: Iterable[str] = (),
-        ready_timeout_s: float = 30.0,
-    ) -> None:
-        super().__init__(config=config, ready_timeout_s=ready_timeout_s)
-        self.password, self.tls = password, tls
 
     @property
     def url(self) -> str:
@@ -92,19 +72,9 @@ class RedisServer(Server):
         return [self._program("redis-server"), str(self.folder / "redis.conf")]
 
     def _answers(self) -> bool:
-        plain = socket.create_connection((self.host, self.port), timeout=_PROBE_TIMEOUT_S)
-        with self._secured(plain) as probe:
+        with self._probe() as probe:
             probe.sendall(b"PING\r\n")
             return probe.recv(64).startswith((b"+PONG", b"-NOAUTH"))
-
-    def _secured(self, plain: socket.socket) -> socket.socket:
-        if not self.tls:
-            return plain
-        # Readiness is asked here, not identity: the files may name any host.
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context.wrap_socket(plain)
 
 
 def _quoted(text: str) -> str:
