@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 
 import pytest
-from server_fixtures import require
+from server_fixtures import mend_used, require
 
 from rambla_py.testing.kafka_cluster import KafkaCluster
 from rambla_py.testing.mosquitto import MosquittoServer
 from rambla_py.testing.nats_server import NatsServer
 from rambla_py.testing.servers import TlsFiles
-
-
-def register(config: pytest.Config) -> None:
-    """Make the fixtures known, once for all folders that ask."""
-    if not config.pluginmanager.has_plugin(__name__):
-        config.pluginmanager.register(sys.modules[__name__], __name__)
 
 
 @pytest.fixture
@@ -31,11 +23,7 @@ def kafka_cluster() -> Iterator[KafkaCluster]:
 
 def require_kafka() -> None:
     """Skip the test when the library is missing; under CI fail it."""
-    if package := KafkaCluster.missing():
-        reason = f"KafkaCluster needs the package {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(KafkaCluster, "the package")
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +62,4 @@ def mosquitto_tls_server(tls_files: TlsFiles) -> Iterator[MosquittoServer]:
 def _brokers_mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Mend after each test the brokers that it may have broken."""
     yield
-    for name in ("nats_server", "nats_tls_server", "mosquitto", "mosquitto_tls_server"):
-        if name in request.fixturenames:
-            server = request.getfixturevalue(name)
-            if server.running:
-                server.resume()
-            server.start()
+    mend_used(request, "nats_server", "nats_tls_server", "mosquitto", "mosquitto_tls_server")

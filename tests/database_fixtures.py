@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import psycopg
 import pymysql
 import pytest
-from server_fixtures import require
+from server_fixtures import mend_used, require
 
 from rambla_py.testing.databases import DatabaseServer, MariaDbServer, PostgresServer
 from rambla_py.testing.servers import TlsFiles
-
-
-def register(config: pytest.Config) -> None:
-    """Make the fixtures known, once for all folders that ask, so that a run has one server of a kind."""
-    if not config.pluginmanager.has_plugin(__name__):
-        config.pluginmanager.register(sys.modules[__name__], __name__)
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +33,7 @@ def mariadb_server(tls_files: TlsFiles) -> Iterator[MariaDbServer]:
 def _mended_databases(request: pytest.FixtureRequest) -> Iterator[None]:
     """Mend after each test the databases that it may have broken."""
     yield
-    for name in ("postgres_server", "mariadb_server"):
-        if name in request.fixturenames:
-            server: DatabaseServer = request.getfixturevalue(name)
-            if server.running:
-                server.resume()
-            server.start()
+    mend_used(request, "postgres_server", "mariadb_server")
 
 
 def client(server: DatabaseServer) -> psycopg.Connection | pymysql.Connection:

@@ -21,7 +21,7 @@ KEYS = {"access_key_id": "test-key", "secret_access_key": "test-secret"}
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[MotoServer]:
     """The run's S3, which takes any credentials."""
-    _require()
+    require(MotoServer)
     with MotoServer() as server:
         yield server
 
@@ -29,7 +29,7 @@ def moto_server() -> Iterator[MotoServer]:
 @pytest.fixture(scope="session")
 def moto_tls_server(tls_files: TlsFiles) -> Iterator[MotoServer]:
     """An S3 that takes TLS only."""
-    _require()
+    require(MotoServer)
     with MotoServer(tls=tls_files) as server:
         yield server
 
@@ -37,7 +37,7 @@ def moto_tls_server(tls_files: TlsFiles) -> Iterator[MotoServer]:
 @pytest.fixture(scope="session")
 def moto_iam_server() -> Iterator[MotoServer]:
     """An S3 that takes the credentials of its own users only; it has none."""
-    _require()
+    require(MotoServer)
     with MotoServer(open_actions=0) as server:
         yield server
 
@@ -54,10 +54,6 @@ def az_server() -> Iterator[ObjectServer]:
     """The run's server of Azure's protocol."""
     with ObjectServer("az") as server:
         yield server
-
-
-def _require() -> None:
-    require(MotoServer)
 
 
 def s3_client(server: MotoServer, **keys: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -11,12 +10,6 @@ from server_fixtures import require
 
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.redis_groups import RedisCluster, RedisClusterNode, RedisSentinel, WatchedRedis
-
-
-def register(config: pytest.Config) -> None:
-    """Make the fixtures known, once for all folders that ask."""
-    if not config.pluginmanager.has_plugin(__name__):
-        config.pluginmanager.register(sys.modules[__name__], __name__)
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import pytest
 import trustme
-from smtp_fixtures import smtp_run, smtp_server  # noqa: F401 - fixtures, given to whoever registers this
 
 from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.faults import FaultProxy
@@ -21,7 +21,7 @@ from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, TlsFi
 
 
 def register(config: pytest.Config, *others: ModuleType) -> None:
-    """Make the fixtures known, once for all folders that ask, so that a run has one server of a kind."""
+    """Make these fixtures and those of others known, once for all folders: a run has one server of a kind."""
     for module in (sys.modules[__name__], *others):
         if not config.pluginmanager.has_plugin(module.__name__):
             config.pluginmanager.register(module, module.__name__)
@@ -74,10 +74,17 @@ def clickhouse() -> Iterator[ClickHouseServer]:
         yield server
 
 
-def require(kind: type[Server]) -> None:
+class _Installable(Protocol):
+    __name__: str
+
+    def missing(self) -> str | None:
+        """Return what to install, or None when all is there."""
+
+
+def require(kind: _Installable, source: str = "the Debian package") -> None:
     """Skip the test when the server's program is missing, naming its package; under CI fail it."""
     if package := kind.missing():
-        reason = f"{kind.__name__} needs the Debian package {package}"
+        reason = f"{kind.__name__} needs {source} {package}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -87,12 +94,18 @@ def require(kind: type[Server]) -> None:
 def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Mend after each test the servers that it may have broken."""
     yield
-    for name in ("rabbitmq", "redis_server", "redis_tls_server", "clickhouse"):
+    mend_used(request, "rabbitmq", "redis_server", "redis_tls_server", "clickhouse")
+
+
+def mend_used(request: pytest.FixtureRequest, *names: str) -> None:
+    """Mend the servers that a test has used, of those that the fixtures name."""
+    for name in names:
         if name in request.fixturenames:
-            _mend(request.getfixturevalue(name))
+            mend(request.getfixturevalue(name))
 
 
-def _mend(server: Server) -> None:
+def mend(server: Server) -> None:
+    """Let the server run again, whatever a test did to it."""
     if server.running:
         server.resume()
     server.start()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
+from server_fixtures import mend, require
 
 from rambla_py.testing import SmtpServer, TlsFiles
 
@@ -13,11 +13,7 @@ from rambla_py.testing import SmtpServer, TlsFiles
 @pytest.fixture(scope="session")
 def smtp_run(tls_files: TlsFiles) -> Iterator[SmtpServer]:
     """The run's relay; tests take ``smtp_server``."""
-    if package := SmtpServer.missing():
-        reason = f"SmtpServer needs aiosmtpd from PyPI, or the Debian package {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(SmtpServer, "aiosmtpd from PyPI, or the Debian package")
     with SmtpServer(tls=tls_files) as server:
         yield server
 
@@ -26,6 +22,4 @@ def smtp_run(tls_files: TlsFiles) -> Iterator[SmtpServer]:
 def smtp_server(smtp_run: SmtpServer) -> Iterator[SmtpServer]:
     """The run's relay. A test may kill or pause it: it is mended."""
     yield smtp_run
-    if smtp_run.running:
-        smtp_run.resume()
-    smtp_run.start()
+    mend(smtp_run)

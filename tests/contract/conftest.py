@@ -8,11 +8,10 @@ import object_fixtures
 import pytest
 import redis_fixtures
 import server_fixtures
+import smtp_fixtures
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    server_fixtures.register(config)
-    broker_fixtures.register(config)
-    redis_fixtures.register(config)
-    server_fixtures.register(config, object_fixtures)
-    database_fixtures.register(config)
+    server_fixtures.register(
+        config, broker_fixtures, redis_fixtures, object_fixtures, database_fixtures, smtp_fixtures
+    )

@@ -6,9 +6,8 @@ import broker_fixtures
 import database_fixtures
 import pytest
 import server_fixtures
+import smtp_fixtures
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    server_fixtures.register(config)
-    broker_fixtures.register(config)
-    database_fixtures.register(config)
+    server_fixtures.register(config, broker_fixtures, database_fixtures, smtp_fixtures)
