@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import rambla_py as rambla
@@ -46,76 +46,64 @@ def _rambla(usual: int, **options: Any) -> Callable[[Context], Figures]:
     return run
 
 
-def _httpx(context: Context) -> Figures:
-    httpx: Any = importlib.import_module("httpx")
-    count, url = context.count(2_000), f"{context.servers['http']}/in"
-    with httpx.Client() as client, stopwatch() as watch:
-        for _ in range(count):
-            client.post(url, content=BODY).raise_for_status()
-    _taken(context, count)
-    return rate(count, watch)
+def _one_by_one(
+    usual: int, library: str, client: Callable[[Any], Any], send: Callable[[Any, str], Any]
+) -> Callable[[Context], Figures]:
+    """Measure a library whose client sends a request when the one before has its answer."""
 
-
-def _requests(context: Context) -> Figures:
-    requests: Any = importlib.import_module("requests")
-    count, url = context.count(1_500), f"{context.servers['http']}/in"
-    with requests.Session() as client, stopwatch() as watch:
-        for _ in range(count):
-            client.post(url, data=BODY).raise_for_status()
-    _taken(context, count)
-    return rate(count, watch)
-
-
-def _aiohttp(context: Context) -> Figures:
-    aiohttp: Any = importlib.import_module("aiohttp")
-    count, at_once = context.count(5_000) // 50 * 50, 50
-
-    async def run() -> Figures:
-        async with aiohttp.ClientSession() as client:
-
-            async def send() -> None:
-                async with client.post(f"{context.servers['http']}/in", data=BODY) as answer:
-                    answer.raise_for_status()
-
-            with stopwatch() as watch:
-                for _ in range(count // at_once):
-                    await asyncio.gather(*(send() for _ in range(at_once)))
+    def run(context: Context) -> Figures:
+        module: Any = importlib.import_module(library)
+        count, url = context.count(usual), f"{context.servers['http']}/in"
+        with client(module) as opened, stopwatch() as watch:
+            for _ in range(count):
+                send(opened, url)
+        _taken(context, count)
         return rate(count, watch)
 
-    figures = asyncio.run(run())
-    _taken(context, count)
-    return figures
+    return run
 
 
-def _pyreqwest(context: Context) -> Figures:
-    client_module: Any = importlib.import_module("pyreqwest.client")
-    count, url = context.count(10_000), f"{context.servers['http']}/in"
-    with client_module.SyncClientBuilder().build() as client, stopwatch() as watch:
-        for _ in range(count):
-            client.post(url).body_bytes(BODY).build().send().error_for_status()
-    _taken(context, count)
-    return rate(count, watch)
+def _at_once(
+    usual: int,
+    at_once: int,
+    library: str,
+    client: Callable[[Any], Any],
+    send: Callable[[Any, str], Coroutine[Any, Any, None]],
+) -> Callable[[Context], Figures]:
+    """Measure a library whose client sends so many requests at a time."""
 
-
-def _pyreqwest_at_once(context: Context) -> Figures:
-    client_module: Any = importlib.import_module("pyreqwest.client")
-    count, at_once = context.count(10_000) // 100 * 100, 100
-
-    async def run() -> Figures:
-        async with client_module.ClientBuilder().build() as client:
-
-            async def send() -> None:
-                await client.post(f"{context.servers['http']}/in").body_bytes(BODY).build().send()
-
+    async def measured(module: Any, count: int, url: str) -> Figures:
+        async with client(module) as opened:
             with stopwatch() as watch:
                 for _ in range(count // at_once):
-                    await asyncio.gather(*(send() for _ in range(at_once)))
+                    await asyncio.gather(*(send(opened, url) for _ in range(at_once)))
         return rate(count, watch)
 
-    figures = asyncio.run(run())
-    _taken(context, count)
-    return figures
+    def run(context: Context) -> Figures:
+        module: Any = importlib.import_module(library)
+        count = context.count(usual) // at_once * at_once
+        figures = asyncio.run(measured(module, count, f"{context.servers['http']}/in"))
+        _taken(context, count)
+        return figures
 
+    return run
+
+
+async def _send_with_aiohttp(client: Any, url: str) -> None:
+    async with client.post(url, data=BODY) as answer:
+        answer.raise_for_status()
+
+
+async def _send_with_pyreqwest(client: Any, url: str) -> None:
+    await client.post(url).body_bytes(BODY).build().send()
+
+
+_httpx = _one_by_one(
+    2_000,
+    "httpx",
+    lambda module: module.Client(),
+    lambda client, url: client.post(url, content=BODY).raise_for_status(),
+)
 
 HTTP = Case(
     name="http",
@@ -124,11 +112,29 @@ HTTP = Case(
     contenders={
         "rambla, a request each": _rambla(10_000),
         "rambla, in batches": _rambla(100_000, body_format="batch"),
-        "pyreqwest, one after the other": _pyreqwest,
-        "pyreqwest, 100 at a time": _pyreqwest_at_once,
-        "aiohttp, 50 at a time": _aiohttp,
+        "pyreqwest, one after the other": _one_by_one(
+            10_000,
+            "pyreqwest.client",
+            lambda module: module.SyncClientBuilder().build(),
+            lambda client, url: client.post(url).body_bytes(BODY).build().send().error_for_status(),
+        ),
+        "pyreqwest, 100 at a time": _at_once(
+            10_000,
+            100,
+            "pyreqwest.client",
+            lambda module: module.ClientBuilder().build(),
+            _send_with_pyreqwest,
+        ),
+        "aiohttp, 50 at a time": _at_once(
+            5_000, 50, "aiohttp", lambda module: module.ClientSession(), _send_with_aiohttp
+        ),
         "httpx": _httpx,
-        "requests": _requests,
+        "requests": _one_by_one(
+            1_500,
+            "requests",
+            lambda module: module.Session(),
+            lambda client, url: client.post(url, data=BODY).raise_for_status(),
+        ),
     },
     goals=(
         Goal("a request each / httpx (at least 6)", "rambla, a request each", "httpx", least=6),
