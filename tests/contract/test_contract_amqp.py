@@ -7,15 +7,13 @@ from typing import Any
 
 import pika
 import pytest
+from proxied_contract import KilledContract
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, RabbitMqServer, Received, Server, TlsFiles
-
-_MID_BATCH_BYTES = 20_000
-_ANSWER_BYTES = 300
+from rambla_py.testing import CANARY, FaultProxy, RabbitMqServer, Received, Server, TlsFiles
 
 
-class TestAmqp(HandlerContract):
+class TestAmqp(KilledContract):
     """Messages go to a queue of the test's own, by the default exchange."""
 
     handler = "amqp"
@@ -32,7 +30,6 @@ class TestAmqp(HandlerContract):
         self.proxy, self.queue = fault_proxy(rabbitmq), queue_name
         self.server, self.tls_files = rabbitmq, tls_files
         self.url = rabbitmq.url
-        self.killed = 0
         self.arrived: list[Received] = []
         yield
         with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
@@ -72,24 +69,6 @@ class TestAmqp(HandlerContract):
     def too_large(self) -> tuple[dict[str, Any], Any]:
         return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_001
 
-    def silence(self) -> None:
-        self.proxy.black_hole()
-
     def die(self) -> None:
         self.server.sync()
-        self.proxy.cut_after(_MID_BATCH_BYTES, then=self._kill)
-
-    def _kill(self) -> None:
-        self.server.kill()
-        self.server.start()
-        self.killed += 1
-
-    def deaths(self) -> int:
-        return self.killed
-
-    def cut(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
-        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)

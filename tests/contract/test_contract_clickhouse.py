@@ -7,21 +7,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from proxied_contract import KilledContract
 
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, Server
 from rambla_py.testing.clickhouse_server import ClickHouseServer
 
 
-class TestClickHouse(HandlerContract):
+class TestClickHouse(KilledContract):
     """Each message is a row of a table of the test's own, with its id in a column."""
 
     handler = "clickhouse"
+    answer_bytes = 100
+    mid_batch_bytes = 1_500
 
     @pytest.fixture(autouse=True)
     def _server(
         self, clickhouse: ClickHouseServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
     ) -> Iterator[None]:
-        self.killed = 0
         self.server, self.proxy, self.table_name = clickhouse, fault_proxy(clickhouse), unique_name
         clickhouse.query(f"CREATE TABLE `{unique_name}` (n Int64, mid String) ENGINE = MergeTree ORDER BY n")
         yield
@@ -57,26 +59,8 @@ class TestClickHouse(HandlerContract):
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"http://shop:{CANARY}@{self.proxy.host}:{self.proxy.port}"}
 
-    def cut(self) -> None:
-        self.proxy.cut_after(100, direction="down")
-        self.proxy.cut_after(1_500)
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
-
-    def silence(self) -> None:
-        self.proxy.black_hole()
-
     def secret_at(self, host: str, port: int) -> dict[str, Any]:
         return {"url": f"http://shop:{CANARY}@{host}:{port}", "connect_timeout_s": 0.5}
 
     def die(self) -> None:
-        self.proxy.cut_after(1_500, then=self._kill)
-
-    def _kill(self) -> None:
-        self.server.kill()
-        self.server.start()
-        self.killed += 1
-
-    def deaths(self) -> int:
-        return self.killed
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from proxied_contract import ProxiedContract
 from web_server import Reply, Seen, WebServer
 
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server, TlsFiles
-
-_MID_BATCH_BYTES = 20_000
-_ANSWER_BYTES = 300
+from rambla_py.testing import CANARY, FaultProxy, Received, Server, TlsFiles
 
 
-class Http(HandlerContract):
+class Http(ProxiedContract):
     """What the formats share."""
 
     handler = "http"
@@ -55,13 +53,6 @@ class Http(HandlerContract):
     def poison(self) -> str:
         return "poison"
 
-    def cut(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
-        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
-
     def silence(self) -> None:
         self.proxy.black_hole()
 
@@ -91,16 +82,14 @@ class TestHttpSingle(Http):
 
 class _Many(Http):
     can_silence = has_secrets = False  # the client is that of the single requests
+    answer_bytes = 100
+    mid_batch_bytes = 5_000
 
     def payload(self, number: int) -> dict[str, Any]:
         return {"n": number}
 
     def settings(self) -> dict[str, Any]:
         return {"batch_size": 20}
-
-    def cut(self) -> None:
-        self.proxy.cut_after(100, direction="down")
-        self.proxy.cut_after(5_000)
 
     def takes(self, payload: Any) -> bool:
         return not isinstance(payload, bytes) or payload.isascii()

@@ -8,20 +8,22 @@ from typing import Any
 import pytest
 from broker_fixtures import require_kafka
 from confluent_kafka import Consumer, TopicPartition
+from proxied_contract import ProxiedContract
 
 from rambla_py.handlers.kafka.wire import KafkaRecord
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received
+from rambla_py.testing import CANARY, FaultProxy, Received
 from rambla_py.testing.kafka_cluster import KafkaCluster
 from rambla_py.testing.kafka_refusal import KafkaRefusal
 
-_MID_BATCH_BYTES = 15_000
 _MAX_BYTES = 1_500_000
 
 
-class TestKafka(HandlerContract):
+class TestKafka(ProxiedContract):
     """Each message is a record, with its id in a header."""
 
     handler = "kafka"
+    answer_bytes = 500
+    mid_batch_bytes = 15_000
 
     @pytest.fixture(autouse=True)
     def _cluster(self, unique_name: str) -> Iterator[None]:
@@ -67,13 +69,6 @@ class TestKafka(HandlerContract):
 
     def wrong_password(self) -> dict[str, Any]:
         return self.at("127.0.0.1", self.refusal.port) | {"username": "somebody", "password": CANARY}
-
-    def cut(self) -> None:
-        self.proxy.cut_after(_MID_BATCH_BYTES)
-        self.proxy.cut_after(500, direction="down")
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
 
 
 def records(cluster: KafkaCluster, topic: str) -> list[tuple[bytes | None, list[tuple[str, bytes]]]]:

@@ -9,12 +9,12 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from proxied_contract import ProxiedContract
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, Server
 from rambla_py.testing.mosquitto import MosquittoServer
 
-_MID_BATCH_BYTES = 20_000
 _END = b"the end, for the listener"
 
 
@@ -51,10 +51,11 @@ class Listener:
         self.client.loop_stop()
 
 
-class Mqtt(HandlerContract):
+class Mqtt(ProxiedContract):
     """What the levels of service share."""
 
     handler = "mqtt"
+    answer_bytes = 100
     qos = 1
 
     @pytest.fixture(autouse=True)
@@ -88,13 +89,6 @@ class Mqtt(HandlerContract):
 
     def poison(self) -> Message:
         return Message("poison", headers={"broken": "\x00"})
-
-    def cut(self) -> None:
-        self.proxy.cut_after(100, direction="down")
-        self.proxy.cut_after(_MID_BATCH_BYTES)
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
 
 
 class TestMqttOnce(Mqtt):

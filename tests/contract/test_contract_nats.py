@@ -8,16 +8,15 @@ from typing import Any
 
 import nats
 import pytest
+from proxied_contract import ProxiedContract
 
 from rambla_py.handlers.nats.wire import NatsRecord
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, Server
 from rambla_py.testing.nats_server import NatsServer
 
-_MID_BATCH_BYTES = 20_000
 
-
-class Nats(HandlerContract):
+class Nats(ProxiedContract):
     """What both ways of publishing share."""
 
     handler = "nats"
@@ -56,13 +55,6 @@ class Nats(HandlerContract):
 
     def poison(self) -> str:
         return "x" * 1_048_600
-
-    def cut(self) -> None:
-        self.proxy.cut_after(300, direction="down")
-        self.proxy.cut_after(_MID_BATCH_BYTES)
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
 
 
 class TestNatsStream(Nats):

@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 import redis
+from proxied_contract import KilledContract, ProxiedContract
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, RedisServer, Server
 from rambla_py.testing.redis_groups import RedisClusterNode
 
-_MID_BATCH_BYTES = 20_000
-_ANSWER_BYTES = 300
 
-
-class Redis(HandlerContract):
+class Redis(KilledContract):
     """What the commands share."""
 
     handler = "redis"
@@ -32,7 +30,6 @@ class Redis(HandlerContract):
     ) -> Iterator[None]:
         self.proxy, self.key = fault_proxy(redis_server), unique_name
         self.server, self.tls_files = redis_server, tls_files
-        self.killed = 0
         with redis.Redis.from_url(redis_server.url) as self.client:
             self.client.flushdb()  # other tests leave keys in the run's server, and this one asks for all
             yield
@@ -54,27 +51,6 @@ class Redis(HandlerContract):
 
     def big_payload(self, text: str) -> Any:
         return text
-
-    def silence(self) -> None:
-        self.proxy.black_hole()
-
-    def die(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down", then=self._kill)
-
-    def _kill(self) -> None:
-        self.server.kill()
-        self.server.start()
-        self.killed += 1
-
-    def deaths(self) -> int:
-        return self.killed
-
-    def cut(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
-        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
 
 
 class TestRedisStream(Redis):
@@ -167,7 +143,7 @@ def _text(value: Any) -> bytes:
     return (json.dumps(value, separators=(",", ":")) if isinstance(value, list) else str(value)).encode()
 
 
-class TestRedisCluster(HandlerContract):
+class TestRedisCluster(ProxiedContract):
     """Each message is an entry of a stream in a cluster, whose node tells of the proxy before it."""
 
     handler = "redis"
@@ -203,10 +179,3 @@ class TestRedisCluster(HandlerContract):
     def poison(self) -> Message:
         self.client.set(f"{self.key}-text", "no stream")
         return Message("poison", stream=f"{self.key}-text")
-
-    def cut(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
-        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
-
-    def cuts(self) -> int:
-        return self.proxy.cuts

@@ -8,16 +8,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from proxied_contract import KilledContract
 
 from rambla_py.encoding import encode
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server, SmtpServer
-
-_MID_BATCH_BYTES = 20_000
-_ANSWER_BYTES = 300
+from rambla_py.testing import CANARY, FaultProxy, Received, Server, SmtpServer
 
 
-class TestSmtp(HandlerContract):
+class TestSmtp(KilledContract):
     """Each message is a mail; a payload that is no mapping is its text, which ends with a line's end."""
 
     handler = "smtp"
@@ -28,7 +26,6 @@ class TestSmtp(HandlerContract):
     ) -> None:
         self.server, self.proxy = smtp_server, fault_proxy(smtp_server)
         self.recipient = f"{unique_name[-40:].strip('-')}@example.com"
-        self.killed = 0
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port)
@@ -83,27 +80,6 @@ class TestSmtp(HandlerContract):
 
     def too_large(self) -> tuple[dict[str, Any], Any]:
         return self.at(self.server.host, self.server.bare_port), {"text": "order\n" * 5_000}
-
-    def silence(self) -> None:
-        self.proxy.black_hole()
-
-    def die(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down", then=self._kill)
-
-    def _kill(self) -> None:
-        self.server.kill()
-        self.server.start()
-        self.killed += 1
-
-    def deaths(self) -> int:
-        return self.killed
-
-    def cut(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
-        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
-
-    def cuts(self) -> int:
-        return self.proxy.cuts
 
 
 def _received(content: bytes) -> Received:
