@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError
+from rambla_py.handlers._headers import text_of
 from rambla_py.wire import media_type, wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["EVENT_PREFIX", "packet_size", "properties_of", "property_text"]
+__all__ = ["EVENT_PREFIX", "packet_size", "properties_of"]
 
 EVENT_PREFIX: Final = ""
 _MAX_TEXT_BYTES = 65_535
@@ -30,9 +30,9 @@ def properties_of(delivery: Delivery) -> Properties:
     options = delivery.options
     made: Any = Properties(PacketTypes.PUBLISH)
     headers = wire_headers(delivery, EVENT_PREFIX)
-    pairs = [(_checked(name, name), property_text(name, value)) for name, value in headers.items()]
+    pairs = [(_checked(name, name), _checked(name, text_of(name, value))) for name, value in headers.items()]
     if options.id_property and options.id_property not in headers:  # an event has it among its attributes
-        pairs.append((options.id_property, property_text(options.id_property, delivery.id)))
+        pairs.append((options.id_property, _checked(options.id_property, delivery.id)))
     if pairs:
         made.UserProperty = pairs
     if options.message_expiry_s is not None:
@@ -41,20 +41,6 @@ def properties_of(delivery: Delivery) -> Properties:
     if options.response_topic is not None:
         made.ResponseTopic = options.response_topic
     return made  # type: ignore[no-any-return]  # Any, for the attributes that paho makes of names
-
-
-def property_text(name: str, value: Any) -> str:
-    r"""Return a user property's value: text and UTF-8 as they are, anything else as JSON.
-
-    >>> property_text("tries", 3), property_text("who", b"Zo\xc3\xab")
-    ('3', 'Zoë')
-    """
-    try:
-        data = value.encode() if isinstance(value, str) else value
-        text = (data if isinstance(data, bytes) else to_json(value)).decode()
-    except (UnicodeError, PermanentError) as error:
-        raise PermanentError(f"header {name!r}: {error}") from error
-    return _checked(name, text)
 
 
 def packet_size(topic: bytes, properties: Properties, body_bytes: int) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError
+from rambla_py.handlers._headers import text_of
 from rambla_py.wire import wire_headers
 
 if TYPE_CHECKING:
@@ -34,16 +34,12 @@ def headers_of(delivery: Delivery, stream: str | None) -> dict[str, str]:
 
 
 def header_text(name: str, value: Any) -> str:
-    r"""Return a header's value: text and bytes as they are, anything else as JSON.
+    """Return a header's value as one line of text.
 
-    >>> header_text("tries", 3), header_text("who", b"Zo\xc3\xab")
-    ('3', 'Zoë')
+    >>> header_text("tries", 3)
+    '3'
     """
-    try:
-        data = value.encode() if isinstance(value, str) else value
-        text = (data if isinstance(data, bytes) else to_json(value)).decode()
-    except (UnicodeError, PermanentError) as error:
-        raise PermanentError(f"header {name!r}: {error}") from error
+    text = text_of(name, value)
     if "\r" in text or "\n" in text:
         raise PermanentError(f"header {name!r}: a NATS header holds one line, got {text[:40]!r}")
     return text
