@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
-from typing import Self
 
-from rambla_py.testing.ports import HOST, free_port
+from served_loop import ServedLoop
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 4, 6, 8
@@ -15,44 +13,16 @@ _ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
 _STATUS_200 = b"\x88"  # the eighth of HPACK's static table
 
 
-class Http2Server:
+class Http2Server(ServedLoop):
     """Speaks HTTP/2 only; over TLS it says so (ALPN), without TLS it expects to be known."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, delay_s: float = 0.0) -> None:
-        self.host, self.port = HOST, free_port()
+        super().__init__(tls)
         self.bodies: list[bytes] = []
         self.connections = self.now = self.most = 0
-        self._tls, self._delay_s = tls, delay_s
+        self._delay_s = delay_s
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="http2-server", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
-
-    async def _shut_down(self) -> None:
-        self._listener.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        # What failed in its TLS handshake never became a task, and asyncio would leave it to the collector.
-        for transport in list(self._loop._transports.values()):
-            transport.abort()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         streams: dict[int, bytes] = {}

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-import threading
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import zstandard
-
-from rambla_py.testing.ports import HOST, free_port
+from served_loop import ServedLoop
 
 
 class Seen(NamedTuple):
@@ -55,14 +53,14 @@ class Reply(NamedTuple):
 Answering = Callable[[Seen], Reply]
 
 
-class WebServer:
+class WebServer(ServedLoop):
     """Answers every request with ``answer(seen)``; pings (HEAD) are kept apart from the others.
 
     With ``login`` (user, password) or ``token`` it wants these, and says 401 to anything else.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        self.host, self.port = HOST, free_port()
+        super().__init__(tls)
         self.seen: list[Seen] = []
         self.pings: list[Seen] = []
         self.answer: Answering = lambda seen: Reply()
@@ -70,53 +68,10 @@ class WebServer:
         self.login: tuple[str, str] | None = None
         self.token: str | None = None
         self.connections = self.now = self.most = 0
-        self._tls = tls
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="web-server", daemon=True)
-        self._listener: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
-
-    def start(self) -> Self:
-        self._thread.start()
-        self._run(self._listen())
-        return self
-
-    def close(self) -> None:
-        self._run(self._shut_down())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _run(self, step: Awaitable[Any]) -> None:
-        async def run() -> None:
-            await step
-
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result()
-
-    async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
-
-    async def _shut_down(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        # What failed in its TLS handshake never became a task, and asyncio would leave it to the collector.
-        for transport in list(self._loop._transports.values()):
-            transport.abort()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
