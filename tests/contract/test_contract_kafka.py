@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from broker_fixtures import require_kafka
-from confluent_kafka import Consumer, TopicPartition
+from kafka_records import records_of
 from proxied_contract import ProxiedContract
 
 from rambla_py.handlers.kafka.wire import KafkaRecord
@@ -47,8 +47,8 @@ class TestKafka(ProxiedContract):
 
     def received(self) -> list[Received]:
         return [
-            Received(value, dict(headers)["id"].decode())
-            for value, headers in records(self.cluster, self.topic)
+            Received(record.value(), dict(record.headers())["id"].decode())
+            for record in records_of(self.cluster, self.topic)
         ]
 
     def poison(self) -> bytes:
@@ -69,30 +69,3 @@ class TestKafka(ProxiedContract):
 
     def wrong_password(self) -> dict[str, Any]:
         return self.at("127.0.0.1", self.refusal.port) | {"username": "somebody", "password": CANARY}
-
-
-def records(cluster: KafkaCluster, topic: str) -> list[tuple[bytes | None, list[tuple[str, bytes]]]]:
-    """Return value and headers of every record of a topic, partition by partition."""
-    found: list[Any] = []
-    consumer = Consumer(
-        {
-            "bootstrap.servers": cluster.servers,
-            "group.id": "reader",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,
-        }
-    )
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        ended = 0
-        while ended < len(partitions):
-            message = consumer.poll(10)
-            assert message is not None, "the cluster gives no answer"
-            if message.error():
-                ended += 1
-            else:
-                found.append((message.value(), message.headers()))
-    finally:
-        consumer.close()
-    return found

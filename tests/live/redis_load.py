@@ -1,16 +1,15 @@
-"""This module publishes through an app to Redis without a pause while a test breaks things."""
+"""This module publishes through an app to Redis, and checks what has arrived."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rambla_py import Message, Outcome, Rambla, Receipt
-from rambla_py.testing.processes import deadline
+from load import Load
 
-WAIT_S = 40.0
+from rambla_py import Message, Rambla
+
 QUICK = {"backoff": {"initial_s": 0.02, "max_s": 0.2}, "expires_s": None}
 
 
@@ -22,49 +21,9 @@ def redis_app(
     return Rambla({"redis": {"connections": {"here": dict(connection)}, "channels": {"orders": settings}}})
 
 
-class Load:
-    """A thread that publishes numbered messages, each with the options that ``options_of`` gives it."""
-
-    def __init__(self, app: Rambla, options_of: Callable[[int], dict[str, Any]]) -> None:
-        self.receipts: list[Receipt] = []
-        self._app, self._options_of, self._over = app, options_of, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        while not self._over.wait(0.001) and len(self.receipts) < 20_000:
-            for _ in range(5):
-                number = len(self.receipts)
-                message = Message(str(number), **self._options_of(number))
-                self.receipts.append(self._app.publish("orders", message))
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        until(lambda: self.done() > 100)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._thread.join(WAIT_S)
-
-    def done(self) -> int:
-        return sum(receipt.done() for receipt in self.receipts)
-
-    def goes_on(self, more: int = 300) -> None:
-        """Wait until so many messages more have an outcome, those first that have none yet."""
-        waiting = list(self.receipts)
-        until(lambda: all(receipt.done() for receipt in waiting))
-        before = self.done()
-        until(lambda: self.done() > before + more)
-
-    def outcomes(self) -> list[Outcome]:
-        return [receipt.outcomes(timeout_s=WAIT_S)[0] for receipt in self.receipts]
-
-
-def until(condition: Callable[[], Any]) -> None:
-    for _ in deadline(WAIT_S, poll_s=0.01):
-        if condition():
-            return
-    raise TimeoutError
+def load_of(app: Rambla, options_of: Callable[[int], dict[str, Any]]) -> Load:
+    """Publish numbered messages, each with the options that ``options_of`` gives it."""
+    return Load(app, lambda number: Message(str(number), **options_of(number)), pause_s=0.001, most=20_000)
 
 
 def check_all_arrived(app: Rambla, load: Load, found: list[str], *, once: bool) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -15,7 +14,6 @@ from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import State
 from rambla_py.handlers.redis import RedisHandler
 from rambla_py.policy import Policy
-from rambla_py.testing.processes import deadline
 
 
 class Target:
@@ -64,19 +62,3 @@ def refusal(**settings: Any) -> ConnectionLostError:
     with pytest.raises(ConnectionLostError) as caught:
         RedisHandler(RedisHandler.Connection(**settings)).connect()
     return caught.value
-
-
-def in_background(run: Callable[[], list[Any]]) -> tuple[threading.Thread, list[Any]]:
-    """Run on another thread; the list holds what was returned once the thread has ended."""
-    answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.extend(run()), daemon=True)
-    thread.start()
-    return thread, answers
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in deadline(20)), "did not happen within 20 s"
-
-
-def kinds(answers: Sequence[Any]) -> set[type]:
-    return {type(answer) for answer in answers}

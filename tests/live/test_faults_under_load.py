@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pika
 import pytest
 import redis
+from load import WAIT_S, Load, until
 
-from rambla_py import Outcome, Rambla, Receipt
+from rambla_py import Rambla
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.processes import deadline
 from rambla_py.testing.servers import RabbitMqServer, Server
 
 Proxies = Callable[[Server], FaultProxy]
 
-WAIT_S = 60.0
 CHANNEL = {
     "count": 2,
     "attempt_timeout_s": 1.0,
@@ -88,43 +87,6 @@ def backend(request: pytest.FixtureRequest, unique_name: str) -> Backend:
     return Redis(request.getfixturevalue("redis_server"), unique_name)
 
 
-class Load:
-    """A thread that publishes numbered messages until it is told to stop."""
-
-    def __init__(self, app: Rambla) -> None:
-        self.receipts: list[Receipt] = []
-        self._app, self._over = app, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        # Slow enough that the faults, which take seconds to bring about, find it at work however fast we are.
-        while not self._over.wait(0.002) and len(self.receipts) < 100_000:
-            for _ in range(5):
-                self.receipts.append(self._app.publish("orders", f"m{len(self.receipts)}"))
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        until(lambda: self.done() > 100)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        self._thread.join(WAIT_S)
-
-    def done(self) -> int:
-        return sum(receipt.done() for receipt in self.receipts)
-
-    def outcomes(self) -> list[Outcome]:
-        return [receipt.outcomes(timeout_s=WAIT_S)[0] for receipt in self.receipts]
-
-
-def until(condition: Callable[[], Any]) -> None:
-    for _ in deadline(WAIT_S, poll_s=0.01):
-        if condition():
-            return
-    raise TimeoutError
-
-
 def status(app: Rambla) -> Any:
     return next(iter(app.status().values()))
 
@@ -182,7 +144,7 @@ def test_nothing_confirmed_is_missing_after(
             # A broker that dies right after it has declared a queue may forget the queue.
             app.publish("orders", "first").result(timeout_s=WAIT_S)
             backend.server.sync()
-        with Load(app) as load:
+        with Load(app, "m{}".format) as load:
             fault(app, backend, proxy)
             before = load.done()
             until(lambda: load.done() > before + 50)
@@ -202,7 +164,7 @@ def test_an_alarm_holds_everything_and_loses_nothing(rabbitmq: RabbitMqServer, u
     """While the broker is out of memory nothing fails: messages wait, and flow once the alarm is over."""
     backend = Amqp(rabbitmq, unique_name)
     with backend.app(rabbitmq.host, rabbitmq.port, attempt_timeout_s=30.0) as app:
-        with Load(app) as load:
+        with Load(app, "m{}".format) as load:
             rabbitmq.set_memory_alarm(True)
             until(lambda: status(app).state == "blocked")
             held = status(app).statuses["ok"]

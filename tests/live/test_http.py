@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from http2_server import Http2Server
 from http_app import channel
+from waiting import wait_until
 from web_server import Reply, Seen, WebServer
 
 from rambla_py.errors import (
@@ -32,7 +33,6 @@ from rambla_py.handler import Secret
 from rambla_py.handlers._http.settings import HttpTls
 from rambla_py.handlers.http import HttpHandler
 from rambla_py.testing.faults import FaultProxy
-from rambla_py.testing.processes import deadline
 from rambla_py.testing.servers import Server, TlsFiles
 
 
@@ -48,10 +48,6 @@ def tls_server(tls_files: TlsFiles) -> Iterator[WebServer]:
     context.load_cert_chain(tls_files.certificate, tls_files.key)
     with WebServer(tls=context) as made:
         yield made
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in deadline(20, poll_s=0.01)), "did not happen within 20 s"
 
 
 def to(server: WebServer, /, connection: dict[str, Any] | None = None, **options: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trustme
 from broker_apps import app_on, statuses
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import KafkaError
+from kafka_records import records_of
 
 from rambla_py.errors import AccessError, ConfigError, PermanentError, UnroutableError
 from rambla_py.handlers.kafka import KafkaHandler
@@ -25,33 +26,12 @@ def on(cluster: KafkaCluster, **settings: Any) -> dict[str, Any]:
     return {"servers": cluster.servers, "outage_s": 30, **settings}
 
 
-def read(cluster: KafkaCluster, topic: str) -> list[Any]:
-    """Return every record of a topic, partition by partition."""
-    found: list[Any] = []
-    settings = {"group.id": "reader", "enable.partition.eof": True, "fetch.wait.max.ms": 10}
-    consumer = Consumer({"bootstrap.servers": cluster.servers, **settings})
-    try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-        ended = 0
-        while ended < len(partitions):
-            message = consumer.poll(10)
-            assert message is not None, "the cluster gives no answer"
-            if message.error():
-                ended += 1
-            else:
-                found.append(message)
-    finally:
-        consumer.close()
-    return found
-
-
 def test_a_record_carries_key_headers_id_partition_and_time(kafka_cluster: KafkaCluster):
     """What Kafka has a place for arrives there."""
     with app_on("kafka", on(kafka_cluster), topic="t") as app:
         given = {"id": "the-id", "headers": {"kind": "paid", "tries": 3, "raw": b"\xff"}, "timestamp": 1234}
         result = app.publish("orders", {"n": 1}, key="k", partition=2, **given).result(timeout_s=10)
-    (record,) = read(kafka_cluster, "t")
+    (record,) = records_of(kafka_cluster, "t")
     assert (result.topic, result.partition, result.offset) == ("t", 2, 0)
     assert (record.value(), record.key(), record.partition()) == (b'{"n":1}', b"k", 2)
     assert record.timestamp()[1] == 1234
@@ -62,7 +42,7 @@ def test_an_event_in_binary_mode_has_its_attributes_in_headers(kafka_cluster: Ka
     """CloudEvents go as their binding for Kafka says."""
     with app_on("kafka", on(kafka_cluster), topic="t", serializer="cloudevents-binary") as app:
         app.publish("orders", {"n": 1}, id="the-id").result(timeout_s=10)
-    (record,) = read(kafka_cluster, "t")
+    (record,) = records_of(kafka_cluster, "t")
     headers = dict(record.headers())
     assert (headers["ce_id"], headers["content-type"], record.value()) == (
         b"the-id",
@@ -75,7 +55,7 @@ def test_the_options_for_key_id_and_tombstone(kafka_cluster: KafkaCluster):
     """A record may have another key than the message, no id, and no value."""
     with app_on("kafka", on(kafka_cluster), topic="t", id_header="") as app:
         app.publish("orders", "x", key="k", record_key="r", tombstone=True).result(timeout_s=10)
-    (record,) = read(kafka_cluster, "t")
+    (record,) = records_of(kafka_cluster, "t")
     assert (record.key(), record.value(), record.headers()) == (b"r", None, None)
 
 
@@ -85,7 +65,7 @@ def test_the_messages_of_a_key_keep_their_order(kafka_cluster: KafkaCluster):
         messages = [Message(str(at), key=f"k{at % 5}") for at in range(200)]
         assert set(statuses(app, messages)) == {"ok"}
     values = defaultdict(list)
-    for record in read(kafka_cluster, "t"):
+    for record in records_of(kafka_cluster, "t"):
         values[record.key(), record.partition()].append(int(record.value()))
     assert len(values) == 5
     assert all(numbers == sorted(numbers) for numbers in values.values())
@@ -98,7 +78,7 @@ def test_what_the_driver_sends_again_does_not_come_twice(kafka_cluster: KafkaClu
         kafka_cluster.fail_next(PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NOT_ENOUGH_REPLICAS)
         outcomes = app.publish_many("orders", [str(at) for at in range(50)]).outcomes(timeout_s=20)
     assert {(outcome.status, outcome.attempts) for outcome in outcomes} == {("ok", 1)}
-    assert len(read(kafka_cluster, "t")) == 51
+    assert len(records_of(kafka_cluster, "t")) == 51
 
 
 def test_messages_wait_while_all_brokers_are_gone(kafka_cluster: KafkaCluster):
@@ -111,7 +91,7 @@ def test_messages_wait_while_all_brokers_are_gone(kafka_cluster: KafkaCluster):
         kafka_cluster.up()
         outcomes = receipt.outcomes(timeout_s=20)
     assert {(outcome.status, outcome.attempts) for outcome in outcomes} == {("ok", 1)}
-    assert len(read(kafka_cluster, "t")) == 51
+    assert len(records_of(kafka_cluster, "t")) == 51
 
 
 def test_a_long_outage_is_a_lost_connection(kafka_cluster: KafkaCluster):
@@ -140,7 +120,7 @@ def test_a_batch_that_is_refused_is_sent_message_by_message(kafka_cluster: Kafka
     bad = [outcome for outcome in outcomes if outcome.status != "ok"]
     assert [(outcome.status, type(outcome.error)) for outcome in bad] == [("fatal", PermanentError)]
     assert "MSG_SIZE_TOO_LARGE" in str(bad[0].error)
-    assert len(read(kafka_cluster, "t")) == 20
+    assert len(records_of(kafka_cluster, "t")) == 20
 
 
 def test_a_topic_that_is_forbidden_is_fatal(kafka_cluster: KafkaCluster):
@@ -165,7 +145,7 @@ def test_a_full_queue_of_the_driver_holds_messages_back(kafka_cluster: KafkaClus
     connection = on(kafka_cluster, config={"queue.buffering.max.messages": 50})
     with app_on("kafka", connection, topic="t") as app:
         assert set(statuses(app, [str(at) for at in range(1000)])) == {"ok"}
-    assert len(read(kafka_cluster, "t")) == 1000
+    assert len(records_of(kafka_cluster, "t")) == 1000
 
 
 def test_a_fatal_error_of_the_producer_renews_the_connection(kafka_cluster: KafkaCluster):
@@ -176,7 +156,7 @@ def test_a_fatal_error_of_the_producer_renews_the_connection(kafka_cluster: Kafk
         (outcome,) = app.publish("orders", "x", partition=0).outcomes(timeout_s=20)
         assert outcome.status == "ok"
         assert app.status()["broker.orders"].reasons
-    assert "x" in [record.value().decode() for record in read(kafka_cluster, "t")]
+    assert "x" in [record.value().decode() for record in records_of(kafka_cluster, "t")]
 
 
 def test_a_certificate_of_an_unknown_authority(redis_tls_server: RedisServer, tls_files: TlsFiles):

@@ -23,6 +23,7 @@ import pytest
 import trustme
 from object_fixtures import KEYS, REGION, s3_client
 from object_server import ObjectServer
+from waiting import wait_until
 
 import rambla_py
 from rambla_py.delivery import Delivery
@@ -48,7 +49,6 @@ from rambla_py.message import Failed
 from rambla_py.policy import Policy
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.ports import free_port
-from rambla_py.testing.processes import deadline
 from rambla_py.testing.s3 import MotoServer
 from rambla_py.testing.servers import Server, TlsFiles
 
@@ -124,10 +124,6 @@ def refusal(**settings: Any) -> ConnectionLostError:
     with pytest.raises(ConnectionLostError) as caught:
         ObjectsHandler(ObjectsHandler.Connection(**settings)).connect()
     return caught.value
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in deadline(_WAIT_S, poll_s=0.005)), f"did not happen within {_WAIT_S} s"
 
 
 def kinds(answers: Sequence[Any]) -> Counter[type]:

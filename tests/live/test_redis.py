@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import redis
-from redis_worker import Worker, in_background, kinds, refusal, wait_until, worker
+from redis_worker import Worker, refusal, worker
+from waiting import in_background, kinds, wait_until
 
 from rambla_py.errors import (
     AccessError,

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import redis
 import redis.cluster
+from load import until
 from redis.crc import key_slot
-from redis_load import Load, check_all_arrived, redis_app, until
-from redis_worker import Worker, in_background, kinds, refusal, wait_until
+from redis_load import check_all_arrived, load_of, redis_app
+from redis_worker import Worker, refusal
+from waiting import in_background, kinds, wait_until
 
 from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handler import Secret
@@ -194,7 +196,7 @@ def test_slots_that_move_under_load(
     names = [f"{unique_name}-{n}" for n in range(20)]
     masters = [redis_cluster.owner(at) for at in (0, 8_000, 16_000)]
     with redis_app({"cluster": redis_cluster.addresses[:1]}, command="rpush") as app:
-        with Load(app, lambda n: {"list": names[n % 20]}) as load:
+        with load_of(app, lambda n: {"list": names[n % 20]}) as load:
             for turn in range(30):
                 slot = key_slot(names[turn % 20].encode())
                 source = redis_cluster.owner(slot)
@@ -225,7 +227,7 @@ def test_a_master_that_dies_under_load(
         "wait_timeout_s": 0.4,
     }
     with redis_app(settings, command="xadd", retries=10_000) as app:
-        with Load(app, lambda n: {"stream": names[n % 20]}) as load:
+        with load_of(app, lambda n: {"stream": names[n % 20]}) as load:
             getattr(master, end)()
             until(lambda: redis_cluster.owner(key_slot(names[0].encode())) is not master)
             redis_cluster.start()  # it comes back as a replica, which the new master wants to confirm

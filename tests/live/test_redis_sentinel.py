@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import redis
-from redis_load import Load, check_all_arrived, redis_app, until
-from redis_worker import Worker, in_background, refusal
+from load import until
+from redis_load import check_all_arrived, load_of, redis_app
+from redis_worker import Worker, refusal
+from waiting import in_background
 
 from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handler import Secret
@@ -166,7 +168,7 @@ def test_a_master_that_is_killed_under_load(sentinels: int, watched_redis: Watch
         "wait_timeout_s": 0.5,
     }
     with redis_app(settings, command="xadd", stream=unique_name, retries=10_000) as app:
-        with Load(app, lambda n: {}) as load:
+        with load_of(app, lambda n: {}) as load:
             old = watched.master
             old.kill()
             until(lambda: watched.master is not old)
@@ -181,7 +183,7 @@ def test_a_master_that_is_demoted_under_load(watched_redis: Watched, unique_name
     watched = watched_redis()
     settings = {"sentinels": watched.addresses, "master": "main", "wait_replicas": 1}
     with redis_app(settings, command="xadd", stream=unique_name, retries=10_000) as app:
-        with Load(app, lambda n: {}) as load:
+        with load_of(app, lambda n: {}) as load:
             old = watched.master
             watched.sentinels[0].cli("SENTINEL", "FAILOVER", "main")
             until(lambda: watched.master is not old)

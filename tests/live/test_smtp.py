@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from waiting import wait_until
 
 from rambla_py.app import Rambla
 from rambla_py.delivery import Delivery
@@ -34,7 +35,6 @@ from rambla_py.handlers.smtp.wire import Sent
 from rambla_py.policy import Policy
 from rambla_py.testing import FaultProxy, Server, SmtpServer
 from rambla_py.testing.ports import HOST
-from rambla_py.testing.processes import deadline
 from rambla_py.testing.smtp_server import KeptMail
 
 Proxies = Callable[[Server], FaultProxy]
@@ -104,10 +104,6 @@ def in_background(run: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
-
-
-def until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in deadline(20)), "did not happen within 20 s"
 
 
 @pytest.fixture
@@ -400,7 +396,7 @@ def test_a_relay_that_is_killed_in_the_midst_loses_no_mail(
     """Each mail has one outcome, what is ok is there, and what came twice has the same Message-ID."""
     with app(smtp_server.port, to=ann) as running:
         receipt = running.publish_many("mail", [f"mail {number}" for number in range(400)])
-        until(lambda: len(arrived()) > 50)
+        wait_until(lambda: len(arrived()) > 50)
         smtp_server.kill()
         assert not receipt.done()
         smtp_server.start()
@@ -426,7 +422,7 @@ def test_close_wakes_whoever_waits_for_an_answer(smtp_server: SmtpServer) -> Non
         waiting = in_background(
             lambda: answers.append(w.fails(ConnectionLostError, to="rcpt-hang-a@example.com"))
         )
-        until(lambda: w.connection._busy)
+        wait_until(lambda: w.connection._busy)
         w.close()
         w.close()
         waiting.join(5)
@@ -550,7 +546,7 @@ def test_what_a_relay_says_while_idle_is_the_end_of_the_connection() -> None:
     """A goodbye that nobody asked for is told; nothing is written to it, so nothing is lost."""
     with OddRelay(*HELLO, b"421 idle for too long\r\n") as relay, worker(relay.port) as w:
         relay.goodbye.set()
-        until(lambda: bool(w.connection._poll.poll(0)))
+        wait_until(lambda: bool(w.connection._poll.poll(0)))
         told = w.fails(ConnectionLostError, to="a@example.com")
         assert "was lost during idling: the relay said 421 idle for too long" in told
 

@@ -7,7 +7,6 @@ import decimal
 import enum
 import os
 import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from database_fixtures import client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sql_worker import Base, pick
+from waiting import in_background, kinds, wait_until
 
 import rambla_py as rambla
 from rambla_py.errors import (
@@ -45,7 +45,6 @@ from rambla_py.sql import (
 )
 from rambla_py.testing.databases import DatabaseServer, MariaDbServer, PostgresServer
 from rambla_py.testing.faults import FaultProxy
-from rambla_py.testing.processes import deadline
 from rambla_py.testing.servers import Server, TlsFiles
 
 Proxies = Callable[[Server], FaultProxy]
@@ -80,22 +79,6 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, unique_name: str) -> 
     made = pick(request.param, request.getfixturevalue, tmp_path, unique_name)
     yield made
     made.db.disconnect()
-
-
-def in_background(run: Callable[[], list[Any]]) -> tuple[threading.Thread, list[Any]]:
-    """Run on another thread; the list holds what was returned once the thread has ended."""
-    answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.extend(run()), daemon=True)
-    thread.start()
-    return thread, answers
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in deadline(20)), "did not happen within 20 s"
-
-
-def kinds(answers: list[Any]) -> set[type]:
-    return {type(answer) for answer in answers}
 
 
 # -- rows -----------------------------------------------------------------------------------------
