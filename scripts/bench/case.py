@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Case", "Context", "Figures", "Goal", "Stopwatch", "rate", "stopwatch"]
+__all__ = ["Case", "Context", "Figures", "Goal", "Stopwatch", "publish_confirmed", "rate", "stopwatch"]
 
 Figures = dict[str, float]
 """What one run of one contender measured, by name: ``rate`` (1/s), ``cpu_us`` (of one message) and others."""
@@ -73,6 +73,17 @@ def stopwatch() -> Iterator[Stopwatch]:
     cpu, wall = time.process_time(), time.perf_counter()
     yield watch
     watch.wall_s, watch.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+
+
+def publish_confirmed(app: Any, channel: str, payload: Any, count: int) -> Stopwatch:
+    """Publish a first message, then ``count`` more while the watch runs; each must be confirmed."""
+    app.publish(channel, payload).result(timeout_s=30)
+    publish = app.publish
+    with stopwatch() as watch:
+        receipts = [publish(channel, payload) for _ in range(count)]
+        app.flush()
+    assert all(receipt.level == "confirmed" for receipt in receipts)
+    return watch
 
 
 def rate(count: int, watch: Stopwatch, **more: float) -> Figures:

@@ -15,7 +15,7 @@ from typing import Any
 import pika
 
 import rambla_py as rambla
-from bench.case import Case, Context, Figures, Goal, rate, stopwatch
+from bench.case import Case, Context, Figures, Goal, publish_confirmed, rate, stopwatch
 from bench.raw_amqp import publish_raw
 
 __all__ = ["AMQP", "AMQP_UNCONFIRMED", "amqp_app", "queue"]
@@ -61,13 +61,7 @@ def amqp_app(context: Context, name: str, **options: Any) -> rambla.Rambla:
 def _rambla(context: Context) -> Figures:
     count = context.count(60_000)
     with queue(context, count + 1) as name, amqp_app(context, name) as app:
-        app.publish("orders", BODY).result(timeout_s=30)
-        publish = app.publish
-        with stopwatch() as watch:
-            receipts = [publish("orders", BODY) for _ in range(count)]
-            app.flush()
-        assert all(receipt.level == "confirmed" for receipt in receipts)
-        return rate(count, watch)
+        return rate(count, publish_confirmed(app, "orders", BODY, count))
 
 
 def _rambla_unconfirmed(context: Context) -> Figures:

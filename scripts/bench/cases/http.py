@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import rambla_py as rambla
-from bench.case import Case, Context, Figures, Goal, rate, stopwatch
+from bench.case import Case, Context, Figures, Goal, publish_confirmed, rate, stopwatch
 
 __all__ = ["CLICKHOUSE", "HTTP"]
 
@@ -35,11 +35,7 @@ def _rambla(usual: int, **options: Any) -> Callable[[Context], Figures]:
             }
         }
         with rambla.Rambla(table) as app:
-            app.publish("events", EVENT).result(timeout_s=10)
-            with stopwatch() as watch:
-                receipts = [app.publish("events", EVENT) for _ in range(count)]
-                app.flush()
-            assert all(receipt.level == "confirmed" for receipt in receipts)
+            watch = publish_confirmed(app, "events", EVENT, count)
         _taken(context, count + 1)
         return rate(count, watch)
 

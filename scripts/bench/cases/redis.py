@@ -11,7 +11,7 @@ import hiredis
 import redis
 
 import rambla_py as rambla
-from bench.case import Case, Context, Figures, Goal, rate, stopwatch
+from bench.case import Case, Context, Figures, Goal, publish_confirmed, rate, stopwatch
 
 __all__ = ["REDIS", "redis_app"]
 
@@ -46,13 +46,7 @@ def redis_app(context: Context, name: str) -> rambla.Rambla:
 def _rambla(context: Context) -> Figures:
     count = context.count(200_000)
     with _stream(context, count + 1) as (_, name), redis_app(context, name) as app:
-        app.publish("orders", BODY).result(timeout_s=30)
-        publish = app.publish
-        with stopwatch() as watch:
-            receipts = [publish("orders", BODY) for _ in range(count)]
-            app.flush()
-        assert all(receipt.level == "confirmed" for receipt in receipts)
-        return rate(count, watch)
+        return rate(count, publish_confirmed(app, "orders", BODY, count))
 
 
 def _single(context: Context) -> Figures:

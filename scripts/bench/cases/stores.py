@@ -9,7 +9,7 @@ from email.message import EmailMessage
 from typing import Any
 
 import rambla_py as rambla
-from bench.case import Case, Context, Figures, Goal, rate, stopwatch
+from bench.case import Case, Context, Figures, Goal, publish_confirmed, rate, stopwatch
 
 __all__ = ["KAFKA", "OBJECTS", "SMTP"]
 
@@ -18,12 +18,7 @@ BODY = b"x" * 1_024
 
 def _publish(table: dict[str, Any], count: int, payload: Any) -> Figures:
     with rambla.Rambla(table) as app:
-        app.publish("out", payload).result(timeout_s=30)
-        with stopwatch() as watch:
-            receipts = [app.publish("out", payload) for _ in range(count)]
-            app.flush()
-        assert all(receipt.level == "confirmed" for receipt in receipts)
-    return rate(count, watch)
+        return rate(count, publish_confirmed(app, "out", payload, count))
 
 
 def _boto3(context: Context) -> Any:
