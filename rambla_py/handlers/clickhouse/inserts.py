@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from pyreqwest.client import SyncClient
-
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handler import secret_text
-from rambla_py.handlers._http.client import HttpClient, Request, client_for
+from rambla_py.handlers._http.carrier import Carrier
+from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.groups import alike
-from rambla_py.handlers._http.lanes import Group, Lanes, Loss, lost
+from rambla_py.handlers._http.lanes import Group, Loss, lost
 from rambla_py.handlers.clickhouse.errors import BadRowError, server_error
 from rambla_py.handlers.clickhouse.rows import rows_of, table_name
 from rambla_py.handlers.clickhouse.settings import ClickHouseConnection, ClickHouseOptions
@@ -38,8 +37,10 @@ _ASKED = (
 _Part = list[tuple["Delivery", list[bytes]]]
 
 
-class Inserts:
+class Inserts(Carrier):
     """The connection of one worker: a client, what the server knows, lanes for several inserts at a time."""
+
+    settings: ClickHouseConnection
 
     def __init__(
         self,
@@ -50,18 +51,13 @@ class Inserts:
         link: Link,
         name: str,
     ) -> None:
-        self.settings, self.client = settings, HttpClient(settings, max_response_bytes=_ANSWER_BYTES)
+        super().__init__(settings, max_response_bytes=_ANSWER_BYTES, link=link, name=name)
         self.where = f"clickhouse at {self.client.where}"
         self.known: frozenset[str] = frozenset()
         self._options, self._channel = options, channel
         username, password = settings.login()
         login = (("x-clickhouse-user", username), ("x-clickhouse-key", secret_text(password)))
         self._headers = tuple((key, value) for key, value in login if value is not None)
-        self._lanes = Lanes(self._carry, limit=settings.max_connections, link=link, name=name)
-        self._destination: SyncClient | None = None
-
-    def __repr__(self) -> str:
-        return f"<Inserts {self.client!r}, {self._lanes!r}>"
 
     def check(self) -> None:
         """Log in, and learn which settings the server knows; raises ``ConnectionLostError`` otherwise."""
@@ -83,19 +79,6 @@ class Inserts:
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries; each is settled later, from another thread."""
         self._lanes.submit(alike(deliveries, with_headers=False))
-
-    def destination(self) -> SyncClient:
-        """Return a client of pyreqwest's own, kept until ``close``."""
-        if self._destination is None:
-            self._destination = client_for(self.settings)
-        return self._destination
-
-    def close(self) -> None:
-        """Close all connections; inserts that wait for their answer are given up."""
-        self._lanes.close()
-        self.client.close()
-        if self._destination is not None:
-            self._destination.close()
 
     def _asked(self, query: str) -> str:
         timeout_s = self.settings.connect_timeout_s

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pyreqwest.client import SyncClient
-
 from rambla_py.errors import ConnectionLostError, DeliveryError, PermanentError, UnknownOutcomeError
 from rambla_py.handlers._http.answers import refusal
-from rambla_py.handlers._http.client import Answer, HttpClient, Request, client_for
+from rambla_py.handlers._http.carrier import Carrier
+from rambla_py.handlers._http.client import Answer, Request
 from rambla_py.handlers._http.groups import alike
-from rambla_py.handlers._http.lanes import Group, Lanes, Loss, lost
+from rambla_py.handlers._http.lanes import Group, Loss, lost
 from rambla_py.handlers.http.requests import Requests, secrets_of
 from rambla_py.handlers.http.result import HttpResult
 from rambla_py.handlers.http.settings import HttpConnection
@@ -34,20 +33,16 @@ _PUZZLED = frozenset({500, 501})
 """What servers answer that do not know HEAD; they are there, which was the question."""
 
 
-class Exchange:
+class Exchange(Carrier):
     """The connection of one worker: a client, and lanes that keep several requests in flight."""
 
+    settings: HttpConnection
+
     def __init__(self, settings: HttpConnection, *, link: Link, name: str) -> None:
-        self.settings = settings
-        self.client = HttpClient(settings, max_response_bytes=settings.max_response_bytes)
+        super().__init__(settings, max_response_bytes=settings.max_response_bytes, link=link, name=name)
         self._requests = Requests(settings)
         self._redact = Redactor(secrets_of(settings)).text
         self._access = frozenset(settings.access_statuses)
-        self._lanes = Lanes(self._carry, limit=settings.max_connections, link=link, name=name)
-        self._destination: SyncClient | None = None
-
-    def __repr__(self) -> str:
-        return f"<Exchange {self.client!r}, {self._lanes!r}>"
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries; each is settled later, from another thread."""
@@ -64,19 +59,6 @@ class Exchange:
         error = self._pinged()
         if error is not None and (error.retryable or isinstance(error, ConnectionLostError)):
             raise error
-
-    def destination(self) -> SyncClient:
-        """Return a client of pyreqwest's own, kept until ``close``."""
-        if self._destination is None:
-            self._destination = client_for(self.settings)
-        return self._destination
-
-    def close(self) -> None:
-        """Close all connections; requests that wait for their answer are given up."""
-        self._lanes.close()
-        self.client.close()
-        if self._destination is not None:
-            self._destination.close()
 
     # -- on the lanes ----------------------------------------------------------------------------------
 
