@@ -7,20 +7,13 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+from delivery_target import Target
 
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import State
 from rambla_py.handlers.redis import RedisHandler
 from rambla_py.policy import Policy
-
-
-class Target:
-    service, channel, id_prefix = "redis", "orders", "run-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
 
 
 class Worker:
@@ -38,7 +31,7 @@ class Worker:
     def message(self, seq: int, payload: Any) -> Delivery:
         return Delivery(
             payload=payload,
-            target=Target(),
+            target=Target("redis"),
             receipt=None,
             seq=seq,
             accepted_at=0.0,

@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from delivery_target import Target
 
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.handler import Secret, State
 from rambla_py.handlers.sql import SqlHandler
 from rambla_py.policy import Policy
 from rambla_py.sql import SqlBackend, SqlError
 
 _numbers = itertools.count()
-
-
-class Target:
-    service, channel, id_prefix = "sql", "orders", "run-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
 
 
 class Worker:
@@ -51,7 +44,7 @@ class Worker:
     ) -> Delivery:
         return Delivery(
             payload=payload,
-            target=Target(),
+            target=Target("sql"),
             receipt=None,
             seq=next(_numbers),
             accepted_at=0.0,

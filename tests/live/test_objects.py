@@ -21,13 +21,13 @@ import msgspec
 import obstore
 import pytest
 import trustme
+from delivery_target import Target
 from object_fixtures import KEYS, REGION, s3_client
 from object_server import ObjectServer
 from waiting import wait_until
 
 import rambla_py
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
     AttemptTimeoutError,
@@ -56,13 +56,6 @@ _MIB = 1024 * 1024
 _WAIT_S = 20.0
 
 
-class Target:
-    service, channel, id_prefix = "objects", "orders", "run-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
-
-
 class Worker:
     """Stands for a worker: a handler with its live connection, and the answers to what it was given."""
 
@@ -87,7 +80,7 @@ class Worker:
         given_id = options.pop("id", None)
         return Delivery(
             payload=payload,
-            target=Target(),
+            target=Target("objects"),
             receipt=None,
             seq=next(self._numbers),
             accepted_at=time.monotonic(),

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from delivery_target import Target
 from waiting import wait_until
 
 from rambla_py.app import Rambla
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
@@ -40,13 +40,6 @@ from rambla_py.testing.smtp_server import KeptMail
 Proxies = Callable[[Server], FaultProxy]
 
 
-class Target:
-    service, channel, id_prefix = "smtp", "mail", "m-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
-
-
 class Worker:
     """Stands for a worker: a handler with its live connection, for mails to one recipient of its own."""
 
@@ -61,7 +54,15 @@ class Worker:
         self.sent += 1
         made = msgspec.convert(options, SmtpHandler.Options)
         message = Delivery(
-            payload, Target(), None, self.sent, 0.0, made, Policy(), {}, given_id=f"mail-{self.sent}"
+            payload,
+            Target("smtp", "mail"),
+            None,
+            self.sent,
+            0.0,
+            made,
+            Policy(),
+            {},
+            given_id=f"mail-{self.sent}",
         )
         return self.handler.handle_publish(message, made, State(self.connection, "mail", "smtp"))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import hiredis
 import pytest
+from delivery_target import Target
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,17 +31,10 @@ from rambla_py.handlers.redis.settings import RedisConnection, RedisTls, address
 from rambla_py.policy import Policy
 
 
-class Target:
-    service, channel, id_prefix = "redis", "orders", "id-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
-
-
 def delivery(payload: Any, *, headers: dict[str, Any] | None = None, given_id: str | None = None) -> Delivery:
     return Delivery(
         payload=payload,
-        target=Target(),
+        target=Target("redis", id_prefix="id-"),
         receipt=None,
         seq=7,
         accepted_at=0.0,

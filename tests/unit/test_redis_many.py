@@ -7,13 +7,13 @@ from typing import Any
 
 import hiredis
 import pytest
+from delivery_target import Target
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from rambla_py import ConfigError, load_config
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import ConnectionLostError, PermanentError, UnknownOutcomeError
 from rambla_py.handler import Secret
 from rambla_py.handlers.redis import RedisHandler
@@ -37,17 +37,10 @@ from rambla_py.outcome import Outcome
 from rambla_py.policy import Policy
 
 
-class Target:
-    service, channel, id_prefix = "redis", "orders", "id-"
-
-    def encode(self, delivery: Delivery) -> bytes:
-        return encode(delivery.payload)
-
-
 def delivery(payload: Any) -> Delivery:
     return Delivery(
         payload=payload,
-        target=Target(),
+        target=Target("redis", id_prefix="id-"),
         receipt=None,
         seq=7,
         accepted_at=0.0,
