@@ -156,15 +156,9 @@ class Rambla:
         accepted, those that find no room end as ``dropped``.
         """
         messages = tuple(messages)
-        if (
-            not options
-            and isinstance(channels, str)
-            and channels in self._hot
-            and all(map(is_plain, messages))
-        ):
-            target = self._hot[channels]
-            if target.has_room(len(messages)):
-                return target.submit_many(messages)
+        target = self._hot.get(channels) if isinstance(channels, str) and not options else None
+        if target is not None and target.has_room(len(messages)) and all(map(is_plain, messages)):
+            return target.submit_many(messages)
         return self._publish(channels, messages, options, many=True)
 
     async def publish_async(self, channels: str | Iterable[str], message: Any, /, **options: Any) -> Receipt:

@@ -34,10 +34,9 @@ class Pool(Actor):
     """Supervises the workers of one target, one for one.
 
     A worker that died outside user code is replaced; after more than ``max_restarts`` in ``max_seconds`` the
-    channel is ``down`` and the pool tries again every
-    ``slow_restart_s``. A worker whose attempt or callback took longer
-    than ``attempt_timeout_s`` is abandoned, for a thread cannot be ended, and replaced; no more than
-    ``MAX_ABANDONED`` stand about, or the channel is ``down`` until one of them returns.
+    channel is ``down`` and the pool tries again every ``slow_restart_s``. A worker whose attempt or callback
+    took longer than ``attempt_timeout_s`` is abandoned, for a thread cannot be ended, and replaced; no more
+    than ``MAX_ABANDONED`` stand about, or the channel is ``down`` until one of them returns.
     """
 
     def __init__(self, target: Target, on_death: OnDeath) -> None:
