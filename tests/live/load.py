@@ -15,17 +15,14 @@ WAIT_S = 60.0
 class Load:
     """A thread that publishes to ``orders`` the messages that ``message_of`` makes of their numbers."""
 
-    def __init__(
-        self, app: Rambla, message_of: Callable[[int], Any], *, pause_s: float = 0.002, most: int = 100_000
-    ) -> None:
+    def __init__(self, app: Rambla, message_of: Callable[[int], Any]) -> None:
         self.receipts: list[Receipt] = []
         self._app, self._message_of, self._over = app, message_of, threading.Event()
-        self._pause_s, self._most = pause_s, most
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        # Slow enough that the faults, which take seconds to bring about, find it at work however fast we are.
-        while not self._over.wait(self._pause_s) and len(self.receipts) < self._most:
+        # Without an end of its own: a fault may take long to bring about, and has to find it at work.
+        while not self._over.wait(0.002):
             for _ in range(5):
                 self.receipts.append(self._app.publish("orders", self._message_of(len(self.receipts))))
 

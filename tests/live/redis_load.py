@@ -23,7 +23,7 @@ def redis_app(
 
 def load_of(app: Rambla, options_of: Callable[[int], dict[str, Any]]) -> Load:
     """Publish numbered messages, each with the options that ``options_of`` gives it."""
-    return Load(app, lambda number: Message(str(number), **options_of(number)), pause_s=0.001, most=20_000)
+    return Load(app, lambda number: Message(str(number), **options_of(number)))
 
 
 def check_all_arrived(app: Rambla, load: Load, found: list[str], *, once: bool) -> None:
