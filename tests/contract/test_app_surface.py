@@ -797,3 +797,16 @@ def test_listeners_hear_every_event_until_they_end() -> None:
     assert kinds.count("outcome") == 1
     attempts = [event for event in events if event.kind == "attempt"]
     assert [type(event.data["error"]) for event in attempts] == [ValueError, type(None)]
+
+
+def test_a_listener_does_not_open_an_app_that_was_stopped() -> None:
+    """Who listens before the start, or stops listening after the stop, changes nothing for publishers."""
+    app = Rambla(table(probe(lambda message: None)))
+    app.listen(lambda event: None)()
+    with pytest.raises(NotRunningError):
+        app.publish("orders", "x")
+    app.start()
+    app.stop()
+    app.listen(lambda event: None)()
+    with pytest.raises(NotRunningError):
+        app.publish("orders", "x")

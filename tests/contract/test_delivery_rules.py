@@ -467,7 +467,7 @@ def test_a_full_mailbox_blocks_until_there_is_room(gate: threading.Event) -> Non
 
 IDENTITY_USED_AGAIN = """
 import threading
-from rambla_py.actors.room import enter_worker, is_inside_worker
+from rambla_py.actors.inside import enter_worker, is_inside_worker
 
 def in_a_thread(step):
     thread = threading.Thread(target=step)
@@ -1195,7 +1195,7 @@ def test_an_answer_that_nobody_judged_before_the_stop_is_told_as_it_was(gate: th
         receipts = {name: app.publish("orders", name) for name in names}
         deliveries = {delivery.payload: delivery for delivery in taken.wait(5)}
         deliveries["hangs"].failed("no")
-        assert until(lambda: app._targets()[0].crew.in_limbo() == 1)
+        assert until(lambda: app._targets()[0].roster.crew.in_limbo() == 1)
         deliveries["good"].ok("result")
         deliveries["failed"].failed("quota")
         deliveries["raised"].failed(PermanentError("no"))
@@ -1222,7 +1222,7 @@ def test_a_thousand_keyed_answers_at_the_stop(gate: threading.Event) -> None:
         receipts = [app.publish("orders", n, key=str(n)) for n in range(1_000)]
         deliveries = list(taken.wait(1_000))
         deliveries[0].failed("no")
-        assert until(lambda: app._targets()[0].crew.in_limbo() == 1)
+        assert until(lambda: app._targets()[0].roster.crew.in_limbo() == 1)
         for delivery in deliveries[1:]:
             delivery.ok()
         app.stop(timeout_s=0.1)
