@@ -10,7 +10,7 @@ from rambla_py.errors import DroppedError
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
 
-__all__ = ["close", "drop_later_than"]
+__all__ = ["close", "drop_later_than", "drop_waiting", "shut"]
 
 
 def drop_later_than(target: Target, stop_at: float) -> None:
@@ -21,15 +21,17 @@ def drop_later_than(target: Target, stop_at: float) -> None:
     target.roster.nudge()
 
 
-def close(target: Target) -> None:
-    """End what is left: as ``dropped``, or in flight as ``unknown``; drop what still comes, too.
-
-    What has an answer already is left to the judges.
-    """
-    crew, endings = target.roster.crew, target.endings
+def shut(target: Target) -> None:
+    """Have nothing more attempted: drop what waits, and what still comes."""
     target.closed = True
     target.roster.idle.clear()
-    _drop_waiting(target)
+    drop_waiting(target)
+
+
+def close(target: Target) -> None:
+    """Shut it, and end what is in flight as ``unknown``; what has an answer already is left to the judges."""
+    shut(target)
+    crew, endings = target.roster.crew, target.endings
     for session in crew.sessions():
         for delivery, _ in session.give_up(0.0, DroppedError("stopped")):
             endings.finish(delivery, "unknown", DroppedError("stopped while in flight"))
@@ -37,8 +39,10 @@ def close(target: Target) -> None:
         endings.drop(delivery, "stopped")
 
 
-def _drop_waiting(target: Target) -> None:
+def drop_waiting(target: Target) -> None:
+    """Drop what waits, and have what still comes dropped as it comes."""
     # First in line for the next wake, and so called again by whoever comes too late.
-    target.roster.idle.appendleft(Summons(lambda: _drop_waiting(target)))
+    target.roster.idle.appendleft(Summons(lambda: drop_waiting(target)))
     for delivery in target.mailbox.take_all():
         target.endings.drop(delivery, "stopped")
+    target.room.offer()  # the timer, which else looks after those that wait for room, ends with the tree

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.actors.actor import Actor, OnDeath
+from rambla_py.actors.closing import drop_waiting
 from rambla_py.actors.worker import Worker
 from rambla_py.errors import (
     DeliveryError,
@@ -86,6 +87,8 @@ class Pool(Actor):
     def begun(self) -> None:
         self._target.roster.crew = self
         self._target.roster.idle.clear()
+        if self._target.closed:  # the stop was quicker than this start
+            drop_waiting(self._target)
         self._target.alarm.watch()
         for index in range(len(self._workers)):
             self._start_worker(index)

@@ -177,6 +177,8 @@ class Target:
 
     def take(self, worker: int, limit: int, now: float, *, alone_ok: bool) -> list[Delivery]:
         """Take what a worker may attempt now; those that expired meanwhile end here."""
+        if self.closed:
+            return []
         batch = self.outlet.take(worker, limit, now, alone_ok=alone_ok)
         if self.room.waiters:
             self.room.offer()
@@ -184,7 +186,7 @@ class Target:
 
     def park(self, delivery: Delivery, due: float) -> None:
         """Hold a delivery until ``due``; what is due after the stop ends as ``dropped`` now."""
-        if self.stop_at is not None and due > self.stop_at:
+        if self.closed or (self.stop_at is not None and due > self.stop_at):
             self.endings.drop(delivery, "stopped")
             return
         self.mailbox.park(delivery, due)

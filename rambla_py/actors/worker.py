@@ -151,7 +151,7 @@ class Worker(Actor):
 
     def _takeable(self) -> bool:
         session = self.session
-        if session is None or self.actor_inbox.due is not None:
+        if session is None or self.actor_inbox.due is not None or self._target.closed:
             return False
         return self._target.mailbox.takeable(self.index, alone_ok=not session.in_flight)
 

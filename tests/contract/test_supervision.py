@@ -30,6 +30,8 @@ from rambla_py import (
     Rambla,
     UnknownOutcomeError,
 )
+from rambla_py.actors.closing import close
+from rambla_py.actors.pool import Pool
 from rambla_py.testing.ports import free_port
 
 
@@ -694,6 +696,23 @@ def test_waiting_to_be_alone_costs_no_processor_time() -> None:
         flights[0].ok()
         assert flights.wait(2)[1].payload == "suspect"
         flights[1].ok()
+
+
+def test_a_pool_that_starts_after_the_end_lets_nothing_wait() -> None:
+    """A stop may overtake the start of a channel: who publishes at that moment still gets an outcome."""
+
+    def connect(self: Handler) -> None:
+        raise OSError("nobody listens")
+
+    with running(table(probe(lambda message: None, connect=connect)), stop_s=1.0) as app:
+        target = target_of(app)
+        close(target)
+        pool = Pool(target, lambda error: None).begin()
+        assert until(lambda: target.roster.crew is pool and pool.states())
+        late = target.submit("late")
+        assert until(late.done, timeout_s=1.0)
+        pool.halt(TIMEOUT_S)
+    assert late.outcomes()[0].status == "dropped"
 
 
 def test_a_link_that_is_lost_while_idle_is_taken_up_again() -> None:
