@@ -22,7 +22,7 @@ LAYERS = [
     {"culprit", "encoding", "cloudevent", "wire", "sql", "state"},
     {"config", "handlers"},
     {"actors"},
-    {"route", "app"},
+    {"route", "process", "life", "app"},
     {"default"},
     {"testing"},
     {"cli", "__init__", "__main__"},
