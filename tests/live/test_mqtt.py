@@ -12,8 +12,10 @@ import pytest
 from broker_apps import app_on, statuses
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from rambla_py.app import Rambla
 from rambla_py.errors import AccessError, PayloadTooLargeError, PermanentError
 from rambla_py.handlers.mqtt.errors import answer_error, refusal
+from rambla_py.message import Message
 from rambla_py.testing import TlsFiles
 from rambla_py.testing.mosquitto import MosquittoServer
 from rambla_py.testing.trial import until
@@ -118,6 +120,42 @@ def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
                 (outcome,) = app.publish("orders", "x", **options).outcomes(timeout_s=5)
                 assert (outcome.status, outcome.attempts) == ("fatal", 1), options
             assert statuses(app, ["x"]) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"headers": {"why": "two\nlines"}}, "header 'why'"),
+        ({"headers": {"a\tb": "x"}}, "header 'a"),
+        ({"headers": {"why": "\ufffe"}}, "header 'why'"),
+        ({"id": "a\x7fb"}, "header 'id'"),
+        ({"topic": "a\nb"}, "topic 'a"),
+        ({"topic": "a\ud800"}, "topic 'a"),
+        ({"response_topic": "a\x01b"}, "response_topic"),
+        ({"content_type": "a\0b"}, "content_type"),
+    ],
+    ids=repr,
+)
+def test_a_text_that_mqtt_does_not_hold(
+    options: Any, told: str, mosquitto: MosquittoServer, unique_name: str
+):
+    """It is fatal for its message alone: the broker would close the connection over it."""
+    with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        receipt = app.publish_many("orders", ["1", Message("2", **options), "3"])
+        outcomes = receipt.outcomes(timeout_s=10)
+        assert not any(reason.startswith("lost:") for reason in app.status()["broker.orders"].reasons)
+    assert [outcome.status for outcome in outcomes] == ["ok", "fatal", "ok"]
+    assert type(outcomes[1].error) is PermanentError
+    assert told in str(outcomes[1].error)
+
+
+def test_a_channel_whose_name_is_no_topic(mosquitto: MosquittoServer):
+    """A name with a wildcard is fatal at once, and the error names the option to set."""
+    channels = {"a/+": {"options": {"retries": 5}}}
+    with Rambla({"mqtt": {"connections": {"main": on(mosquitto)}, "channels": channels}}) as app:
+        (outcome,) = app.publish("a/+", 1).outcomes(timeout_s=10)
+    assert (outcome.status, outcome.attempts) == ("fatal", 1)
+    assert "the option 'topic'" in str(outcome.error)
 
 
 def test_everything_is_delivered_over_a_kill(mosquitto: MosquittoServer, unique_name: str):

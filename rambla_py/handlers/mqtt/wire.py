@@ -14,7 +14,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, PermanentError
 from rambla_py.handlers.mqtt.client import MqttClient, client_for
 from rambla_py.handlers.mqtt.errors import FAILURE, answer_error, connect_error, refusal
-from rambla_py.handlers.mqtt.packets import packet_size, properties_of
+from rambla_py.handlers.mqtt.packets import checked_topic, packet_size, properties_of
 from rambla_py.handlers.mqtt.settings import Broker
 
 if TYPE_CHECKING:
@@ -113,9 +113,10 @@ class MqttWire:
     def _publish_one(self, delivery: Delivery) -> None:
         options, body = delivery.options, delivery.body()
         topic: str = options.topic or self._channel
+        encoded = checked_topic(topic)
         self._check_options(options)
         properties = properties_of(delivery)
-        size = packet_size(topic.encode(), properties, len(body))
+        size = packet_size(encoded, properties, len(body))
         if size > self._max_packet:
             raise PayloadTooLargeError(size, self._max_packet, "the broker's maximum packet size")
         while True:
