@@ -529,6 +529,7 @@ def test_a_lock_that_is_not_given(base: Base):
 
 def test_a_table_that_is_not_there(base: Base):
     """Connecting fails with the name of the table and what to do, so messages wait."""
+    base.db.connect()
     error = base.refusal()
     assert type(error) is SqlStatementError
     assert f"there is no table '{base.table}'" in str(error)
@@ -635,6 +636,15 @@ def test_tls_by_an_unknown_authority(served: Base):
     assert type(served.refusal(settings={"tls": True})) is SqlAccessError
     with served.worker({"tls": SqlTls(verify=False)}, create_table=True) as w:
         assert w.publish([1]) == [None]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, unique_name: str):
+    """Without ``create_table`` nobody makes an empty file of a URL with a slip in it."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    refused = base.refusal()
+    assert type(refused) is SqlConnectionLostError
+    assert "there is no such file" in str(refused)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, unique_name: str):
