@@ -33,6 +33,7 @@ from rambla_py.errors import (
 )
 from rambla_py.sql import (
     SqlAccessError,
+    SqlBackend,
     SqlConflictError,
     SqlConnectionLostError,
     SqlDataError,
@@ -493,6 +494,95 @@ def test_a_server_that_would_cut_values(mariadb: Base):
     assert mariadb.rows("select a from {}") == [("abc",)]
 
 
+def test_a_table_without_transactions(mariadb: Base):
+    """There too a value that does not fit is refused: MariaDB would put a zero for it, and say that it is well."""
+    mariadb.db.execute(f"create table {mariadb.table} (id varchar(40), n integer not null) engine = myisam")
+    with mariadb.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": 1}, {"n": None}, {"n": 3}])
+    assert [type(answer) for answer in answers] == [type(None), SqlIntegrityError, type(None)]
+    assert {n for (n,) in mariadb.rows("select n from {}")} == {1, 3}
+
+
+REFUSALS = {
+    "partition": "({columns}) partition by range (n) (partition a values less than (10))",
+    "signal": "({columns})",
+    "division": "({columns}, part integer as (100 div (n - 10)) stored)",
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_refusals_of_mariadb(what: str, mariadb: Base):
+    """A row without a partition, one that a trigger or a generated column refuses: it alone is not written."""
+    columns = REFUSALS[what].format(columns="id varchar(40), n integer")
+    mariadb.db.execute(f"create table {mariadb.table} {columns}")
+    if what == "signal":
+        mariadb.db.execute(
+            f"create trigger {mariadb.table}_b before insert on {mariadb.table} for each row begin "
+            "if new.n = 10 then signal sqlstate '45000' set mysql_errno = 31001; end if; end"
+        )
+    url = f"{mariadb.url}?init_command=set%20sql_mode%3D'ERROR_FOR_DIVISION_BY_ZERO'"
+    with mariadb.worker(url=url, columns=["n"]) as w:
+        answers = w.publish([{"n": n} for n in range(11)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [10]
+    assert len(mariadb.rows()) == 10
+
+
+def test_refusals_of_postgres(postgres: Base):
+    """A trigger's error of a class that nobody knows concerns its row, and may be tried again."""
+    postgres.make("id text, n integer")
+    body = "begin if new.n = 3 then raise exception 'no' using errcode = 'XX000'; end if; return new; end"
+    postgres.db.execute(
+        f"create function {postgres.table}_f() returns trigger language plpgsql as $${body}$$"
+    )
+    postgres.db.execute(
+        f"create trigger b before insert on {postgres.table} for each row execute function {postgres.table}_f()"
+    )
+    with postgres.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": n} for n in range(5)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [3]
+    assert answers[3].retryable
+    assert len(postgres.rows()) == 4
+
+
+def test_a_policy_refuses_a_row(postgres: Base):
+    """Row-level security refuses a row, not the user: the others are written."""
+    postgres.make("id text, n integer")
+    role = f"r_{postgres.table}"
+    for sql in (
+        f"create role {role} login password 's3cret'",
+        f"grant insert on {postgres.table} to {role}",
+        f"alter table {postgres.table} enable row level security",
+        f"create policy few on {postgres.table} with check (n < 4)",
+    ):
+        postgres.db.execute(sql)
+    server = postgres.server
+    url = f"postgresql://{role}:s3cret@{server.host}:{server.port}/{server.database}"
+    with postgres.worker(url=url, columns=["n"], copy=False) as w:
+        answers = w.publish([{"n": n} for n in range(5)])
+    assert [type(answer) for answer in answers] == [type(None)] * 4 + [SqlIntegrityError]
+
+
+def test_ids_that_the_column_takes_for_one(postgres: Base):
+    """Two forms of one UUID in a batch are written one after the other: the last one stays."""
+    postgres.make("id uuid primary key, n integer")
+    name = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    with postgres.worker(columns=["n"], upsert=True) as w:
+        assert w.deliver([w.message({"n": 1}, name), w.message({"n": 2}, name.upper())]) == [None] * 2
+    assert postgres.rows("select n from {}") == [(2,)]
+
+
+def test_a_constraint_that_ends_the_transaction(tmp_path: Path, unique_name: str):
+    """SQLite's ``ON CONFLICT ROLLBACK`` undoes the rows before as well: they are written all the same."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    base.make("id varchar(40), n integer not null on conflict rollback")
+    with base.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": n if n != 5 else None} for n in range(12)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [5]
+    assert type(answers[5]) is SqlIntegrityError
+    assert len(base.rows()) == 11
+    base.db.disconnect()
+
+
 # -- conflicts ------------------------------------------------------------------------------------
 
 
@@ -526,6 +616,7 @@ def test_a_lock_that_is_not_given(base: Base):
 
 def test_a_table_that_is_not_there(base: Base):
     """Connecting fails with the name of the table and what to do, so messages wait."""
+    base.db.connect()
     error = base.refusal()
     assert type(error) is SqlStatementError
     assert f"there is no table '{base.table}'" in str(error)
@@ -632,6 +723,15 @@ def test_tls_by_an_unknown_authority(served: Base):
     assert type(served.refusal(settings={"tls": True})) is SqlAccessError
     with served.worker({"tls": SqlTls(verify=False)}, create_table=True) as w:
         assert w.publish([1]) == [None]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, unique_name: str):
+    """Without ``create_table`` nobody makes an empty file of a URL with a slip in it."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    refused = base.refusal()
+    assert type(refused) is SqlConnectionLostError
+    assert "there is no such file" in str(refused)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, unique_name: str):
@@ -790,6 +890,28 @@ def test_a_forked_child_leaves_the_connection_alone(base: Base):
             os._exit(0)
         os.waitpid(child, 0)
         assert w.publish(["x"]) == [None]
+
+
+def test_a_file_that_is_moved_away(tmp_path: Path, unique_name: str):
+    """SQLite would go on with the file that was moved: it counts as a loss, and the new file is written."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    with base.worker(create_table=True) as w:
+        assert w.publish([1]) == [None]
+        (tmp_path / "shop.db").rename(tmp_path / "shop.old")
+        assert kinds(w.publish([2, 3])) == {SqlConnectionLostError}
+    base.db.disconnect()
+    with base.worker(create_table=True) as w:
+        assert w.publish([2, 3]) == [None, None]
+    assert len(SqlBackend(base.url).execute(f"select * from {base.table}").data) == 2
+
+
+def test_a_file_that_may_not_be_written(tmp_path: Path, unique_name: str):
+    """It is a matter of access, as a server that is read-only: messages wait for a person."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    base.make("id varchar(40), payload text")
+    base.db.disconnect()
+    with base.worker(url=f"sqlite:///file:{tmp_path}/shop.db?mode=ro&uri=true") as w:
+        assert kinds(w.publish([1, 2])) == {SqlAccessError}
 
 
 # -- callable payloads ----------------------------------------------------------------------------

@@ -49,6 +49,11 @@ class SqlWire:
         self._owner = os.getpid()
         self._busy = threading.Lock()
         self._closed = False
+        if database.is_missing and not options.create_table:
+            raise SqlConnectionLostError(
+                f"cannot connect to {database.where}: there is no such file; "
+                "make it, or set create_table = true"
+            )
         self.raw = database.connect(autocommit=True)
         try:
             self._prepare()
