@@ -300,6 +300,27 @@ def test_an_answer_beyond_the_limit(server: WebServer):
     assert (result.body, result.truncated) == (b"x" * 1_000, True)
 
 
+def test_an_answer_with_a_header_that_is_no_text(server: WebServer):
+    """What the server has taken is ok, whatever its headers hold; one that is not ASCII is left out."""
+    server.answer = lambda seen: Reply(headers={"X-Shop": "Café", "X-A": "1"})
+    with to(server) as c:
+        outcome = c.send({"n": 1})
+    assert (outcome.status, len(server.seen)) == ("ok", 1), outcome
+    assert outcome.result.headers == {"content-length": "0", "x-a": "1"}
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(body=b"ab", short=98), Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"})]
+)
+def test_an_answer_whose_body_cannot_be_read(server: WebServer, reply: Reply):
+    """The status has said that it was taken: it is ok, and not sent again for what its answer lacks."""
+    server.answer = lambda seen: reply
+    with to(server) as c:
+        outcome = c.send({"n": 1})
+    assert (outcome.status, len(server.seen)) == ("ok", 1), outcome
+    assert outcome.result.truncated
+
+
 def test_a_body_over_the_limit(server: WebServer):
     """A payload over max_body_bytes is fatal before it is sent; a batch is split to stay below."""
     with to(server, {"max_body_bytes": 200}) as c:
