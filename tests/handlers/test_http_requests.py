@@ -230,7 +230,12 @@ def test_the_parts_of_a_url(fields: dict, origin: str):
         {"url": Secret("http://x"), "host": "x"},
         {"url": Secret("http://x"), "path": "/a"},
         {"path": "a"},
+        {"path": "/in#part"},
         {"ping_path": "/a b"},
+        {"ping_path": "/a#part"},
+        {"host": "shop.test/in"},
+        {"host": "me@shop.test"},
+        {"scheme": "https", "host": "shop.test", "tls": HttpTls(server_name="10.0.0.5")},
         {"proxy": Secret("socks5://x")},
         {"url": Secret("http://x"), "tls": True},
         {"scheme": "http", "tls": HttpTls()},
@@ -238,7 +243,7 @@ def test_the_parts_of_a_url(fields: dict, origin: str):
 )
 def test_tables_that_contradict_themselves(fields: dict):
     """What does not fit together is refused when the configuration is read."""
-    with pytest.raises(ValueError, match=r"give one of them|a path|a proxy|write https"):
+    with pytest.raises(ValueError, match=r"give one of them|a path|a proxy|write https|a host|an address"):
         HttpConnection(**fields)
 
 
@@ -249,6 +254,14 @@ def test_credentials_that_contradict_themselves():
             HttpAuth(**wrong)
     with pytest.raises(ValueError, match="base64"):
         HttpSignature(secret=Secret("whsec_*"))
+
+
+@pytest.mark.parametrize("token", ["hunter2\n", "hünter2"])
+def test_a_token_that_no_header_holds(token: str):
+    """It is refused when the configuration is read, and not at each connect; it is not quoted."""
+    with pytest.raises(ValueError, match="one line of ASCII") as caught:
+        HttpAuth(token=Secret(token))
+    assert "nter2" not in str(caught.value)
 
 
 def test_clickhouse_ports():
