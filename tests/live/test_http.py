@@ -142,6 +142,16 @@ def test_a_segment_may_hold_anything(server: WebServer):
     assert server.seen[0].target == "/in/a%2Fb%3Fc%23d%252f"
 
 
+def test_the_query_of_the_connection_is_in_every_request(server: WebServer):
+    """A URL that is merged brings a query of its own, and does not take away what every request is to have."""
+    with to(server, {"query": {"key": "k"}, "ping_path": "/health"}) as c:
+        c.send(1)
+        c.send(2, merge_url="/other?a=1", append_query={"b": 2})
+        c.send(3, merge_url="/other")
+    assert [seen.target for seen in server.seen] == ["/in?key=k", "/other?a=1&key=k&b=2", "/other?key=k"]
+    assert [seen.target for seen in server.pings] == ["/health?key=k"]
+
+
 def test_an_id_that_no_header_holds(server: WebServer):
     """An id that is not visible ASCII is percent-encoded, and does not fail the message."""
     with to(server) as c:

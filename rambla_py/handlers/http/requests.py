@@ -76,8 +76,11 @@ class Requests:
 
     def ping(self) -> Request:
         """Return the request that asks whether the server answers and knows us."""
-        settings = self._settings
-        target = settings.ping_path or target_of(self._endpoint)
+        settings, where = self._settings, self._endpoint
+        if settings.ping_path is not None:
+            path, _, query = settings.ping_path.partition("?")
+            where = where._replace(path=path, query=query)
+        target = target_of(where, query_of_all=settings.query)
         return Request(settings.ping_method, target, self._auth, b"", settings.connect_timeout_s)
 
     def redirected(self, request: Request, target: str) -> Request:
@@ -107,6 +110,7 @@ class Requests:
                 merge_url=options.merge_url,
                 append_path=options.append_path,
                 append_query=options.append_query,
+                query_of_all=self._settings.query,
             )
             self._latest = (options, target)
         return target

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta
@@ -109,13 +108,12 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
                 raise ValueError("a path that does not begin with /, or holds a blank or a #")
 
     def endpoint(self) -> Endpoint:
-        """Return where requests go, with the query of the URL and of the table in one."""
+        """Return where requests go; the table's ``query`` is added to each."""
         found = WebConnection.endpoint(self)
-        if self.path is not None:
-            path, _, query = self.path.partition("?")
-            found = found._replace(path=path, query=query)
-        added = urlencode(self.query)
-        return found._replace(query="&".join(part for part in (found.query, added) if part))
+        if self.path is None:
+            return found
+        path, _, query = self.path.partition("?")
+        return found._replace(path=path, query=query)
 
 
 class HttpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
