@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from http2_server import Http2Server
 from http_app import channel
@@ -355,6 +357,32 @@ def test_an_envelope(server: WebServer):
     assert envelopes[0]["events"] == [{"n": 1}, "text", 3]
     assert envelopes[0]["size"] == 3
     assert abs(envelopes[0]["timestamp"] - time.time()) < 60
+
+
+@dataclasses.dataclass
+class Order:
+    id: int = 7
+    n: int = 1
+
+
+def test_the_id_in_each_event(server: WebServer):
+    """Objects of many carry their message's id; one that has a field of that name is fatal, of any kind."""
+    with to(server, body_format="ndjson", id_field="id") as c:
+        assert c.send({"n": 1}, id="m-1").status == "ok"
+        assert c.send({}, id="m-2").status == "ok"
+        refused = [c.send(payload) for payload in ({"id": 7}, Order())]
+    assert [seen.body for seen in server.seen] == [b'{"id":"m-1","n":1}\n', b'{"id":"m-2"}\n']
+    assert [outcome.status for outcome in refused] == ["fatal"] * 2
+    assert {str(outcome.error) for outcome in refused} == {
+        "the payload has 'id' already; choose another id_field"
+    }
+
+
+def test_an_event_is_one_line(server: WebServer):
+    """JSON that the user wrote over several lines is one line among many."""
+    with to(server, body_format="ndjson") as c:
+        assert c.send(msgspec.Raw(b'{"a":\n [1,\n2]}')).status == "ok"
+    assert server.seen[0].body == b'{"a":[1,2]}\n'
 
 
 def test_messages_with_other_options_go_apart(server: WebServer):
