@@ -493,6 +493,36 @@ def test_a_lost_answer_comes_again_with_the_same_id(server: WebServer):
     assert (outcome.status, keys) == ("ok", ["m-1", "m-1"])
 
 
+@pytest.mark.parametrize("divided", [False, True])
+def test_after_a_loss_no_more_of_a_batch_is_sent(server: WebServer, divided: bool):
+    """Of a batch that goes in parts, or in halves, nothing is written into the silence after a loss."""
+    refused: list[bytes] = []
+    unanswered: list[bytes] = []
+    silent = threading.Event()
+    silent.set()
+
+    def answer(seen: Seen) -> Reply:
+        if divided and not refused:
+            refused.append(seen.body)
+            return Reply(413)
+        if silent.is_set():
+            unanswered.append(seen.body)
+            return Reply(silent=True)
+        return Reply()
+
+    def on_ping(seen: Seen) -> Reply:
+        if unanswered:
+            silent.clear()
+        return Reply()
+
+    server.answer, server.on_ping = answer, on_ping
+    limit = {} if divided else {"max_body_bytes": 150}
+    with to(server, limit, body_format="ndjson", timeout_s=0.3) as c:
+        statuses = [outcome.status for outcome in c.send_many(["x" * 30] * 8)]
+    assert statuses == ["ok"] * 8
+    assert len(unanswered) == 1
+
+
 def test_one_loss_does_not_take_others_with_it(server: WebServer):
     """Requests that are answered while another is lost are ok, and are not sent twice."""
     sent: list[bytes] = []
