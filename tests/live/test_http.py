@@ -686,6 +686,13 @@ def test_a_proxy_for_tls(tls_server: WebServer, tls_files: TlsFiles):
     assert [seen.body for seen in tls_server.seen] == [b'{"n":1}']
 
 
+def test_a_proxy_that_is_not_there():
+    """The error names the proxy too, without its password: it is what has to be looked at."""
+    error = refusal(url=Secret("http://shop.test/in"), proxy=Secret("http://me:hunter2@127.0.0.1:1"))
+    assert "shop.test through the proxy 127.0.0.1:1" in str(error)
+    assert "hunter2" not in str(error)
+
+
 def test_the_environments_proxy_is_not_read(server: WebServer, monkeypatch: pytest.MonkeyPatch):
     """What is not in the configuration does not send messages elsewhere."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")

@@ -23,7 +23,7 @@ from pyreqwest.exceptions import ClientClosedError, PyreqwestError
 from pyreqwest.proxy import ProxyBuilder
 
 from rambla_py.errors import AccessError, ConnectionLostError
-from rambla_py.handlers._http.address import Endpoint, reachable_address
+from rambla_py.handlers._http.address import Endpoint, endpoint_of, reachable_address
 from rambla_py.handlers._http.errors import transport_error
 from rambla_py.handlers._http.settings import HttpTls, WebConnection
 
@@ -59,7 +59,7 @@ class HttpClient:
 
     def __init__(self, settings: WebConnection, *, max_response_bytes: int) -> None:
         self.endpoint = settings.endpoint()
-        self.where = self.endpoint.netloc
+        self.where = _where(settings, self.endpoint)
         self._limit = max_response_bytes
         self._pid = os.getpid()
         self._client, self._origin = _built(settings, self.endpoint)
@@ -144,6 +144,13 @@ def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str
         return _client(builder), named.origin
     except (PyreqwestError, ValueError) as error:
         raise AccessError(f"{endpoint.netloc}: the connection's table cannot be used: {error}") from None
+
+
+def _where(settings: WebConnection, endpoint: Endpoint) -> str:
+    """Return the server's name for people, with the proxy, which may be what does not answer."""
+    if settings.proxy is None:
+        return endpoint.netloc
+    return f"{endpoint.netloc} through the proxy {endpoint_of(settings.proxy.reveal()).netloc}"
 
 
 def _client(builder: SyncClientBuilder) -> SyncClient:
