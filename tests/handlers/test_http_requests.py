@@ -354,6 +354,16 @@ def causes(*texts: str) -> dict:
     }
 
 
+def test_tls_to_a_port_without_it():
+    """The error says what is wrong with the URL."""
+    error = ConnectError(
+        "", causes("client error (Connect)", "received corrupt message of type InvalidContentType")
+    )
+    told = transport_error(error, where="shop.test", timeout_s=1)
+    assert type(told) is ConnectionLostError
+    assert "does not speak TLS there: is it http?" in str(told)
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
