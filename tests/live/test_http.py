@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -598,6 +599,36 @@ def test_a_server_that_dies_in_mid_batch(server: WebServer, fault_proxy: Callabl
     assert {outcome.status for outcome in outcomes} == {"ok"}
     assert {int(seen.body) for seen in server.seen} == set(range(1_000))
     assert proxy.resets > 0
+
+
+@pytest.mark.xfail(
+    reason="what waits for a lane counts as in flight: stop() gives it up as unknown", strict=True
+)
+def test_what_waits_for_a_request_at_stop_was_not_sent(server: WebServer):
+    """Only what was written and not answered is unknown at the end; the rest was dropped unsent."""
+    received: list[bytes] = []
+
+    def answer(seen: Seen) -> Reply:
+        received.append(seen.body)
+        return Reply(silent=len(received) > 4)
+
+    server.answer = answer
+    with to(server, {"max_connections": 2}) as c:
+        receipt = c.app.publish_many("to", list(range(50)))
+        wait_until(lambda: len(received) == 6)
+        c.app.stop(timeout_s=0.1)
+        statuses = Counter(outcome.status for outcome in receipt.outcomes(timeout_s=5))
+    assert statuses == {"ok": 4, "unknown": 2, "dropped": 44}
+
+
+@pytest.mark.xfail(reason="what waits for a lane counts as in flight: it is sent after its time", strict=True)
+def test_what_waits_for_a_request_expires(server: WebServer):
+    """Time goes on for what was not written yet; what was, is not touched by it."""
+    server.answer = lambda seen: Reply(delay_s=0.2)
+    with to(server, {"max_connections": 2}, expires_s=0.5) as c:
+        statuses = Counter(outcome.status for outcome in c.send_many(list(range(20))))
+    assert statuses["expired"] >= 10
+    assert len(server.seen) == statuses["ok"] <= 8
 
 
 # -- connecting ---------------------------------------------------------------------------------------------
