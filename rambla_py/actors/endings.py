@@ -95,16 +95,23 @@ class Endings:
             self._end(delivery)
 
     def drop(self, delivery: Delivery, reason: str) -> None:
-        """End a delivery as ``dropped``, with its last error as the cause."""
-        error = DroppedError(reason)
-        error.__cause__ = delivery.error
+        """End a delivery as ``dropped``, with what kept it as the cause."""
+        cause = self._kept_by(delivery)
+        error = DroppedError(reason, self._redact(describe(cause)))
+        error.__cause__ = cause
         self.finish(delivery, "dropped", error)
 
     def expire(self, delivery: Delivery) -> None:
-        """End a delivery whose time is over, with its last error as the cause."""
-        error = ExpiredError(delivery.policy.expires_s or 0.0, delivery.attempts)
-        error.__cause__ = delivery.error
+        """End a delivery whose time is over, with what kept it as the cause."""
+        cause = self._kept_by(delivery)
+        last = self._redact(describe(cause))
+        error = ExpiredError(delivery.policy.expires_s or 0.0, delivery.attempts, last)
+        error.__cause__ = cause
         self.finish(delivery, "expired", error)
+
+    def _kept_by(self, delivery: Delivery) -> BaseException | None:
+        """Return the last error of a delivery; of one without any, why no worker is connected."""
+        return delivery.error or self._roster.trouble
 
     def _end(self, delivery: Delivery) -> None:
         self._settle(delivery)

@@ -57,7 +57,7 @@ class Roster:
 
     ``idle`` holds those to wake when a message comes. Before the start it holds who starts the channel, and
     after the end who drops what comes too late, so that a publisher need not ask. ``nobody`` is the crew of
-    a target that has no pool.
+    a target that has no pool. ``trouble`` is what a worker met when it connected last, None when it could.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Roster:
         self.idle: deque[Waker] = deque([Summons(start)])
         self.abandoned: list[Stuck] = []
         self.wakes = wakes
+        self.trouble: BaseException | None = None
         self._workers, self._alarm = workers, alarm
 
     def wake(self) -> None:

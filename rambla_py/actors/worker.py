@@ -229,6 +229,7 @@ class Worker(Actor):
             return False
         session.state = State(connection, target.channel, target.service, self.index)
         self.session = session
+        target.roster.trouble = None
         self.state, self._silent, self._ok_before = "up", False, target.ledger.statuses["ok"]
         self.actor_inbox.due = None
         if target.events.listeners:
@@ -239,6 +240,7 @@ class Worker(Actor):
         target = self._target
         self._failures += 1
         target.ledger.note(f"connect:{type(error).__name__}", error)
+        target.roster.trouble = error
         refused = isinstance(error, AccessError)
         if not self._silent or (refused and self.state != "down"):
             self._silent = True

@@ -311,6 +311,93 @@ def test_without_copy(upsert: bool, postgres: Base):
     assert len(postgres.rows()) == 19
 
 
+ARRAYS = [{"upsert": True}, {"copy": False}]
+
+
+@pytest.mark.parametrize("options", ARRAYS, ids=str)
+def test_columns_of_many_types_by_arrays(options: dict[str, Any], postgres: Base):
+    """What the server reads of a text in COPY, it reads of a text in an array, nulls and quotes included."""
+    for made in (
+        "type {}_mood as enum ('fine', 'so so')",
+        "domain {}_short as varchar(3) check (value <> 'no')",
+    ):
+        postgres.db.execute("create " + made.format(postgres.table))
+    postgres.make(
+        "id varchar(40) primary key, n integer, x numeric(6, 2), f double precision, yes boolean, c char(3), "
+        "bits bit(3), words varchar(3)[], j jsonb, at timestamptz(0), gap interval, b bytea, t text, "
+        f"mood {postgres.table}_mood, short {postgres.table}_short"
+    )
+    payloads = [
+        {"n": 1, "x": "1.239", "f": 0.1, "yes": True, "c": "ab", "bits": "101", "words": '{"a,b",NULL}'},
+        {
+            "n": None,
+            "x": decimal.Decimal("2.5"),
+            "f": 7,
+            "yes": "no",
+            "j": {"a": [1]},
+            "t": "a\"b\\c,{}\n'%s",
+        },
+        {
+            "n": -(2**31),
+            "gap": datetime.timedelta(days=1, seconds=5),
+            "b": bytes(range(256)),
+            "mood": "so so",
+        },
+        {"at": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "short": "abc", "t": ""},
+    ]
+    columns = ["n", "x", "f", "yes", "c", "bits", "words", "j", "at", "gap", "b", "t", "mood", "short"]
+    with postgres.worker(columns=columns, **options) as w:
+        assert w.publish(payloads) == [None] * 4
+    rows = postgres.rows(f"select {', '.join(columns)} from {{}} order by id")
+    found = [
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows
+    ]
+    assert found == [
+        {
+            "n": 1,
+            "x": decimal.Decimal("1.24"),
+            "f": 0.1,
+            "yes": True,
+            "c": "ab ",
+            "bits": "101",
+            "words": ["a,b", None],
+        },
+        {"x": decimal.Decimal("2.50"), "f": 7.0, "yes": False, "j": {"a": [1]}, "t": "a\"b\\c,{}\n'%s"},
+        payloads[2],
+        payloads[3],
+    ]
+
+
+@pytest.mark.parametrize("options", ARRAYS, ids=str)
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        ("v varchar(3)", "abcd"),
+        ("v char(3)", "abcd"),
+        ("v bit(3)", "1011"),
+        ("v varchar(3)[]", "{abcd}"),
+        ("v numeric(3, 1)", "1000"),
+        ("v {}_inner", "abcd"),
+        ("v {}_outer", "abcd"),
+        ("v {}_outer", "no"),
+        ("v text", "a\x00b"),
+        ("v integer", "one"),
+    ],
+)
+def test_a_value_is_never_cut_to_fit(column: str, bad: str, options: dict[str, Any], postgres: Base):
+    """A cast would cut it in silence; the message is refused alone, as by COPY."""
+    postgres.db.execute(f"create domain {postgres.table}_inner as varchar(3)")
+    postgres.db.execute(
+        f"create domain {postgres.table}_outer as {postgres.table}_inner check (value <> 'no')"
+    )
+    postgres.make(f"id varchar(40) primary key, {column.format(postgres.table)}")
+    with postgres.worker(columns=["v"], **options) as w:
+        answers = w.publish([{"v": None}, {"v": bad}, {"v": None}])
+    assert [answer is None for answer in answers] == [True, False, True]
+    assert kinds([answers[1]]) <= {SqlDataError, SqlIntegrityError}
+    assert postgres.rows("select v from {}") == [(None,), (None,)]
+
+
 # -- rows that are refused ------------------------------------------------------------------------
 
 
