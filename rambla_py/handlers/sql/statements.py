@@ -13,13 +13,18 @@ _STAGING = "rambla_staging"
 
 
 class Statements(NamedTuple):
-    """What a writer sends: ``insert`` takes rows; the others are PostgreSQL's, for COPY."""
+    """What a writer sends: ``insert`` takes rows; the others but the last are PostgreSQL's, for COPY.
+
+    ``probe`` asks whether an upsert can go by the key, and writes nothing: an error, or on MySQL no row, says
+    that it cannot.
+    """
 
     insert: str
     copy: str = ""
     stage: str = ""
     copy_stage: str = ""
     merge: str = ""
+    probe: str = ""
 
 
 def quoted(name: str, kind: Kind) -> str:
@@ -48,8 +53,9 @@ def statements(table: str, names: Sequence[str], kind: Kind, *, upsert_on: str |
         insert = f"{head} VALUES (".replace("%", "%%") + marks + f"){suffix}".replace("%", "%%")
     else:
         insert = f"{head} VALUES ({marks}){suffix}"
+    probe = "" if upsert_on is None else _probe(table, into, names, kind, upsert_on)
     if kind != "postgresql":
-        return Statements(insert)
+        return Statements(insert, probe=probe)
     return Statements(
         insert,
         copy=f"COPY {into} ({columns}) FROM STDIN",
@@ -58,7 +64,29 @@ def statements(table: str, names: Sequence[str], kind: Kind, *, upsert_on: str |
         f"SELECT {columns} FROM {into} WITH NO DATA",
         copy_stage=f"COPY pg_temp.{_STAGING} ({columns}) FROM STDIN",
         merge=f"{head} SELECT {columns} FROM pg_temp.{_STAGING}{suffix}",
+        probe=probe,
     )
+
+
+def _probe(table: str, into: str, names: Sequence[str], kind: Kind, key: str) -> str:
+    if kind == "mysql":
+        schema, _, name = table.rpartition(".")
+        place = (
+            f"table_schema = {_literal(schema) if schema else 'DATABASE()'} AND table_name = {_literal(name)}"
+        )
+        return (
+            f"SELECT 1 FROM information_schema.statistics WHERE {place} AND non_unique = 0 "
+            f"AND column_name = {_literal(key)} "
+            f"UNION ALL SELECT 1 FROM information_schema.views WHERE {place}"
+        )
+    columns = ", ".join(quoted(name, kind) for name in names)
+    values = f"({columns}) VALUES ({', '.join('NULL' for _ in names)})"
+    given = "DEFAULT VALUES" if kind == "postgresql" else values
+    return f"EXPLAIN INSERT INTO {into} {given} ON CONFLICT ({quoted(key, kind)}) DO NOTHING"
+
+
+def _literal(name: str) -> str:
+    return "'" + name.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _on_conflict(names: Sequence[str], kind: Kind, key: str) -> str:
