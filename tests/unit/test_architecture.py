@@ -18,7 +18,7 @@ LAYERS = [
     {"message", "outcome"},
     {"policy", "receipt", "delivery", "report"},
     {"handler"},
-    {"registry", "redaction", "telemetry", "named", "tls"},
+    {"registry", "redaction", "telemetry", "named", "tls", "moment"},
     {"culprit", "encoding", "cloudevent", "wire", "sql", "state"},
     {"config", "handlers"},
     {"actors"},
