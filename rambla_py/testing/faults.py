@@ -31,8 +31,10 @@ class FaultProxy:
     Every method may be called from any thread; when it returns, the fault is in force. ``delay``,
     ``throttle`` and ``black_hole`` hold until they are called again with 0 or False. The counters only grow:
     ``connections``; ``cuts``, ``resets`` and ``half_closes`` (connections that it happened to); ``bytes_up``
-    and ``bytes_down`` (passed on); ``swallowed`` (bytes that a black hole took). With ``tls`` clients speak TLS
-    to it, and it speaks plainly to the server: for servers that have no certificate of their own.
+    and ``bytes_down`` (passed on); ``swallowed`` (bytes that a black hole took).
+
+    With ``tls`` clients speak TLS to it, and it speaks plainly to the server: for servers that have no
+    certificate of their own.
 
     >>> with FaultProxy("127.0.0.1", 6379) as proxy:
     ...     proxy.cut()

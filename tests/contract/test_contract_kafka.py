@@ -16,6 +16,7 @@ from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
 from rambla_py.testing.kafka_cluster import KafkaCluster
 from rambla_py.testing.kafka_refusal import KafkaRefusal
 
+
 class TestKafka(ProxiedContract):
     """Each message is a record, with its id in a header."""
 

@@ -129,6 +129,7 @@ class Mqtt(KilledContract):
 class TestMqttOnce(Mqtt):
     """QoS 2, with four packets for each message."""
 
+    has_tls = has_secrets = False  # it connects as QoS 1 does
     qos = 2
 
 
@@ -140,7 +141,7 @@ class TestMqttUnconfirmed(Mqtt):
     """QoS 0, which nothing answers: what is ok may still be under way, or lost with the connection."""
 
     qos = 0
-    stores = False
+    stores = has_tls = has_secrets = False  # it connects as QoS 1 does, and nobody listens
     can_silence = False  # what nothing answers is ok all the same
 
     def cut(self) -> None:

@@ -116,6 +116,7 @@ class TestNatsCore(Nats):
     """Each message goes to whoever listens."""
 
     answer_bytes = 2  # a batch is answered by a PONG
+    has_tls = has_secrets = False  # it connects as the other does
 
     def prepare(self) -> None:
         self.run(self._listen())

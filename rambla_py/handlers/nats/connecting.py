@@ -19,8 +19,8 @@ from rambla_py.tls import client_context
 
 __all__ = ["NatsClient", "connected", "place_of"]
 
-# Nothing is left to be written then, and after a failed TLS handshake nats-py would wait for ever: for the end
-# of a stream that is told to the handshake.
+# Nothing is left to be written then, and after a failed TLS handshake nats-py would wait for ever: the end of
+# its stream is told to the handshake.
 _GIVE_UP_S = 0.1
 # nats-py gives each server up after one try more than this; 0 would mean that it never does.
 _TRIES = 1
