@@ -252,7 +252,7 @@ class _Link:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(self._reader, self._server, "up"))
                 both.create_task(self._pump(back, self._client, "down"))
-        except* ConnectionError:
+        except* (ConnectionError, ssl.SSLError):
             if not self.ended:
                 self.reset()  # what broke one side breaks the other
 

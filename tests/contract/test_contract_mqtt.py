@@ -106,7 +106,8 @@ class Mqtt(KilledContract):
 
     def wrong_name(self) -> dict[str, Any]:
         tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
-        return {**self.at(self.guarded.host, self.guarded.port), "tls": tls}
+        login = {"username": "somebody", "password": "s3cret"}
+        return {**self.at(self.guarded.host, self.guarded.port), **login, "tls": tls}
 
     def secret_at(self, host: str, port: int) -> dict[str, Any]:
         return {"url": f"mqtt://somebody:{CANARY}@{host}:{port}", "connect_timeout_s": 0.5}

@@ -115,7 +115,7 @@ class TestNatsStream(Nats):
 class TestNatsCore(Nats):
     """Each message goes to whoever listens."""
 
-    answer_bytes = 2  # a batch is answered by a PONG
+    answer_bytes = 2  # of the PONG that answers a batch
     has_tls = has_secrets = False  # it connects as the other does
 
     def prepare(self) -> None:
@@ -132,6 +132,9 @@ class TestNatsCore(Nats):
 
     def options(self) -> dict[str, Any]:
         return {"subject": self.subject, "jetstream": False}
+
+    def die(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)
 
     def received(self) -> list[Received]:
         self.run(self._catch_up())
