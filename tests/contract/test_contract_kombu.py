@@ -66,12 +66,19 @@ class TestKombuMemory(Kombu):
 class TestKombuFiles(Kombu):
     """A file for each message."""
 
+    has_server = True  # a folder may be away, too
+
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
 
     def connection(self) -> dict[str, Any]:
         return {"url": "filesystem://", "transport_options": self.folders()}
+
+    def unreachable(self) -> dict[str, Any]:
+        away = str(self.folder / "away")
+        options = {**self.folders(), "data_folder_in": away, "data_folder_out": away}
+        return {"url": "filesystem://", "transport_options": options}
 
     def folders(self) -> dict[str, str]:
         where = str(self.folder)
