@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,6 +14,8 @@ from rambla_py.handlers._http.address import Endpoint, address_trouble, endpoint
 from rambla_py.tls import CertFile, KeyFile, ServerName, Verify
 
 __all__ = ["HttpTls", "WebConnection"]
+
+_NO_HOST = re.compile(r"[/?#@]")
 
 
 class HttpTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,6 +69,10 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def __post_init__(self) -> None:
         if self.url is not None and (self.host, self.port, self.scheme) != (None, None, None):
             raise ValueError("both url and its parts (host, port, scheme); give one of them")
+        if self.host is not None and _NO_HOST.search(self.host):
+            raise ValueError(
+                "a host that is more than a name or an address; path and login have their own keys"
+            )
         endpoint = self.endpoint()
         if not self.allow_link_local and (trouble := address_trouble(endpoint.host)):
             raise ValueError(f"a host that is {trouble}; allow_link_local = true permits it")
@@ -72,6 +80,8 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError("tls together with http, which has none; write https")
         if self.proxy is not None:
             _check_proxy(self.proxy, self.tls)
+        if isinstance(self.tls, HttpTls) and self.tls.server_name not in (None, endpoint.host):
+            _check_server_name(self.tls.server_name or "")
 
     def endpoint(self) -> Endpoint:
         """Return where the server is, with the URL taken apart."""
@@ -85,6 +95,15 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def usual_port(self, scheme: str) -> int:
         """Return the port where neither a url nor the table names one."""
         return 443 if scheme == "https" else 80
+
+
+def _check_server_name(name: str) -> None:
+    """Raise for an address: pyreqwest would connect to it, and not to the host."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return
+    raise ValueError("tls.server_name with an address; write a name, or the address as the host")
 
 
 def _check_proxy(proxy: Secret, tls: bool | HttpTls) -> None:

@@ -13,7 +13,7 @@ from rambla_py.handlers._http.carrier import Carrier
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.groups import alike
-from rambla_py.handlers._http.lanes import Group, Loss, lost
+from rambla_py.handlers._http.lanes import Group, Loss, lost, unsent
 from rambla_py.handlers.clickhouse.errors import BadRowError, server_error
 from rambla_py.handlers.clickhouse.rows import rows_of, table_name
 from rambla_py.handlers.clickhouse.settings import ClickHouseConnection, ClickHouseOptions
@@ -114,7 +114,9 @@ class Inserts(Carrier):
         if not middle:
             return self._insert(part)
         losses = self._insert(part[:middle])
-        return losses + self._insert(part[middle:])
+        if losses:
+            return losses + unsent(delivery for delivery, _ in part[middle:])
+        return self._insert(part[middle:])
 
     def _sent(self, part: _Part) -> Exception | None:
         """Send the rows in one insert; return what went wrong with it."""
