@@ -30,9 +30,19 @@ def register(config: pytest.Config, *others: ModuleType) -> None:
 @pytest.fixture(scope="session")
 def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A certificate for localhost and 127.0.0.1, and the authority that signed it."""
-    folder: Path = tmp_path_factory.mktemp("tls")
+    return issued_for(tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def strange_tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate for elsewhere.invalid, and the authority that signed it."""
+    return issued_for(tmp_path_factory.mktemp("strange-tls"), "elsewhere.invalid")
+
+
+def issued_for(folder: Path, *names: str) -> TlsFiles:
+    """Write a certificate for these names into a folder, with its key and an authority of its own."""
     authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued = authority.issue_cert(*names)
     authority.cert_pem.write_to_path(folder / "authority.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
     for part in issued.cert_chain_pems:
@@ -133,7 +143,10 @@ def stream_name(unique_name: str) -> str:
 
 
 @pytest.fixture
-def fault_proxy() -> Iterator[Callable[[Server], FaultProxy]]:
-    """Make a proxy in front of a server: ``fault_proxy(rabbitmq)``; it is closed after the test."""
+def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
+    """Make a proxy in front of a server: ``fault_proxy(rabbitmq)``; it is closed after the test.
+
+    ``fault_proxy(server, tls=context)`` speaks TLS to its clients.
+    """
     with ExitStack() as open_proxies:
-        yield lambda server: open_proxies.enter_context(FaultProxy(server.host, server.port))
+        yield lambda server, **how: open_proxies.enter_context(FaultProxy(server.host, server.port, **how))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Coroutine
@@ -32,14 +33,18 @@ class FaultProxy:
     ``connections``; ``cuts``, ``resets`` and ``half_closes`` (connections that it happened to); ``bytes_up``
     and ``bytes_down`` (passed on); ``swallowed`` (bytes that a black hole took).
 
+    With ``tls`` clients speak TLS to it, and it speaks plainly to the server: for servers that have no
+    certificate of their own.
+
     >>> with FaultProxy("127.0.0.1", 6379) as proxy:
     ...     proxy.cut()
     ...     proxy.cuts
     0
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.target = (target_host, target_port)
+        self._tls = tls
         self.host, self.port = HOST, free_port()
         self.connections = self.cuts = self.resets = self.half_closes = 0
         self.bytes_up = self.bytes_down = self.swallowed = 0
@@ -114,7 +119,10 @@ class FaultProxy:
         self._run(self._listen())
 
     def half_close(self) -> None:
-        """Tell clients that the server will send no more (FIN one way); what they send is still passed on."""
+        """Tell clients that the server will send no more (FIN one way); what they send is still passed on.
+
+        TLS knows no such thing: raises ``NotImplementedError`` with ``tls``.
+        """
         self._call(self._half_close)
 
     def delay(self, seconds: float) -> None:
@@ -152,7 +160,7 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, self.host, self.port)
+            self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
 
     def _stop_listening(self) -> None:
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
@@ -244,7 +252,7 @@ class _Link:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(self._reader, self._server, "up"))
                 both.create_task(self._pump(back, self._client, "down"))
-        except* ConnectionError:
+        except* (ConnectionError, ssl.SSLError):
             if not self.ended:
                 self.reset()  # what broke one side breaks the other
 
@@ -315,7 +323,7 @@ class _Link:
         silent = self._proxy._swallows or (self._muted and writer is self._client)
         if not silent and not writer.is_closing():
             with suppress(OSError):  # the peer has reset it meanwhile
-                writer.write_eof()
+                writer.write_eof() if writer.can_write_eof() else writer.close()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter, direction: Direction) -> None:
         if self.ended or (self._muted and direction == "down"):
