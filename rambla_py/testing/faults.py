@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Coroutine
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from rambla_py.testing.ports import HOST, free_port
+from rambla_py.testing.secured_server import TlsFiles
 
 __all__ = ["Direction", "FaultProxy"]
 
@@ -32,15 +34,19 @@ class FaultProxy:
     ``connections``; ``cuts``, ``resets`` and ``half_closes`` (connections that it happened to); ``bytes_up``
     and ``bytes_down`` (passed on); ``swallowed`` (bytes that a black hole took).
 
+    With ``tls`` it speaks TLS to the clients, by that certificate, and plainly to the server: what stands
+    before a server that has no TLS of its own. ``half_close`` is not for these: TLS ends both ways at once.
+
     >>> with FaultProxy("127.0.0.1", 6379) as proxy:
     ...     proxy.cut()
     ...     proxy.cuts
     0
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, *, tls: TlsFiles | None = None) -> None:
         self.target = (target_host, target_port)
         self.host, self.port = HOST, free_port()
+        self._context = None if tls is None else _server_context(tls)
         self.connections = self.cuts = self.resets = self.half_closes = 0
         self.bytes_up = self.bytes_down = self.swallowed = 0
         self._delay_s = 0.0
@@ -152,7 +158,9 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, self.host, self.port)
+            self._listener = await asyncio.start_server(
+                self._serve, self.host, self.port, ssl=self._context
+            )
 
     def _stop_listening(self) -> None:
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
@@ -166,6 +174,11 @@ class FaultProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._context is not None:
+            # What failed in its handshake never became a task, and asyncio would leave it to the collector.
+            for transport in list(getattr(self._loop, "_transports", {}).values()):
+                transport.abort()
+            await asyncio.sleep(0)
         await asyncio.sleep(0)  # transports say goodbye in the next round of the loop
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,6 +231,12 @@ class FaultProxy:
             self.bytes_up += size
         else:
             self.bytes_down += size
+
+
+def _server_context(tls: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context
 
 
 class _Link:
@@ -315,7 +334,7 @@ class _Link:
         silent = self._proxy._swallows or (self._muted and writer is self._client)
         if not silent and not writer.is_closing():
             with suppress(OSError):  # the peer has reset it meanwhile
-                writer.write_eof()
+                writer.write_eof() if writer.can_write_eof() else writer.close()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter, direction: Direction) -> None:
         if self.ended or (self._muted and direction == "down"):

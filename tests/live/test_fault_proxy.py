@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from rambla_py.testing.faults import Direction, FaultProxy
 from rambla_py.testing.processes import deadline
+from rambla_py.testing.servers import TlsFiles
 
 TIMEOUT_S = 5.0
 
@@ -292,3 +294,16 @@ def test_says_when_it_does_not_run() -> None:
     """A fault asked of a proxy that was not started is an error, not a wait without end."""
     with pytest.raises(RuntimeError, match="call start"):
         FaultProxy("127.0.0.1", 1).cut()
+
+
+def test_tls_before_a_server_without(proxy: FaultProxy, tls_files: TlsFiles) -> None:
+    """It shows the certificate it was given, passes on what comes in it, and survives whom it does not suit."""
+    context = ssl.create_default_context(cafile=str(tls_files.authority))
+    with FaultProxy(*proxy.target, tls=tls_files) as front:
+        with connect(front) as raw, pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(raw, server_hostname="elsewhere.invalid")
+        with connect(front) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+            assert echoed(client, b"x" * 200_000) == b"x" * 200_000
+            front.cut()
+            assert client.recv(1) == b""
+        assert (front.connections, front.cuts) == (1, 1)
