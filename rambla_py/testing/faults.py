@@ -158,9 +158,7 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(
-                self._serve, self.host, self.port, ssl=self._context
-            )
+            self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._context)
 
     def _stop_listening(self) -> None:
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
