@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import socket
 import sys
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from rambla_py.testing.ports import HOST
 from rambla_py.testing.server_process import Server
@@ -14,10 +16,14 @@ from rambla_py.testing.servers import TlsFiles
 __all__ = ["MotoServer"]
 
 _PROBE_TIMEOUT_S = 1.0
+_RECORDER_TIMEOUT_S = 30.0
 
 
 class MotoServer(Server):
     """A private S3 that keeps its objects in memory: ``kill`` and ``restart`` lose them.
+
+    After ``record()`` it writes down each request before it carries it out, and ``replay()`` carries all of
+    these out again: with both, and the buckets made anew, a killed server has what it had.
 
     It takes any credentials, unless ``open_actions`` is given: after so many requests those of its own IAM
     users only. With ``tls`` it takes TLS only.
@@ -46,8 +52,30 @@ class MotoServer(Server):
         """``http://127.0.0.1:port``, or ``https://`` with TLS; what the connection's ``endpoint`` takes."""
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
+    def record(self) -> None:
+        """Write down each request from now on, until the server ends."""
+        self._ask_recorder("start-recording")
+
+    def replay(self) -> None:
+        """Carry out again what was written down; one request that a kill cut off is left out."""
+        kept = self._recording.read_bytes()
+        self._recording.write_bytes(kept[: kept.rfind(b"\n") + 1])
+        self._ask_recorder("replay-recording")
+
+    @property
+    def _recording(self) -> Path:
+        return self.folder / "recording"
+
+    def _ask_recorder(self, verb: str) -> None:
+        url = f"http://{self.host}:{self.port}/moto-api/recorder/{verb}"
+        with urllib.request.urlopen(url, data=b"", timeout=_RECORDER_TIMEOUT_S) as answer:
+            answer.read()
+
     def _environment(self) -> Mapping[str, str]:
-        return {} if self.open_actions is None else {"INITIAL_NO_AUTH_ACTION_COUNT": str(self.open_actions)}
+        told = {"MOTO_RECORDER_FILEPATH": str(self._recording)}
+        if self.open_actions is not None:
+            told["INITIAL_NO_AUTH_ACTION_COUNT"] = str(self.open_actions)
+        return told
 
     def _argv(self) -> Sequence[str]:
         argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", HOST, "-p", str(self.port)]
