@@ -113,7 +113,7 @@ class FaultProxy:
 
     def refuse(self) -> None:
         """Refuse new connections, as when nothing listens; those that are open stay."""
-        self._call(self._stop_listening)
+        self._run(self._stop_listening())
 
     def accept(self) -> None:
         """Accept new connections again, on the same port."""
@@ -160,24 +160,28 @@ class FaultProxy:
         if self._listener is None:
             self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._context)
 
-    def _stop_listening(self) -> None:
+    async def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        for each in listener.sockets:
+            asyncio.get_running_loop().remove_reader(each.fileno())
+        await asyncio.sleep(0)  # what was accepted already is taken now: asyncio drops it after a close()
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listener.close()
 
     async def _shut_down(self) -> None:
-        self._stop_listening()
+        await self._stop_listening()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._context is not None:
-            # What failed in its handshake never became a task, and asyncio would leave it to the collector.
-            for transport in list(getattr(self._loop, "_transports", {}).values()):
-                transport.abort()
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop
+        # What failed in its handshake never became a task, and what is closed waits until all is written:
+        # asyncio would leave both to the collector.
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
+        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop, and those
+        await asyncio.sleep(0)  # of TLS in the one after it
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -91,7 +91,9 @@ class TestS3(Remote):
         self.client.close()
 
     def settings(self) -> dict[str, Any]:
-        return {"batch_size": 100}
+        return {
+            "batch_size": 20
+        }  # moto writes down at once what has less than 8 KB, and mixes what is larger
 
     def die(self) -> None:
         self.server.record()
