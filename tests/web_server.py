@@ -40,7 +40,7 @@ class Seen(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to answer; ``cut`` ends the connection in place of an answer."""
+    """What to answer; ``cut`` ends the connection in place of an answer, ``short`` so many bytes before its end."""
 
     status: int = 200
     body: bytes = b""
@@ -48,6 +48,7 @@ class Reply(NamedTuple):
     delay_s: float = 0.0
     cut: bool = False
     silent: bool = False
+    short: int = 0
 
 
 Answering = Callable[[Seen], Reply]
@@ -104,11 +105,11 @@ class WebServer(ServedLoop):
             await asyncio.sleep(60)
         if reply.cut:
             return False
-        lines = [f"HTTP/1.1 {reply.status} Whatever", f"Content-Length: {len(reply.body)}"]
+        lines = [f"HTTP/1.1 {reply.status} Whatever", f"Content-Length: {len(reply.body) + reply.short}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else reply.body))
         await writer.drain()
-        return True
+        return not reply.short
 
     async def _tunnel(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Be a proxy for TLS; with ``login`` it wants these."""

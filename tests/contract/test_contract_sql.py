@@ -158,7 +158,7 @@ class TestPostgres(Served):
 
 
 class TestPostgresUpsert(TestPostgres):
-    """By COPY into a temporary table, and from there by the id."""
+    """By one statement of arrays, each row in the place of one with its id."""
 
     has_tls = has_secrets = can_silence = False  # the connection is that of the plain COPY
 

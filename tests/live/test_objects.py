@@ -499,10 +499,17 @@ def test_those_who_may_only_write(bucket: Bucket):
 
 
 def test_unreachable():
-    """Where nothing listens, the error names the store, and nothing was sent."""
-    error = refusal(**_at(free_port()))
+    """Where nothing listens, the error names store and endpoint, and nothing was sent."""
+    where = _at(free_port())
+    error = refusal(**where)
     assert type(error) is ConnectionLostError
-    assert "cannot connect to s3://bucket: Connection refused" in str(error)
+    assert f"cannot connect to s3://bucket at {where['endpoint']}: Connection refused" in str(error)
+
+
+def test_tls_to_a_store_without_it(bucket: Bucket):
+    """The error says what is wrong with the endpoint."""
+    error = refusal(**bucket.settings(endpoint=bucket.server.url.replace("http", "https")))
+    assert "it does not speak TLS there" in str(error)
 
 
 def test_what_was_not_begun_is_not_unknown():

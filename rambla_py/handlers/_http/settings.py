@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,6 +17,8 @@ __all__ = ["LIMIT_NAME", "HttpTls", "WebConnection"]
 
 LIMIT_NAME = "the connection's max_body_bytes"
 """What a payload is over, in the words of an error."""
+
+_NO_HOST = re.compile(r"[/?#@]")
 
 
 class HttpTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,6 +76,10 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def __post_init__(self) -> None:
         if self.url is not None and (self.host, self.port, self.scheme) != (None, None, None):
             raise ValueError("both url and its parts (host, port, scheme); give one of them")
+        if self.host is not None and _NO_HOST.search(self.host):
+            raise ValueError(
+                "a host that is more than a name or an address; path and login have their own keys"
+            )
         endpoint = self.endpoint()
         if not self.allow_link_local and (trouble := address_trouble(endpoint.host)):
             raise ValueError(f"a host that is {trouble}; allow_link_local = true permits it")
@@ -79,6 +87,8 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError("tls together with http, which has none; write https")
         if self.proxy is not None:
             _check_proxy(self.proxy, self.tls)
+        if isinstance(self.tls, HttpTls) and self.tls.server_name not in (None, endpoint.host):
+            _check_server_name(self.tls.server_name or "")
 
     def endpoint(self) -> Endpoint:
         """Return where the server is, with the URL taken apart."""
@@ -92,6 +102,15 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def usual_port(self, scheme: str) -> int:
         """Return the port where neither a url nor the table names one."""
         return 443 if scheme == "https" else 80
+
+
+def _check_server_name(name: str) -> None:
+    """Raise for an address: pyreqwest would connect to it, and not to the host."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return
+    raise ValueError("tls.server_name with an address; write a name, or the address as the host")
 
 
 def _check_proxy(proxy: Secret, tls: bool | HttpTls) -> None:

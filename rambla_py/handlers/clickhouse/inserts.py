@@ -20,7 +20,7 @@ from rambla_py.handlers._http.carrier import Carrier
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.groups import alike
-from rambla_py.handlers._http.lanes import Group, Loss, lost
+from rambla_py.handlers._http.lanes import Group, Loss, lost, unsent
 from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.clickhouse.errors import BadRowError, server_error
 from rambla_py.handlers.clickhouse.rows import rows_of, table_name
@@ -101,7 +101,7 @@ class Inserts(Carrier):
     def _carry(self, group: Group) -> Sequence[Loss]:
         losses: list[Loss] = []
         for part in self._parts(group):
-            losses += self._insert(part)
+            losses += unsent(delivery for delivery, _ in part) if losses else self._insert(part)
         return losses
 
     def _parts(self, group: Group) -> Iterator[_Part]:
@@ -141,7 +141,9 @@ class Inserts(Carrier):
         if not middle:
             return self._insert(part)
         losses = self._insert(part[:middle])
-        return losses + self._insert(part[middle:])
+        if losses:
+            return losses + unsent(delivery for delivery, _ in part[middle:])
+        return self._insert(part[middle:])
 
     def _sent(self, part: _Part) -> Exception | None:
         """Send the rows in one insert; return what went wrong with it."""

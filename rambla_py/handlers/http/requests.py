@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rambla_py.cloudevent import EVENTS
-from rambla_py.encoding import to_json
-from rambla_py.errors import PayloadTooLargeError, PermanentError
+from rambla_py.errors import PayloadTooLargeError
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
+from rambla_py.handlers._http.named import one_line, with_id
 from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.http.headers import checked_header, id_text, message_headers
 from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
@@ -63,21 +62,18 @@ class Requests:
 
     def event(self, delivery: Delivery) -> bytes:
         """Return a message as one event of many; raises what is wrong with it."""
-        id_field, value = delivery.options.id_field, embedded(delivery)
-        event = to_json(value)
-        has_id = id_field == "id" and delivery.policy.serializer in EVENTS
-        if id_field and event.startswith(b"{") and not has_id:
-            if isinstance(value, Mapping) and id_field in value:
-                raise PermanentError(f"the payload has {id_field!r} already; choose another id_field")
-            pair = to_json(id_field) + b":" + to_json(delivery.id)
-            event = b"{" + pair + (b"," if event != b"{}" else b"") + event[1:]
+        value = embedded(delivery)
+        event = with_id(one_line(value), value, delivery, field=delivery.options.id_field, option="id_field")
         self._check_size(len(event))
         return event
 
     def ping(self) -> Request:
         """Return the request that asks whether the server answers and knows us."""
-        settings = self._settings
-        target = settings.ping_path or target_of(self._endpoint)
+        settings, where = self._settings, self._endpoint
+        if settings.ping_path is not None:
+            path, _, query = settings.ping_path.partition("?")
+            where = where._replace(path=path, query=query)
+        target = target_of(where, query_of_all=settings.query)
         return Request(settings.ping_method, target, self._auth, b"", settings.connect_timeout_s)
 
     def redirected(self, request: Request, target: str) -> Request:
@@ -107,6 +103,7 @@ class Requests:
                 merge_url=options.merge_url,
                 append_path=options.append_path,
                 append_query=options.append_query,
+                query_of_all=self._settings.query,
             )
             self._latest = (options, target)
         return target

@@ -177,6 +177,8 @@ def _certificate(text: str) -> str:
 
 
 def _reason(text: str) -> str:
+    if "InvalidContentType" in text:
+        return "it does not speak TLS there; is the endpoint http://?"
     found = re.search(r'(?:error|message): "([^"\n]{1,150})"', text) or re.search(
         r'ConnectError\(\s*"([^"]+)"', text
     )

@@ -114,6 +114,11 @@ class ObjectsConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return place_of(self.url)
 
     @property
+    def where(self) -> str:
+        """The store's name for people: the URL, and the endpoint, which may be what is wrong."""
+        return self.place.url if self.endpoint is None else f"{self.place.url} at {self.endpoint}"
+
+    @property
     def secrets(self) -> list[str]:
         """The texts that never show."""
         fields = [getattr(self, name) for name in self.__struct_fields__]

@@ -170,7 +170,7 @@ def _tried(upload: Upload, put: Callable[[], Any], *, once: bool = False) -> dic
     except Exception as error:
         if once and is_taken(error):
             return None
-        problem = store_error(error, upload.settings.place.url)
+        problem = store_error(error, upload.settings.where)
     # Outside of the handler: the driver's text is not to travel along as the context.
     raise problem or RejectedError(f"{upload.url}: the store gave no reason")
 
