@@ -83,13 +83,6 @@ def test_an_answer_that_is_no_streams_confirms_nothing(
     assert "not JetStream's" in str(outcome.error)
 
 
-def test_another_stream_than_expected_is_fatal(nats_server: NatsServer, stream: str):
-    """The expected stream is checked by the server."""
-    with app_on("nats", {"url": nats_server.url}, subject=f"{stream}.a", stream="another") as app:
-        (outcome,) = app.publish("orders", "x").outcomes(timeout_s=5)
-    assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 1, PermanentError)
-
-
 def test_a_full_stream_is_retried(nats_server: NatsServer, stream: str):
     """A stream that has no room may have some later."""
     name = f"{stream}-small"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from rambla_py.sql.errors import (
     SqlConnectionLostError,
     SqlError,
     SqlStatementError,
+    SqlTooLargeError,
     SqlUnknownOutcomeError,
 )
 from rambla_py.sql.mapping import sql_error
@@ -108,7 +110,8 @@ class SqlWire:
 
     def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
         try:
-            return write_batch(self.writer, rows)
+            refused = write_batch(self.writer, rows)
+            return {at: self._sized(error, rows[at]) for at, error in refused.items()}
         except SqlStatementError as error:
             try:
                 self._look(create=False)
@@ -116,6 +119,19 @@ class SqlWire:
                 # The table, or a column, went since we connected: connecting makes it, or waits for it.
                 raise SqlConnectionLostError(str(gone)) from error
             raise
+
+    def _sized(self, error: SqlError, row: Row) -> SqlError:
+        """Return the error of a refused row, with both sizes where it is too large and they were not told."""
+        if not isinstance(error, SqlTooLargeError) or (error.size and error.limit):
+            return error
+        size = error.size or sum(len(value) for value in row if isinstance(value, str | bytes))
+        limit = error.limit
+        if self.database.kind == "sqlite":
+            limit = self.raw.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        told = f"{error}; the row has {size} bytes" + (f", and the limit is {limit}" if limit else "")
+        sized = SqlTooLargeError(told, size=size, limit=limit)
+        sized.code, sized.__cause__ = error.code, error.__cause__
+        return sized
 
     def _look(self, *, create: bool) -> Table:
         return look_at(
