@@ -13,6 +13,7 @@ from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     DeliveryError,
+    PayloadTooLargeError,
     PermanentError,
     RejectedError,
 )
@@ -38,6 +39,12 @@ def of_sqlite(code: int) -> sqlite3.Error:
     return error
 
 
+def of_postgres(code: str) -> psycopg.Error:
+    error = psycopg.DatabaseError("told")
+    error.sqlstate = code
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -58,6 +65,10 @@ def of_sqlite(code: int) -> sqlite3.Error:
         (psycopg.errors.AdminShutdown(), SqlConnectionLostError),
         (psycopg.errors.TooManyConnections(), SqlConnectionLostError),
         (psycopg.errors.ReadOnlySqlTransaction(), SqlConnectionLostError),
+        (psycopg.errors.IdleInTransactionSessionTimeout(), SqlConnectionLostError),
+        (psycopg.errors.CardinalityViolation(), SqlIntegrityError),
+        (psycopg.errors.InternalError_(), SqlError),
+        (of_postgres("A0001"), SqlIntegrityError),
         (psycopg.errors.InvalidPassword(), SqlAccessError),
         (psycopg.OperationalError("server closed the connection"), SqlConnectionLostError),
         (psycopg.ProgrammingError("cannot adapt type"), SqlDataError),
@@ -73,6 +84,8 @@ def of_sqlite(code: int) -> sqlite3.Error:
         (pymysql.err.OperationalError(1205, "Lock wait timeout"), SqlConflictError),
         (pymysql.err.OperationalError(1020, "Record has changed"), SqlConflictError),
         (pymysql.err.OperationalError(1114, "The table is full"), SqlBusyError),
+        (pymysql.err.OperationalError(1526, "no partition"), SqlIntegrityError),
+        (pymysql.err.OperationalError(31001, "a trigger's own"), SqlError),
         (pymysql.err.OperationalError(2013, "Lost connection"), SqlConnectionLostError),
         (pymysql.err.InterfaceError(0, ""), SqlConnectionLostError),
         (pymysql.err.OperationalError(1045, "Access denied"), SqlAccessError),
@@ -82,7 +95,8 @@ def of_sqlite(code: int) -> sqlite3.Error:
         (of_sqlite(sqlite3.SQLITE_TOOBIG), SqlTooLargeError),
         (of_sqlite(sqlite3.SQLITE_CANTOPEN), SqlConnectionLostError),
         (of_sqlite(sqlite3.SQLITE_NOTADB), SqlConnectionLostError),
-        (of_sqlite(sqlite3.SQLITE_READONLY), SqlPermissionError),
+        (of_sqlite(sqlite3.SQLITE_READONLY), SqlAccessError),
+        (of_sqlite(sqlite3.SQLITE_READONLY_DBMOVED), SqlConnectionLostError),
         (of_sqlite(sqlite3.SQLITE_ERROR), SqlStatementError),
         (sqlite3.ProgrammingError("Cannot operate on a closed database."), SqlConnectionLostError),
         (sqlite3.ProgrammingError("Error binding parameter 1: type 'X' is not supported"), SqlDataError),
@@ -96,6 +110,27 @@ def test_each_code_has_its_error(error: Exception, kind: type[SqlError]) -> None
     assert type(sql_error(error)) is kind
 
 
+@pytest.mark.parametrize(
+    ("told", "size", "limit"),
+    [
+        ('index row size 2712 exceeds btree version 4 maximum 2704 for index "t_pkey"', 2712, 2704),
+        ("index row requires 20016 bytes, maximum size is 8191", 20016, 8191),
+        ("row is too big: size 8168, maximum size 8160", 8168, 8160),
+        ("string too long: jsonb strings cannot exceed 268435455 bytes.", 0, 268435455),
+        ("total size of jsonb object elements exceeds the maximum of 268435455 bytes", 0, 268435455),
+        ("invalid memory alloc request size 1073741824", 1073741824, 1073741823),
+        ("too many things", 0, 0),
+    ],
+)
+def test_postgresql_tells_sizes(told: str, size: int, limit: int) -> None:
+    """Of what is too large, the sizes that the server tells are those of the error."""
+    error = sql_error(psycopg.errors.ProgramLimitExceeded(told))
+    assert isinstance(error, SqlTooLargeError)
+    assert isinstance(error, PayloadTooLargeError)
+    assert (error.size, error.limit) == (size, limit)
+    assert str(limit) in str(error) or not limit
+
+
 @pytest.mark.parametrize("driver", [psycopg.Error, pymysql.err.MySQLError, sqlite3.Error])
 def test_no_class_of_a_driver_leaks(driver: type[Exception]) -> None:
     """Every class of error that a driver has becomes one of ours."""
@@ -106,9 +141,9 @@ def test_no_class_of_a_driver_leaks(driver: type[Exception]) -> None:
         found.append(kind)
     assert len(found) > 5
     assert [kind for kind in found if not isinstance(sql_error(kind("told")), SqlError)] == []
-    # And none ends as what nobody knows, but for the roots, which no driver raises.
+    # And none ends as what nobody knows, but for the roots, which no driver raises, and XX000.
     vague = [kind.__name__ for kind in found if type(sql_error(kind("told"))) is SqlError]
-    assert len(vague) <= 4, vague
+    assert len(vague) <= 5, vague
 
 
 def test_the_code_is_told() -> None:

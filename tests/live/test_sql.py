@@ -6,7 +6,6 @@ import datetime
 import decimal
 import enum
 import os
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from rambla_py.errors import (
 )
 from rambla_py.sql import (
     SqlAccessError,
+    SqlBackend,
     SqlConflictError,
     SqlConnectionLostError,
     SqlDataError,
@@ -470,16 +470,6 @@ def test_too_large_for_the_server(mariadb: Base):
     assert len(mariadb.rows()) == 2
 
 
-def test_too_large_for_sqlite(tmp_path: Path, unique_name: str):
-    """SQLite's limit on a row is fatal for that row."""
-    base = pick("sqlite", str, tmp_path, unique_name)
-    with base.worker(create_table=True) as w:
-        w.connection.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2_000)
-        answers = w.publish(["x", "x" * 3_000, "y"])
-    assert [type(answer) for answer in answers] == [type(None), SqlTooLargeError, type(None)]
-    base.db.disconnect()
-
-
 def test_a_server_that_would_cut_values(mariadb: Base):
     """A server that is not strict is told to be: a value that does not fit is refused, never cut."""
     mariadb.make("id varchar(40), a varchar(3)")
@@ -491,6 +481,95 @@ def test_a_server_that_would_cut_values(mariadb: Base):
         mariadb.db.execute("set global sql_mode = default")
     assert [type(answer) for answer in answers] == [type(None), SqlDataError]
     assert mariadb.rows("select a from {}") == [("abc",)]
+
+
+def test_a_table_without_transactions(mariadb: Base):
+    """There too a value that does not fit is refused: MariaDB would put a zero for it, and say that it is well."""
+    mariadb.db.execute(f"create table {mariadb.table} (id varchar(40), n integer not null) engine = myisam")
+    with mariadb.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": 1}, {"n": None}, {"n": 3}])
+    assert [type(answer) for answer in answers] == [type(None), SqlIntegrityError, type(None)]
+    assert {n for (n,) in mariadb.rows("select n from {}")} == {1, 3}
+
+
+REFUSALS = {
+    "partition": "({columns}) partition by range (n) (partition a values less than (10))",
+    "signal": "({columns})",
+    "division": "({columns}, part integer as (100 div (n - 10)) stored)",
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_refusals_of_mariadb(what: str, mariadb: Base):
+    """A row without a partition, one that a trigger or a generated column refuses: it alone is not written."""
+    columns = REFUSALS[what].format(columns="id varchar(40), n integer")
+    mariadb.db.execute(f"create table {mariadb.table} {columns}")
+    if what == "signal":
+        mariadb.db.execute(
+            f"create trigger {mariadb.table}_b before insert on {mariadb.table} for each row begin "
+            "if new.n = 10 then signal sqlstate '45000' set mysql_errno = 31001; end if; end"
+        )
+    url = f"{mariadb.url}?init_command=set%20sql_mode%3D'ERROR_FOR_DIVISION_BY_ZERO'"
+    with mariadb.worker(url=url, columns=["n"]) as w:
+        answers = w.publish([{"n": n} for n in range(11)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [10]
+    assert len(mariadb.rows()) == 10
+
+
+def test_refusals_of_postgres(postgres: Base):
+    """A trigger's error of a class that nobody knows concerns its row, and may be tried again."""
+    postgres.make("id text, n integer")
+    body = "begin if new.n = 3 then raise exception 'no' using errcode = 'XX000'; end if; return new; end"
+    postgres.db.execute(
+        f"create function {postgres.table}_f() returns trigger language plpgsql as $${body}$$"
+    )
+    postgres.db.execute(
+        f"create trigger b before insert on {postgres.table} for each row execute function {postgres.table}_f()"
+    )
+    with postgres.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": n} for n in range(5)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [3]
+    assert answers[3].retryable
+    assert len(postgres.rows()) == 4
+
+
+def test_a_policy_refuses_a_row(postgres: Base):
+    """Row-level security refuses a row, not the user: the others are written."""
+    postgres.make("id text, n integer")
+    role = f"r_{postgres.table}"
+    for sql in (
+        f"create role {role} login password 's3cret'",
+        f"grant insert on {postgres.table} to {role}",
+        f"alter table {postgres.table} enable row level security",
+        f"create policy few on {postgres.table} with check (n < 4)",
+    ):
+        postgres.db.execute(sql)
+    server = postgres.server
+    url = f"postgresql://{role}:s3cret@{server.host}:{server.port}/{server.database}"
+    with postgres.worker(url=url, columns=["n"], copy=False) as w:
+        answers = w.publish([{"n": n} for n in range(5)])
+    assert [type(answer) for answer in answers] == [type(None)] * 4 + [SqlIntegrityError]
+
+
+def test_ids_that_the_column_takes_for_one(postgres: Base):
+    """Two forms of one UUID in a batch are written one after the other: the last one stays."""
+    postgres.make("id uuid primary key, n integer")
+    name = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    with postgres.worker(columns=["n"], upsert=True) as w:
+        assert w.deliver([w.message({"n": 1}, name), w.message({"n": 2}, name.upper())]) == [None] * 2
+    assert postgres.rows("select n from {}") == [(2,)]
+
+
+def test_a_constraint_that_ends_the_transaction(tmp_path: Path, unique_name: str):
+    """SQLite's ``ON CONFLICT ROLLBACK`` undoes the rows before as well: they are written all the same."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    base.make("id varchar(40), n integer not null on conflict rollback")
+    with base.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": n if n != 5 else None} for n in range(12)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [5]
+    assert type(answers[5]) is SqlIntegrityError
+    assert len(base.rows()) == 11
+    base.db.disconnect()
 
 
 # -- conflicts ------------------------------------------------------------------------------------
@@ -526,6 +605,7 @@ def test_a_lock_that_is_not_given(base: Base):
 
 def test_a_table_that_is_not_there(base: Base):
     """Connecting fails with the name of the table and what to do, so messages wait."""
+    base.db.connect()
     error = base.refusal()
     assert type(error) is SqlStatementError
     assert f"there is no table '{base.table}'" in str(error)
@@ -538,6 +618,22 @@ def test_a_column_that_is_not_there(base: Base):
     error = base.refusal(columns=["citty"])
     assert type(error) is SqlStatementError
     assert "has no column 'citty'; did you mean 'city'?" in str(error)
+
+
+def test_an_upsert_without_a_key(base: Base):
+    """Connecting fails: each message would be refused, or on MySQL come twice. A view is left to the server."""
+    base.make("id varchar(40), payload text")
+    error = base.refusal(upsert=True)
+    assert type(error) is SqlStatementError
+    assert "no unique key on 'id'" in str(error)
+    base.db.execute(f"create unique index {base.table}_i on {base.table} (id)")
+    view = f"{base.table}_v"
+    base.db.execute(f"create view {view} as select * from {base.table}")
+    for table in (base.table, view) if base.kind != "sqlite" else (base.table,):
+        with base.worker(table=table, upsert=True) as w:
+            assert w.deliver([w.message(1, "a")]) == [None]
+            assert w.deliver([w.message(2, "a")]) == [None]
+        assert base.rows() == [("a", "2")]
 
 
 def test_a_table_that_goes_meanwhile(base: Base):
@@ -618,20 +714,20 @@ def test_tls(served: Base, tls_files: TlsFiles):
             assert cursor.fetchone()[1]
 
 
-def test_tls_to_a_wrong_name(served: Base, tls_files: TlsFiles):
-    """A certificate for another name is refused: a person must act."""
-    wrong = served.server.url_at("127.0.0.2", served.server.port)
-    with served.worker(url=wrong, create_table=True) as w:  # it answers there, without TLS
-        assert w.publish([1]) == [None]
-    error = served.refusal(wrong, {"tls": SqlTls(ca_file=str(tls_files.authority))})
-    assert isinstance(error, AccessError), repr(error)
-
-
 def test_tls_by_an_unknown_authority(served: Base):
     """A certificate that nobody known has signed is refused; ``verify = false`` takes it."""
     assert type(served.refusal(settings={"tls": True})) is SqlAccessError
     with served.worker({"tls": SqlTls(verify=False)}, create_table=True) as w:
         assert w.publish([1]) == [None]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, unique_name: str):
+    """Without ``create_table`` nobody makes an empty file of a URL with a slip in it."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    refused = base.refusal()
+    assert type(refused) is SqlConnectionLostError
+    assert "there is no such file" in str(refused)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, unique_name: str):
@@ -752,34 +848,6 @@ def test_close_wakes_who_waits(served: Base):
     assert len(answers) == 2
 
 
-def test_killed_in_the_middle(served: Base, fault_proxy: Proxies):
-    """After SIGKILL and a restart what was confirmed is there, each message has one outcome, and all arrive."""
-    options = {
-        "table": served.table,
-        "create_table": True,
-        "upsert": True,
-        "backoff": {"initial_s": 0.01, "max_s": 0.02},
-    }
-    table = {
-        "sql": {
-            "connections": {"main": {"url": served.url}},
-            "channels": {"orders": {"batch_size": 20, "count": 2, "options": options}},
-        }
-    }
-    with rambla.Rambla(table) as app:
-        receipts = [app.publish("orders", {"n": n}, id=f"m{n}") for n in range(1_000)]
-        wait_until(lambda: receipts[100].done())
-        served.server.kill()
-        confirmed = {f"m{n}" for n, receipt in enumerate(receipts) if receipt.done()}
-        served.server.start()
-        there = {name for (name,) in served.rows("select id from {}")}
-        outcomes = [receipt.outcomes(timeout_s=30)[0] for receipt in receipts]
-    assert len(confirmed) >= 100
-    assert confirmed <= there
-    assert {outcome.status for outcome in outcomes} == {"ok"}
-    assert len(served.rows()) == 1_000
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_connection_alone(base: Base):
     """Closing in a forked child does not close the parent's connection."""
@@ -790,6 +858,28 @@ def test_a_forked_child_leaves_the_connection_alone(base: Base):
             os._exit(0)
         os.waitpid(child, 0)
         assert w.publish(["x"]) == [None]
+
+
+def test_a_file_that_is_moved_away(tmp_path: Path, unique_name: str):
+    """SQLite would go on with the file that was moved: it counts as a loss, and the new file is written."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    with base.worker(create_table=True) as w:
+        assert w.publish([1]) == [None]
+        (tmp_path / "shop.db").rename(tmp_path / "shop.old")
+        assert kinds(w.publish([2, 3])) == {SqlConnectionLostError}
+    base.db.disconnect()
+    with base.worker(create_table=True) as w:
+        assert w.publish([2, 3]) == [None, None]
+    assert len(SqlBackend(base.url).execute(f"select * from {base.table}").data) == 2
+
+
+def test_a_file_that_may_not_be_written(tmp_path: Path, unique_name: str):
+    """It is a matter of access, as a server that is read-only: messages wait for a person."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    base.make("id varchar(40), payload text")
+    base.db.disconnect()
+    with base.worker(url=f"sqlite:///file:{tmp_path}/shop.db?mode=ro&uri=true") as w:
+        assert kinds(w.publish([1, 2])) == {SqlAccessError}
 
 
 # -- callable payloads ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ LAYERS = [
     {"message", "outcome"},
     {"policy", "receipt", "delivery", "report"},
     {"handler"},
-    {"registry", "redaction", "telemetry", "named", "tls", "turn"},
+    {"registry", "redaction", "telemetry", "named", "tls", "turn", "moment"},
     {"culprit", "encoding", "cloudevent", "wire", "sql", "state"},
     {"config", "handlers"},
     {"actors"},

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, PermanentError
 from rambla_py.handlers.kafka.errors import about_the_batch, is_refusal, lost_error, report_error
-from rambla_py.handlers.kafka.records import RecordMaker
+from rambla_py.handlers.kafka.records import RecordMaker, record_size
 from rambla_py.handlers.kafka.settings import KafkaSettings, producer_config
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ __all__ = ["KafkaRecord", "KafkaWire"]
 _POLL_S = 0.1
 _BUSY_POLL_S = 0.01
 _PROBE_S = 0.2
+# A probe that was given up is not heard when it is answered after all: the next one has twice the time.
+_LONGEST_PROBE_S = 2.0
 _FLUSH_S = 2.0
 
 log = logging.getLogger("rambla_py.kafka")
@@ -68,9 +70,11 @@ class KafkaWire:
         self._trouble: KafkaError | None = None
         self._all_down = False
         self._down_since: float | None = None
+        self._probe_s = _PROBE_S
         self._open = False
         self._closing = False
         self._lost: ConnectionLostError | None = None
+        self._lent = False
         self._room = threading.Event()
         self._alone: Producer | None = None
         self._producer = self._make({})
@@ -84,6 +88,7 @@ class KafkaWire:
     @property
     def producer(self) -> Producer:
         """The driver's own object; its reports are heard by this wire's thread."""
+        self._lent = True
         return self._producer
 
     def open(self, timeout_s: float) -> None:
@@ -116,15 +121,25 @@ class KafkaWire:
                 delivery.failed(error)
 
     def close(self) -> None:
-        """Flush for a moment, then let go of what is left; may be called twice, from any thread."""
+        """Let go of what has no answer; may be called twice, from any thread.
+
+        What a callable produced by itself is flushed for a moment. What is ours is not: it has its outcome,
+        and would come late, and perhaps twice.
+        """
         if self._closing or os.getpid() != self._pid:
             return
-        if self._lost is None and self._down_since is None and self._open:
-            self._producer.flush(_FLUSH_S)
+        if self._lent and self._lost is None and self._down_since is None and self._open:
+            self._flush()
         self._closing = True
         self._room.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(_FLUSH_S)
+
+    def _flush(self) -> None:
+        end = time.monotonic() + _FLUSH_S
+        # Piece by piece: flush would wait out its time when the last report is served by our thread.
+        while len(self._producer) and time.monotonic() < end:
+            self._producer.flush(_BUSY_POLL_S)
 
     def keep_for_good(self) -> None:
         """See that the producers are never freed: in a forked child that would wait for threads for ever."""
@@ -143,11 +158,11 @@ class KafkaWire:
 
     def _reach(self, timeout_s: float) -> ConnectionLostError | None:
         """Ask for the topic until a broker answers; return the error when none can."""
-        end = time.monotonic() + timeout_s
+        end, probe_s = time.monotonic() + timeout_s, _PROBE_S
         while True:
             left = end - time.monotonic()
             try:
-                self._producer.list_topics(self._topic, timeout=max(0.01, min(left, _PROBE_S)))
+                self._producer.list_topics(self._topic, timeout=max(0.01, min(left, probe_s)))
                 return None
             except KafkaException as error:
                 trouble = self._trouble
@@ -156,6 +171,7 @@ class KafkaWire:
                 if left <= 0:
                     text = f"no answer within {timeout_s:g} s"
                     return lost_error(trouble or error.args[0], where=self.where, during=text)
+                probe_s = min(probe_s * 2, _LONGEST_PROBE_S)
 
     def _heard(self, error: KafkaError) -> None:
         """Take what librdkafka says of its connections, on the thread that polls."""
@@ -206,8 +222,9 @@ class KafkaWire:
 
     def _look_again(self, down_since: float) -> None:
         try:
-            self._producer.list_topics(self._topic, timeout=_PROBE_S)
+            self._producer.list_topics(self._topic, timeout=self._probe_s)
         except KafkaException:
+            self._probe_s = min(self._probe_s * 2, _LONGEST_PROBE_S)
             if time.monotonic() - down_since >= self._settings.outage_s:
                 text = f"no broker could be reached for {self._settings.outage_s:g} s"
                 self._lose(lost_error(self._trouble, where=self.where, during=text))
@@ -215,7 +232,7 @@ class KafkaWire:
         self._recovered()
 
     def _recovered(self) -> None:
-        self._down_since, self._all_down, self._trouble = None, False, None
+        self._down_since, self._all_down, self._trouble, self._probe_s = None, False, None, _PROBE_S
         self._link.release()
 
     # -- reports ------------------------------------------------------------------------------------------
@@ -264,8 +281,9 @@ class KafkaWire:
     def _not_taken(self, delivery: Delivery, error: KafkaError) -> Exception:
         """Return why the driver did not take a message; nothing of it was sent."""
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            size = record_size(self._records.record(delivery))
             limit = self._settings.max_message_bytes
-            return PayloadTooLargeError(len(delivery.body()), limit, "max_message_bytes, headers included,")
+            return PayloadTooLargeError(size, limit, "max_message_bytes, key and headers included,")
         if error.fatal() or error.code() == KafkaError._FATAL:
             lost = lost_error(error, where=self.where, during="the producer cannot go on")
             self._lose(lost)

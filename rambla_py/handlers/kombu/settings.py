@@ -16,6 +16,7 @@ from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
 __all__ = ["KombuOptions", "KombuSettings", "KombuTls", "connection_arguments", "transport_of"]
 
 _AMQP = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
+_SQL = frozenset({"sqla", "sqlalchemy"})
 _REDIS = frozenset({"redis", "rediss", "sentinel"})
 _AMQP_LIMIT = 134_217_728
 """What RabbitMQ takes unless its ``max_message_size`` says otherwise (128 MiB)."""
@@ -61,6 +62,10 @@ class KombuSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def __post_init__(self) -> None:
         _check_url(secret_text(self.url) or "")
+        if isinstance(self.tls, KombuTls) and self.tls.server_name and transport_of(self) in _REDIS:
+            raise ValueError(
+                "tls.server_name is for amqp; with redis the certificate must show the URL's host"
+            )
 
     @property
     def limit(self) -> int | None:
@@ -130,6 +135,8 @@ def _bounds(settings: KombuSettings) -> dict[str, Any]:
         return {"socket_timeout": answer_s, "socket_connect_timeout": connect_s, "retry_on_timeout": False}
     if transport == "sqs":
         return {"client-config": {"connect_timeout": connect_s, "read_timeout": answer_s}}
+    if transport in _SQL:
+        return {"hide_parameters": True}  # its errors would show the payload
     return {}
 
 

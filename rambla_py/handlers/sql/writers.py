@@ -156,9 +156,10 @@ class MysqlWriter(TransactionWriter):
         super().__init__(raw, texts, self._cursor.execute)
         self._cursor.execute("SELECT @@max_allowed_packet, @@sql_mode")
         self._packet, mode = self._cursor.fetchone()
-        if "STRICT_TRANS_TABLES" not in mode and "STRICT_ALL_TABLES" not in mode:
-            # Otherwise the server cuts a value that does not fit, and says that it is well.
-            self._cursor.execute("SET SESSION sql_mode = CONCAT_WS(',', @@sql_mode, 'STRICT_TRANS_TABLES')")
+        if "STRICT_ALL_TABLES" not in mode:
+            # Otherwise the server cuts a value that does not fit, and says that it is well; in a table
+            # without transactions it does so under STRICT_TRANS_TABLES, too.
+            self._cursor.execute("SET SESSION sql_mode = CONCAT_WS(',', @@sql_mode, 'STRICT_ALL_TABLES')")
         self._cursor.max_stmt_length = min(1_000_000, self._packet - 1_024)
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -179,6 +180,5 @@ class MysqlWriter(TransactionWriter):
         text = self._cursor.mogrify(self._texts.insert, row)
         size = len(text.encode(errors="replace"))
         if size >= self._packet:
-            raise SqlTooLargeError(
-                f"the row has {size} bytes; the server's limit, max_allowed_packet, is {self._packet}"
-            )
+            told = f"the row has {size} bytes; the server's limit, max_allowed_packet, is {self._packet}"
+            raise SqlTooLargeError(told, size=size, limit=self._packet)
