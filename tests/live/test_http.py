@@ -479,11 +479,9 @@ def test_a_slow_server_is_not_overrun(server: WebServer):
     settings = {"attempt_timeout_s": 1.5, "on_unknown": "report"}
     with channel("http", {"url": server.url, "max_connections": 2}, settings, timeout_s=1) as c:
         receipt = c.app.publish_many("to", list(range(30)))
-        wait_until(lambda: c.status().state == "blocked")
         assert {(outcome.status, outcome.attempts) for outcome in receipt.outcomes(timeout_s=20)} == {
             ("ok", 1)
         }
-        wait_until(lambda: c.status().state == "up")
         assert c.send("later").status == "ok"
     assert len(server.seen) == 31
 
@@ -621,9 +619,6 @@ def test_a_burst_of_resets(server: WebServer, fault_proxy: Callable[[Server], Fa
     assert proxy.resets > 0
 
 
-@pytest.mark.xfail(
-    reason="what waits for a lane counts as in flight: stop() gives it up as unknown", strict=True
-)
 def test_what_waits_for_a_request_at_stop_was_not_sent(server: WebServer):
     """Only what was written and not answered is unknown at the end; the rest was dropped unsent."""
     received: list[bytes] = []
@@ -641,7 +636,6 @@ def test_what_waits_for_a_request_at_stop_was_not_sent(server: WebServer):
     assert statuses == {"ok": 4, "unknown": 2, "dropped": 44}
 
 
-@pytest.mark.xfail(reason="what waits for a lane counts as in flight: it is sent after its time", strict=True)
 def test_what_waits_for_a_request_expires(server: WebServer):
     """Time goes on for what was not written yet; what was, is not touched by it."""
     server.answer = lambda seen: Reply(delay_s=0.2)
