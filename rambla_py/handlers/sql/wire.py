@@ -18,6 +18,7 @@ from rambla_py.handlers.sql.writers import MysqlWriter, PostgresWriter, Row, Sql
 from rambla_py.sql.database import Database
 from rambla_py.sql.errors import (
     SqlConnectionLostError,
+    SqlDataError,
     SqlError,
     SqlStatementError,
     SqlUnknownOutcomeError,
@@ -107,14 +108,25 @@ class SqlWire:
 
     def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
         try:
-            return write_batch(self.writer, rows)
+            refused = write_batch(self.writer, rows)
         except SqlStatementError as error:
-            try:
-                self._look(create=False)
-            except SqlStatementError as gone:
-                # The table, or a column, went since we connected: connecting makes it, or waits for it.
-                raise SqlConnectionLostError(str(gone)) from error
+            self._look_again(error)
             raise
+        if self._unique is not None:
+            # With an upsert PostgreSQL writes to a table of ours first, which has the types of before.
+            unfit = next((one for one in refused.values() if isinstance(one, SqlDataError)), None)
+            if unfit is not None:
+                self._look_again(unfit)
+        return refused
+
+    def _look_again(self, error: SqlError) -> None:
+        """Raise ``SqlConnectionLostError`` when the table went, or changed: connecting looks at it anew."""
+        try:
+            changed = self._look(create=False) != self._seen
+        except SqlStatementError as gone:
+            raise SqlConnectionLostError(str(gone)) from error
+        if changed:
+            raise SqlConnectionLostError(f"the table {self._table!r} was changed meanwhile") from error
 
     def _look(self, *, create: bool) -> Table:
         return look_at(
@@ -153,7 +165,7 @@ class SqlWire:
 
     def _prepare(self) -> None:
         kind = self.database.kind
-        table = self._look(create=self._options.create_table)
+        table = self._seen = self._look(create=self._options.create_table)
         self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json, naive=table.naive)
         texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
         if self._unique is not None and not self._is_unique(texts.probe):
