@@ -40,7 +40,7 @@ class Seen(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to answer; ``cut`` ends the connection in place of an answer."""
+    """What to answer; ``cut`` ends the connection in place of an answer, ``short`` so many bytes before its end."""
 
     status: int = 200
     body: bytes = b""
@@ -48,6 +48,7 @@ class Reply(NamedTuple):
     delay_s: float = 0.0
     cut: bool = False
     silent: bool = False
+    short: int = 0
 
 
 Answering = Callable[[Seen], Reply]
@@ -59,8 +60,8 @@ class WebServer(ServedLoop):
     With ``login`` (user, password) or ``token`` it wants these, and says 401 to anything else.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(tls)
+    def __init__(self, *, tls: ssl.SSLContext | None = None, port: int | None = None) -> None:
+        super().__init__(tls, port)
         self.seen: list[Seen] = []
         self.pings: list[Seen] = []
         self.answer: Answering = lambda seen: Reply()
@@ -104,11 +105,11 @@ class WebServer(ServedLoop):
             await asyncio.sleep(60)
         if reply.cut:
             return False
-        lines = [f"HTTP/1.1 {reply.status} Whatever", f"Content-Length: {len(reply.body)}"]
+        lines = [f"HTTP/1.1 {reply.status} Whatever", f"Content-Length: {len(reply.body) + reply.short}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if method == "HEAD" else reply.body))
         await writer.drain()
-        return True
+        return not reply.short
 
     async def _tunnel(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Be a proxy for TLS; with ``login`` it wants these."""

@@ -20,6 +20,7 @@ from rambla_py.sql.errors import (
     UnsupportedTypeError,
 )
 from rambla_py.sql.mapping import sql_error
+from rambla_py.turn import begin_writing
 
 __all__ = ["READS", "ended_by", "listen", "made_key", "mapped"]
 
@@ -81,7 +82,10 @@ def listen(engine: sqlalchemy.Engine, kind: Kind) -> None:
             # The module begins nothing by itself here. Who may write takes that right at once: a read lock
             # could not be turned into a write lock when another transaction wrote meanwhile.
             reads = connection.info.pop(READS, False)
-            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+            if reads:
+                connection.exec_driver_sql("BEGIN")
+            else:
+                begin_writing(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # sqlite3
 
 
 def made_key(result: Any) -> Any:

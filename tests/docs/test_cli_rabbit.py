@@ -215,6 +215,7 @@ def test_nothing_else_is_declared_on_the_way(run: Run, channel: BlockingChannel,
     ("arguments", "told"),
     [
         (["queue", "declare", ""], "must not be empty"),
+        (["exchange", "declare", "a\nb"], "nor have the end of a line"),
         (["queue", "declare", "q", "--argument", "x"], "not of the form name=value"),
         (["queue", "declare", "q", "--type", "fast"], "--type"),
         (["queue", "declare", "q", "--service", "amqq"], "did you mean 'amqp'?"),

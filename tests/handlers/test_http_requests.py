@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -229,7 +230,12 @@ def test_the_parts_of_a_url(fields: dict, origin: str):
         {"url": Secret("http://x"), "host": "x"},
         {"url": Secret("http://x"), "path": "/a"},
         {"path": "a"},
+        {"path": "/in#part"},
         {"ping_path": "/a b"},
+        {"ping_path": "/a#part"},
+        {"host": "shop.test/in"},
+        {"host": "me@shop.test"},
+        {"scheme": "https", "host": "shop.test", "tls": HttpTls(server_name="10.0.0.5")},
         {"proxy": Secret("socks5://x")},
         {"url": Secret("http://x"), "tls": True},
         {"scheme": "http", "tls": HttpTls()},
@@ -237,7 +243,7 @@ def test_the_parts_of_a_url(fields: dict, origin: str):
 )
 def test_tables_that_contradict_themselves(fields: dict):
     """What does not fit together is refused when the configuration is read."""
-    with pytest.raises(ValueError, match=r"give one of them|a path|a proxy|write https"):
+    with pytest.raises(ValueError, match=r"give one of them|a path|a proxy|write https|a host|an address"):
         HttpConnection(**fields)
 
 
@@ -248,6 +254,14 @@ def test_credentials_that_contradict_themselves():
             HttpAuth(**wrong)
     with pytest.raises(ValueError, match="base64"):
         HttpSignature(secret=Secret("whsec_*"))
+
+
+@pytest.mark.parametrize("token", ["hunter2\n", "hünter2"])
+def test_a_token_that_no_header_holds(token: str):
+    """It is refused when the configuration is read, and not at each connect; it is not quoted."""
+    with pytest.raises(ValueError, match="one line of ASCII") as caught:
+        HttpAuth(token=Secret(token))
+    assert "nter2" not in str(caught.value)
 
 
 def test_clickhouse_ports():
@@ -287,10 +301,10 @@ def test_each_status_means_one_thing(status: int):
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("0", 0.0), (" 7 ", 7.0), ("-1", None), ("soon", None), ("1.5", None), ("", None), ("²", None)],
+    [("0", None), (" 7 ", 7.0), ("-1", None), ("soon", None), ("1.5", None), ("", None), ("²", None)],
 )
 def test_retry_after(value: str, seconds: float | None):
-    """A number of seconds is taken; nonsense is as if there were none."""
+    """A number of seconds is taken; none at all, and nonsense, leave it to the back-off."""
     assert retry_after_s(value, now=0.0) == seconds
     error = error_of(503, **{"retry-after": value})
     assert error is not None
@@ -298,9 +312,32 @@ def test_retry_after(value: str, seconds: float | None):
 
 
 def test_retry_after_a_date():
-    """A date is a wait from now on, and one that is over is none."""
+    """A date is a wait from now on; one that is over is none, or all retries would be spent at once."""
     assert retry_after_s("Thu, 01 Jan 1970 01:00:00 GMT", now=600.0) == 3000.0
-    assert retry_after_s("Thu, 01 Jan 1970 01:00:00 GMT", now=9999.0) == 0.0
+    assert retry_after_s("Thu, 01 Jan 1970 01:00:00 GMT", now=9999.0) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Thu, 01 Jan 1970 00:01:00 GMT", "Thursday, 01-Jan-70 00:01:00 GMT", "Thu Jan  1 00:01:00 1970"],
+)
+def test_retry_after_in_each_form_of_a_date(value: str, monkeypatch: pytest.MonkeyPatch):
+    """The three forms of RFC 9110 are one time, wherever this machine is."""
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        seconds = retry_after_s(value, now=10.0)
+    time.tzset()
+    assert seconds == 50.0
+
+
+def test_retry_after_a_date_by_the_clock_of_the_server():
+    """What a date is counted from is the answer's own: the server's clock and ours may differ."""
+    error = error_of(
+        429, **{"retry-after": "Thu, 01 Jan 1970 00:01:30 GMT", "date": "Thu, 01 Jan 1970 00:01:00 GMT"}
+    )
+    assert error is not None
+    assert error.retry_after_s == 30.0
 
 
 @given(st.binary(max_size=2_000))
@@ -315,6 +352,16 @@ def causes(*texts: str) -> dict:
     return {
         "causes": [{"message": text} for text in ("error sending request for url (http://x/s3cr3t)", *texts)]
     }
+
+
+def test_tls_to_a_port_without_it():
+    """The error says what is wrong with the URL."""
+    error = ConnectError(
+        "", causes("client error (Connect)", "received corrupt message of type InvalidContentType")
+    )
+    told = transport_error(error, where="shop.test", timeout_s=1)
+    assert type(told) is ConnectionLostError
+    assert "does not speak TLS there: is it http?" in str(told)
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,22 @@ def test_error_replies(text: str, kind: type[Exception]):
     assert str(error).startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("inner", "kind"),
+    [
+        ("@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'.\r\n", RejectedError),
+        ("@user_script: 1: -READONLY You can't write against a read only replica.", ConnectionLostError),
+        ("-READONLY You can't write against a read only replica.", ConnectionLostError),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", PermanentError),
+        ("@user_script: 1: Unknown Redis command called from Lua script", PermanentError),
+    ],
+)
+def test_errors_of_scripts_as_older_servers_tell_them(inner: str, kind: type[Exception]):
+    """Redis 6 and Dragonfly wrap what a command in a script answered: it means the same as by itself."""
+    wrapped = f"ERR Error running script (call to f_1028a5db): @user_script:1: {inner}"
+    assert type(reply_error(wrapped)) is kind
+
+
 def test_a_url_gives_everything():
     """User, password, host, port and database come from the URL; rediss turns on TLS."""
     url = Secret("rediss://ann:pa%2Fss@cache:7000/3")

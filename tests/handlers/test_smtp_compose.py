@@ -8,6 +8,8 @@ import os
 import re
 from email.header import decode_header, make_header
 from email.message import EmailMessage
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
 from email.utils import formataddr
 from pathlib import Path
 from typing import Any
@@ -453,6 +455,18 @@ def test_a_mail_over_the_limit_is_too_large(tmp_path: Path) -> None:
 
 
 # -- generators, and mails of the standard library --------------------------------------------------------
+
+
+def test_a_mail_of_the_old_kind():
+    """MIMEMultipart and its like are refused with the way out, and the way out works."""
+    old = MIMEMultipart()
+    old["To"] = "bea@example.com"
+    old.attach(MIMEText("Hello"))
+    with pytest.raises(SerializationError, match="MIMEMultipart, of the old kind; make an") as caught:
+        mail_of(old)
+    assert "email.message_from_bytes(mail.as_bytes(), policy=email.policy.SMTP)" in str(caught.value)
+    mail = mail_of(email.message_from_bytes(old.as_bytes(), policy=email.policy.SMTP), to=[])
+    assert mail.recipients == ("bea@example.com",)
 
 
 def test_a_generator_makes_the_mail() -> None:

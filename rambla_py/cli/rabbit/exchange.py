@@ -18,7 +18,7 @@ from rambla_py.cli.rabbit.parameters import (
     Yes,
     arguments_of,
     ask_before,
-    not_empty,
+    usable_name,
 )
 from rambla_py.cli.rabbit.rows import show_status
 from rambla_py.cli.terminal import show_text
@@ -33,10 +33,10 @@ app = typer.Typer(
 )
 
 Name = Annotated[
-    str, typer.Argument(metavar="EXCHANGE", help="The name of the exchange.", callback=not_empty)
+    str, typer.Argument(metavar="EXCHANGE", help="The name of the exchange.", callback=usable_name)
 ]
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="The exchange that messages come from.", callback=not_empty)
+    str, typer.Argument(metavar="SOURCE", help="The exchange that messages come from.", callback=usable_name)
 ]
 
 

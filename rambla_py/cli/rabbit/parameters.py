@@ -23,7 +23,7 @@ __all__ = [
     "Yes",
     "arguments_of",
     "ask_before",
-    "not_empty",
+    "usable_name",
 ]
 
 Service = Annotated[
@@ -69,8 +69,12 @@ def ask_before(what: str, *, yes: bool) -> None:
         raise typer.Exit(exits.FAILED)
 
 
-def not_empty(name: str) -> str:
-    """Return a name; to the broker an empty one means that it should make one up."""
-    if not name:
-        raise typer.BadParameter("a name must not be empty")
+def usable_name(name: str) -> str:
+    """Return a name that the broker takes as it is.
+
+    An empty one means that it should make one up; the end of a line it leaves out, and pika then waits for an
+    answer about the name with it.
+    """
+    if not name or "\n" in name or "\r" in name:
+        raise typer.BadParameter("a name must not be empty, nor have the end of a line in it")
     return name

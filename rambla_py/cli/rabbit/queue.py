@@ -18,7 +18,7 @@ from rambla_py.cli.rabbit.parameters import (
     Yes,
     arguments_of,
     ask_before,
-    not_empty,
+    usable_name,
 )
 from rambla_py.cli.rabbit.rows import show_status
 from rambla_py.cli.terminal import counted, show_text
@@ -32,10 +32,10 @@ app = typer.Typer(
     help="Queues: what waits for consumers.",
 )
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The name of the queue.", callback=not_empty)]
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The name of the queue.", callback=usable_name)]
 Exchange = Annotated[
     str,
-    typer.Argument(metavar="EXCHANGE", help="The exchange that messages come from.", callback=not_empty),
+    typer.Argument(metavar="EXCHANGE", help="The exchange that messages come from.", callback=usable_name),
 ]
 
 

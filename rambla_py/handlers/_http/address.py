@@ -115,7 +115,8 @@ def reachable_address(endpoint: Endpoint, *, timeout_s: float, allow_link_local:
                 f"{endpoint.netloc} leads to {trouble}, which requests are not sent to; "
                 "allow_link_local = true permits it"
             )
-    until, failure = time.monotonic() + timeout_s, ""
+    silence = f"no answer within connect_timeout_s = {timeout_s:g}"
+    until, failure = time.monotonic() + timeout_s, silence
     for address in addresses:
         left_s = until - time.monotonic()
         if left_s <= 0:
@@ -123,7 +124,7 @@ def reachable_address(endpoint: Endpoint, *, timeout_s: float, allow_link_local:
         try:
             socket.create_connection((address, endpoint.port), timeout=left_s).close()
         except TimeoutError:
-            failure = f"no answer within connect_timeout_s = {timeout_s:g}"
+            failure = silence
         except OSError as error:
             failure = str(error)
         else:

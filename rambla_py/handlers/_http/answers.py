@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import time
 from collections.abc import Callable
+from datetime import UTC
 from http import HTTPStatus
 
 from rambla_py.errors import AccessError, DeliveryError, PermanentError, RejectedError
@@ -41,26 +42,25 @@ def refusal(
         return AccessError(text)
     if status >= 500 or status in _AGAIN:
         rejected = RejectedError(text)
-        rejected.retry_after_s = retry_after_s(answer.headers.get("retry-after"), time.time())
+        now = _epoch_of(answer.headers.get("date", "")) or time.time()
+        rejected.retry_after_s = retry_after_s(answer.headers.get("retry-after"), now)
         return rejected
     return PermanentError(text)
 
 
 def retry_after_s(value: str | None, now: float) -> float | None:
-    """Return the seconds to wait that a ``Retry-After`` header names, a number or a date; None for none.
+    """Return the seconds to wait that a ``Retry-After`` header names, a number or a date.
+
+    None where it names no time, or one that is over: the back-off then keeps the retries apart.
 
     >>> retry_after_s("120", now=0.0), retry_after_s("Thu, 01 Jan 1970 00:01:00 GMT", now=10.0)
     (120.0, 50.0)
     """
-    if value is None:
-        return None
-    value = value.strip()
+    value = (value or "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
+        return float(value) or None
+    until = _epoch_of(value)
+    return None if until is None or until <= now else until - now
 
 
 def excerpt(body: bytes) -> str:
@@ -68,6 +68,15 @@ def excerpt(body: bytes) -> str:
     text = " ".join(body[: 4 * _EXCERPT].decode(errors="replace").split())
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)
     return shown if len(shown) <= _EXCERPT else f"{shown[:_EXCERPT]}..."
+
+
+def _epoch_of(date: str) -> float | None:
+    try:
+        found = email.utils.parsedate_to_datetime(date)
+        # Without a zone, as C's asctime writes it, it is UTC (RFC 9110, 5.6.7) and not the time of here.
+        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _phrase(status: int) -> str:

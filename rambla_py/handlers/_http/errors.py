@@ -16,6 +16,7 @@ __all__ = ["transport_error"]
 
 # pyreqwest calls everything before the answer a ConnectError; the causes tell the phases apart.
 _UNSENT = ("client error (Connect)", "client error (Canceled)", "client error (ChannelClosed)")
+_NO_TLS = "InvalidContentType"
 _PROXY_LOGIN = "proxy authorization required"
 _CERTIFICATES = (
     "invalid peer certificate",
@@ -42,7 +43,8 @@ def transport_error(error: Exception, *, where: str, timeout_s: float) -> Delive
     if any(_PROXY_LOGIN in cause for cause in causes):
         return AccessError(f"{where}: the proxy refuses our credentials: {_words(causes)}")
     if any(cause in _UNSENT for cause in causes):
-        return ConnectionLostError(f"cannot connect to {text}")
+        hint = "; it does not speak TLS there: is it http?" if _NO_TLS in text else ""
+        return ConnectionLostError(f"cannot connect to {text}{hint}")
     if isinstance(error, RequestTimeoutError):
         return UnknownOutcomeError(f"{where}: no answer within {timeout_s:g} s")
     if isinstance(error, BuilderError | ValueError):

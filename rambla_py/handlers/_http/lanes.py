@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
     from rambla_py.handler import Link
 
-__all__ = ["Group", "Lanes", "Loss", "lost"]
+__all__ = ["Group", "Lanes", "Loss", "lost", "unsent"]
 
 # A server that answers at once is best served by few: 4 made 13,000 requests/s where 32 made 8,600, and took
 # half the CPU. One that takes its time needs many.
@@ -145,7 +145,7 @@ class Lanes:
 
     def _attempted(self, group: Group) -> Sequence[Loss]:
         if self._losing:
-            return lost(group, ConnectionLostError("the connection was lost before the request was sent"))
+            return unsent(group)
         try:
             return self._work(group)
         except BaseException as error:  # a bug, or MemoryError: it must not cost a lane, nor an outcome
@@ -175,6 +175,11 @@ class Lanes:
 def lost(group: Iterable[Delivery], error: DeliveryError) -> list[Loss]:
     """Return the loss of each delivery of a group."""
     return [(delivery, error) for delivery in group]
+
+
+def unsent(group: Iterable[Delivery]) -> list[Loss]:
+    """Return the loss of each delivery of a group that was not begun."""
+    return lost(group, ConnectionLostError("the connection was lost before the request was sent"))
 
 
 def _place(loss: Loss) -> int:

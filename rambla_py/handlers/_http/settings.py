@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,7 +13,12 @@ from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.address import Endpoint, address_trouble, endpoint_of
 from rambla_py.tls import CertFile, KeyFile, ServerName, Verify
 
-__all__ = ["HttpTls", "WebConnection"]
+__all__ = ["LIMIT_NAME", "HttpTls", "WebConnection"]
+
+LIMIT_NAME = "the connection's max_body_bytes"
+"""What a payload is over, in the words of an error."""
+
+_NO_HOST = re.compile(r"[/?#@]")
 
 
 class HttpTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,6 +60,10 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_connections: Annotated[
         int, Meta(ge=1, le=1024, description="most requests in flight of one worker")
     ] = 32
+    max_body_bytes: Annotated[
+        int | None,
+        Meta(ge=1, description="the server's limit: larger payloads are fatal, larger batches split"),
+    ] = None
     http_version: Annotated[
         Literal["auto", "1.1", "2"],
         Meta(description="auto: what the server chooses over TLS, else 1.1; 2: also without TLS"),
@@ -65,6 +76,10 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def __post_init__(self) -> None:
         if self.url is not None and (self.host, self.port, self.scheme) != (None, None, None):
             raise ValueError("both url and its parts (host, port, scheme); give one of them")
+        if self.host is not None and _NO_HOST.search(self.host):
+            raise ValueError(
+                "a host that is more than a name or an address; path and login have their own keys"
+            )
         endpoint = self.endpoint()
         if not self.allow_link_local and (trouble := address_trouble(endpoint.host)):
             raise ValueError(f"a host that is {trouble}; allow_link_local = true permits it")
@@ -72,6 +87,8 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError("tls together with http, which has none; write https")
         if self.proxy is not None:
             _check_proxy(self.proxy, self.tls)
+        if isinstance(self.tls, HttpTls) and self.tls.server_name not in (None, endpoint.host):
+            _check_server_name(self.tls.server_name or "")
 
     def endpoint(self) -> Endpoint:
         """Return where the server is, with the URL taken apart."""
@@ -85,6 +102,15 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def usual_port(self, scheme: str) -> int:
         """Return the port where neither a url nor the table names one."""
         return 443 if scheme == "https" else 80
+
+
+def _check_server_name(name: str) -> None:
+    """Raise for an address: pyreqwest would connect to it, and not to the host."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return
+    raise ValueError("tls.server_name with an address; write a name, or the address as the host")
 
 
 def _check_proxy(proxy: Secret, tls: bool | HttpTls) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rambla_py.cloudevent import EVENTS
-from rambla_py.encoding import to_json
 from rambla_py.errors import PermanentError, SerializationError
+from rambla_py.handlers._http.named import one_line, with_id
 from rambla_py.wire import embedded
 
 if TYPE_CHECKING:
@@ -48,17 +47,12 @@ def table_name(table: str) -> str:
 
 def _row(value: Any, path: str, delivery: Delivery, id_column: str) -> bytes:
     try:
-        row = to_json(value)
+        row = one_line(value)
     except SerializationError as error:
         raise SerializationError(path + error.path.removeprefix("$"), error.got) from error
     if not row.startswith(b"{"):
         raise PermanentError(f"clickhouse takes an object or a list of objects, got {_kind(value)} at {path}")
-    if not id_column or (id_column == "id" and delivery.policy.serializer in EVENTS):
-        return row  # an event has its message's id
-    if isinstance(value, Mapping) and id_column in value:
-        raise PermanentError(f"the payload has {id_column!r} already, which id_column would write")
-    pair = to_json(id_column) + b":" + to_json(delivery.id)
-    return b"{" + pair + (b"," if row != b"{}" else b"") + row[1:]
+    return with_id(row, value, delivery, field=id_column, option="id_column")
 
 
 def _read(text: str) -> Any:

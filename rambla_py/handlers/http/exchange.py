@@ -10,7 +10,7 @@ from rambla_py.handlers._http.answers import refusal
 from rambla_py.handlers._http.carrier import Carrier
 from rambla_py.handlers._http.client import Answer, Request
 from rambla_py.handlers._http.groups import alike
-from rambla_py.handlers._http.lanes import Group, Loss, lost
+from rambla_py.handlers._http.lanes import Group, Loss, lost, unsent
 from rambla_py.handlers.http.requests import Requests, secrets_of
 from rambla_py.handlers.http.result import HttpResult
 from rambla_py.handlers.http.settings import HttpConnection
@@ -67,7 +67,7 @@ class Exchange(Carrier):
             return self._carry_one(group[0])
         losses: list[Loss] = []
         for part, events in self._parts(group):
-            losses += self._carry_part(part, events)
+            losses += unsent(part) if losses else self._carry_part(part, events)
         return losses
 
     def _carry_one(self, delivery: Delivery) -> Sequence[Loss]:
@@ -118,7 +118,8 @@ class Exchange(Carrier):
             # One bad event must not take the others with it: the server is asked about each half.
             middle = len(part) // 2
             losses = self._carry_part(part[:middle], events[:middle])
-            return losses + self._carry_part(part[middle:], events[middle:])
+            rest = part[middle:]
+            return losses + (unsent(rest) if losses else self._carry_part(rest, events[middle:]))
         return _failed(part, answer)
 
     def _answer(self, request: Request) -> Answer | Exception:
@@ -155,7 +156,7 @@ class Exchange(Carrier):
             raise ConnectionLostError(str(error)) from error
         if answer.status in _PUZZLED:
             return None
-        what = f"{request.method} {self.client.where}"
+        what = f"the ping ({request.method}, by ping_method) of {self.client.where}"
         return refusal(answer, what, access_statuses=self._access, redact=self._redact)
 
 

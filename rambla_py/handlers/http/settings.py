@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta
 
-from rambla_py.handler import Secret, per_channel
+from rambla_py.handler import Secret, per_channel, secret_text
 from rambla_py.handlers._http.address import Endpoint
 from rambla_py.handlers._http.compression import Compression
 from rambla_py.handlers._http.settings import WebConnection
@@ -16,6 +16,8 @@ from rambla_py.handlers.http.headers import checked_header
 from rambla_py.handlers.http.signature import key_of
 
 __all__ = ["HttpAuth", "HttpConnection", "HttpOptions", "HttpSignature"]
+
+_NO_PATH = re.compile(r"[ #]")
 
 
 class HttpAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,7 +34,7 @@ class HttpAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def __post_init__(self) -> None:
         if (self.token is None) == (self.username is None):
             raise ValueError("either username and password, or token")
-        checked_header(self.header, "token")
+        checked_header(self.header, secret_text(self.token) or "")
 
 
 class HttpSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,10 +89,6 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
     ping_path: Annotated[
         str | None, Meta(description="path of that request; the connection's own when not given")
     ] = None
-    max_body_bytes: Annotated[
-        int | None,
-        Meta(ge=1, description="the server's limit: larger payloads are fatal, larger batches split"),
-    ] = None
     max_response_bytes: Annotated[int, Meta(ge=0, description="how much of an answer's body is read")] = (
         65_536
     )
@@ -100,17 +98,18 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
         if self.url is not None and self.path is not None:
             raise ValueError("both url and path; give one of them")
         for path in (self.path, self.ping_path):
-            if path is not None and (not path.startswith("/") or not path.isprintable() or " " in path):
-                raise ValueError("a path that does not begin with / or holds blanks")
+            if path is not None and (
+                not path.startswith("/") or not path.isprintable() or _NO_PATH.search(path)
+            ):
+                raise ValueError("a path that does not begin with /, or holds a blank or a #")
 
     def endpoint(self) -> Endpoint:
-        """Return where requests go, with the query of the URL and of the table in one."""
+        """Return where requests go; the table's ``query`` is added to each."""
         found = WebConnection.endpoint(self)
-        if self.path is not None:
-            path, _, query = self.path.partition("?")
-            found = found._replace(path=path, query=query)
-        added = urlencode(self.query)
-        return found._replace(query="&".join(part for part in (found.query, added) if part))
+        if self.path is None:
+            return found
+        path, _, query = self.path.partition("?")
+        return found._replace(path=path, query=query)
 
 
 class HttpOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,8 +22,9 @@ def target_of(
     merge_url: str = "",
     append_path: str | list[str] = "",
     append_query: Mapping[str, Any] | None = None,
+    query_of_all: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return path and query as they go on the wire.
+    """Return path and query as they go on the wire; ``query_of_all`` stays whatever ``merge_url`` brings.
 
     Raises ``PermanentError`` for what would lead elsewhere: another server, ``..``, control characters.
 
@@ -35,8 +36,8 @@ def target_of(
         path, query = same_server(base, merge_url, "merge_url")
     if append_path:
         path = path.rstrip("/") + "/" + _segments(append_path)
-    if append_query:
-        query = "&".join(part for part in (query, _pairs(append_query)) if part)
+    added = (_pairs(pairs) for pairs in (query_of_all, append_query) if pairs)
+    query = "&".join(part for part in (query, *added) if part)
     path = quote(path, safe=_KEPT)
     return f"{path}?{quote(query, safe=_KEPT)}" if query else path
 

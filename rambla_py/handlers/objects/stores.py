@@ -70,7 +70,7 @@ def open_store(settings: ObjectsConnection) -> Any:
         why = error.strerror or type(error).__name__
         problem = AccessError(f"cannot open {place.url}: {why} ({error.filename})")
     except Exception as error:
-        problem = refused(error, place.url, hidden=settings.secrets)
+        problem = refused(error, settings.where, hidden=settings.secrets)
     # Outside of the handler: the driver's text is not to travel along as the context.
     raise problem
 
@@ -90,7 +90,7 @@ def check_store(settings: ObjectsConnection, store: Any) -> None:
     try:
         obstore.get(store, _PROBE)
     except Exception as error:
-        problem = store_error(error, place.url, probing=True)
+        problem = store_error(error, settings.where, probing=True)
     if isinstance(problem, ConnectionLostError):
         raise problem
     if problem is not None:

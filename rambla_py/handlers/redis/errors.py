@@ -30,6 +30,8 @@ _ELSEWHERE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"})
 _ACCESS = frozenset({"NOAUTH", "WRONGPASS"})
 _CLUSTER = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
 _REDIRECT = re.compile(r"(MOVED|ASK) (\d+) (.*):(\d+)")
+# Until Redis 7, and in Dragonfly, the error of a command in a script is in the midst of the script's own.
+_IN_SCRIPT = re.compile(r"ERR Error running script .*@user_script: ?\d+: -?([A-Z]+ .*)", re.DOTALL)
 _FOR_NOW = frozenset({"OOM", "BUSY", "NOREPLICAS", "MISCONF", "UNKILLABLE", "EXECABORT"})
 
 
@@ -79,6 +81,8 @@ def reply_error(text: str) -> DeliveryError:
     >>> type(reply_error("WRONGTYPE Operation against a key holding the wrong kind of value")).__name__
     'PermanentError'
     """
+    if inner := _IN_SCRIPT.fullmatch(text):
+        return reply_error(inner[1].rstrip())
     code = text.split(" ", 1)[0]
     redirect = _REDIRECT.fullmatch(text)
     if redirect:

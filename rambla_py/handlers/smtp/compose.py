@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.message import Message as OldMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,10 @@ LIMIT_NAME = "the relay's limit (SIZE in its EHLO)"
 _KEYS = ("from", "to", "cc", "bcc", "subject", "text", "html", "attachments", "headers", "return_path")
 _OURS = frozenset(
     {"from", "to", "cc", "bcc", "subject", "message-id", "mime-version", "return-path", "resent-bcc"}
+)
+_NEW_KIND = (
+    "make an email.message.EmailMessage, or read it as one: "
+    "email.message_from_bytes(mail.as_bytes(), policy=email.policy.SMTP)"
 )
 _SHOWN = (("to", "To"), ("cc", "Cc"))
 
@@ -102,6 +107,8 @@ def _content(message: Delivery, options: SmtpOptions) -> EmailMessage | Mapping[
         given = _generated(given, options.generator)
     if isinstance(given, EmailMessage):
         return given
+    if isinstance(given, OldMessage):
+        raise SerializationError("$", f"a {type(given).__name__}, of the old kind; {_NEW_KIND}")
     if isinstance(given, Mapping):
         _check_keys(given)
         return given

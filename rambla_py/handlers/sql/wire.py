@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.handlers.sql.batch import write_batch
+from rambla_py.handlers.sql.postgres import PostgresWriter
 from rambla_py.handlers.sql.rows import RowMaker
 from rambla_py.handlers.sql.sources import read_columns
 from rambla_py.handlers.sql.statements import statements
 from rambla_py.handlers.sql.table import Table, look_at
-from rambla_py.handlers.sql.writers import MysqlWriter, PostgresWriter, Row, SqliteWriter, Writer
+from rambla_py.handlers.sql.writers import MysqlWriter, Row, SqliteWriter, Writer
 from rambla_py.sql.database import Database
 from rambla_py.sql.errors import (
     SqlConnectionLostError,
     SqlDataError,
     SqlError,
     SqlStatementError,
+    SqlTooLargeError,
     SqlUnknownOutcomeError,
 )
 from rambla_py.sql.mapping import sql_error
@@ -110,23 +113,37 @@ class SqlWire:
         try:
             refused = write_batch(self.writer, rows)
         except SqlStatementError as error:
-            self._look_again(error)
+            if (changed := self._changed()) is not None:
+                raise changed from error
             raise
-        if self._unique is not None:
-            # With an upsert PostgreSQL writes to a table of ours first, which has the types of before.
-            unfit = next((one for one in refused.values() if isinstance(one, SqlDataError)), None)
-            if unfit is not None:
-                self._look_again(unfit)
-        return refused
+        if any(isinstance(error, SqlDataError) for error in refused.values()):
+            # The values were made, and PostgreSQL was told to read them, for the columns of before.
+            self.lost = self._changed()
+        if self.lost is not None:
+            return dict.fromkeys(refused, self.lost)
+        return {at: self._sized(error, rows[at]) for at, error in refused.items()}
 
-    def _look_again(self, error: SqlError) -> None:
-        """Raise ``SqlConnectionLostError`` when the table went, or changed: connecting looks at it anew."""
+    def _changed(self) -> SqlConnectionLostError | None:
+        """Return an error when the table went, or changed, since we connected: the next one looks anew."""
         try:
-            changed = self._look(create=False) != self._seen
+            if self._look(create=False) == self._seen:
+                return None
         except SqlStatementError as gone:
-            raise SqlConnectionLostError(str(gone)) from error
-        if changed:
-            raise SqlConnectionLostError(f"the table {self._table!r} was changed meanwhile") from error
+            return SqlConnectionLostError(str(gone))
+        return SqlConnectionLostError(f"the table {self._table!r} was changed meanwhile")
+
+    def _sized(self, error: SqlError, row: Row) -> SqlError:
+        """Return the error of a refused row, with both sizes where it is too large and they were not told."""
+        if not isinstance(error, SqlTooLargeError) or (error.size and error.limit):
+            return error
+        size = error.size or sum(len(value) for value in row if isinstance(value, str | bytes))
+        limit = error.limit
+        if self.database.kind == "sqlite":
+            limit = self.raw.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        told = f"{error}; the row has {size} bytes" + (f", and the limit is {limit}" if limit else "")
+        sized = SqlTooLargeError(told, size=size, limit=limit)
+        sized.code, sized.__cause__ = error.code, error.__cause__
+        return sized
 
     def _look(self, *, create: bool) -> Table:
         return look_at(
@@ -175,7 +192,8 @@ class SqlWire:
             )
         self.writer: Writer
         if kind == "postgresql":
-            at = None if self._unique is None else self.rows.names.index(self._unique)
-            self.writer = PostgresWriter(self.raw, texts, copy=self._options.copy, upsert_at=at)
+            self.writer = PostgresWriter(
+                self.raw, texts, self.rows.names, copy=self._options.copy, upsert_on=self._unique
+            )
         else:
             self.writer = (MysqlWriter if kind == "mysql" else SqliteWriter)(self.raw, texts)
