@@ -82,6 +82,7 @@ def test_a_deadlock(served: Base, db: SqlBackend):
     raised = in_threads(lambda: work(1, 2), lambda: work(2, 1))
     assert [type(error) for error in raised] == [SqlConflictError]
     assert raised[0].retryable  # type: ignore[attr-defined]  # as just compared
+    assert "\n" not in str(raised[0])
     assert sorted(served.rows()) == [(1, 1), (2, 1)]
 
 
