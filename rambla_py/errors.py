@@ -263,23 +263,28 @@ class AttemptTimeoutError(DeliveryError):
 
 
 class ExpiredError(DeliveryError):
-    """``expires_s`` passed, or would have before the next attempt."""
+    """``expires_s`` passed, or would have before the next attempt; ``last`` tells what kept the message."""
 
     retryable = False
 
-    def __init__(self, expires_s: float, attempts: int) -> None:
+    def __init__(self, expires_s: float, attempts: int, last: str = "") -> None:
         self.expires_s, self.attempts = expires_s, attempts
-        super().__init__(f"expires_s = {expires_s:g} was over after {attempts} attempts")
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"expires_s = {expires_s:g} was over after {tries}{_because(last)}")
 
 
 class DroppedError(DeliveryError):
-    """The message was dropped, and ``reason`` says why."""
+    """The message was dropped, and ``reason`` says why; ``last`` tells what had kept it until then."""
 
     retryable = False
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, last: str = "") -> None:
         self.reason = reason
-        super().__init__(f"dropped: {reason}")
+        super().__init__(f"dropped: {reason}{_because(last)}")
+
+
+def _because(last: str) -> str:
+    return f"; the last error: {last}" if last else ""
 
 
 class ConnectionLostError(DeliveryError):

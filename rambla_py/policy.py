@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rambla_py.errors import DeliveryError, ExpiredError
+from rambla_py.errors import DeliveryError, ExpiredError, describe
 from rambla_py.message import Retry, Stop
 from rambla_py.outcome import Status
 
@@ -141,7 +141,7 @@ def after_failure(
     if delay_s is None:
         delay_s = backoff_delay(policy.backoff, failures, uniform)
     if time_left_s is not None and delay_s >= time_left_s:
-        expired = ExpiredError(policy.expires_s or 0.0, attempts)
+        expired = ExpiredError(policy.expires_s or 0.0, attempts, describe(error))
         expired.__cause__ = error
         return End("expired", expired)
     return Again(delay_s, left - 1)

@@ -1,18 +1,18 @@
-"""This module reads what was handed to ``publish``: payload, options, and the deliveries that they make."""
+"""This module reads what was handed to ``publish``: names, payload, options, and what they make."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rambla_py.actors.target import Target
 from rambla_py.config.options import accepts, merge_message, option_names
 from rambla_py.delivery import Delivery
-from rambla_py.errors import OptionError
+from rambla_py.errors import OptionError, UnknownChannelError
 from rambla_py.message import Message
 from rambla_py.receipt import Receipt
 
-__all__ = ["PLAIN", "draft", "is_plain"]
+__all__ = ["PLAIN", "draft", "find", "is_plain"]
 
 PLAIN = frozenset({str, bytes, int, float, bool, type(None), list, tuple})
 """Types that are a payload and nothing else; a dict may be an envelope, any other object a callable."""
@@ -26,6 +26,19 @@ def is_plain(message: Any) -> bool:
     """
     kind = type(message)
     return "message" not in message if kind is dict else kind in PLAIN
+
+
+def find(routes: Mapping[str, tuple[Target, ...]], channels: str | Iterable[str]) -> tuple[Target, ...]:
+    """Return the targets of a channel, or of several, each once; raises ``UnknownChannelError``."""
+    names = (channels,) if isinstance(channels, str) else tuple(dict.fromkeys(channels))
+    found: list[Target] = []
+    for name in names:
+        if name not in routes:
+            raise UnknownChannelError(name, routes)
+        found.extend(routes[name])
+    if not found:
+        raise UnknownChannelError("", routes)
+    return tuple(found)
 
 
 def draft(

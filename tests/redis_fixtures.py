@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from server_fixtures import require
 
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.redis_groups import RedisCluster, RedisClusterNode, RedisSentinel, WatchedRedis
+from rambla_py.testing.server_process import ServerError
+
+log = logging.getLogger("tests")
+
+
+class _Clusters:
+    """The run's cluster, and a new one when a test left it beyond repair."""
+
+    def __init__(self) -> None:
+        self._latest: RedisCluster | None = None
+
+    def whole(self) -> RedisCluster:
+        if self._latest is not None:
+            try:
+                return self._latest.start()
+            except ServerError as error:
+                log.warning("a new cluster is made: %s", error)
+                self.close()
+        self._latest = RedisCluster(masters=3, replicas=1)
+        return self._latest.start()
+
+    def close(self) -> None:
+        if self._latest is not None:
+            self._latest.close()
+            self._latest = None
 
 
 @pytest.fixture(scope="session")
-def _cluster() -> Iterator[RedisCluster]:
+def _clusters() -> Iterator[_Clusters]:
     require(RedisClusterNode)
-    with RedisCluster(masters=3, replicas=1) as cluster:
-        yield cluster
+    with closing(_Clusters()) as clusters:
+        yield clusters
 
 
 @pytest.fixture
-def redis_cluster(_cluster: RedisCluster) -> RedisCluster:
+def redis_cluster(_clusters: _Clusters) -> RedisCluster:
     """The run's cluster of three masters with a replica each. A test may kill, pause or move what it likes."""
-    return _cluster.start()
+    return _clusters.whole()
 
 
 @pytest.fixture(scope="session")

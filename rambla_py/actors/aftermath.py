@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from rambla_py.actors.inside import enter_worker, leave_worker
 from rambla_py.actors.judge import Judge
 from rambla_py.actors.loop import Loop
 from rambla_py.actors.plan import make_handler
-from rambla_py.actors.room import enter_worker, leave_worker
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session
@@ -47,7 +47,7 @@ class Nobody:
 
     def nudge(self, worker: int | None = None) -> None:
         """See to answers and callbacks that wait, on a thread for the purpose; one at a time."""
-        if self._target.answered and self._running.acquire(blocking=False):
+        if self._target.answers.waiting and self._running.acquire(blocking=False):
             name = f"rambla {self._target.config.name} callbacks"
             try:
                 threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -61,7 +61,7 @@ class Nobody:
         finally:
             loop.close()
             self._running.release()
-        if self._target.answered and not self._target.crew.states():
+        if self._target.answers.waiting and not self._target.roster.crew.states():
             self.nudge()
 
 
@@ -72,7 +72,7 @@ def finish_callbacks(targets: Iterable[Target], timeout_s: float) -> None:
     """
     deadline = time.monotonic() + timeout_s
     for target in targets:
-        if target.answered:
+        if target.answers.waiting:
             _finish(target, deadline)
 
 
@@ -89,20 +89,22 @@ def _finish(target: Target, deadline: float) -> None:
     silent = Judge(target, handler, loop.resolved, asking=False)
     for delivery, undecided in judge.abandon():
         silent.judge(delivery, undecided)
-    while target.handed_in:
-        silent.judge(*target.handed_in.popleft()[1:])
-    if target.after:
-        log.error("%s: %d callbacks were not run before the stop", target.config.name, len(target.after))
+    answers = target.answers
+    while answers.handed_in:
+        silent.judge(*answers.handed_in.popleft()[1:])
+    if answers.after:
+        log.error("%s: %d callbacks were not run before the stop", target.config.name, len(answers.after))
 
 
 def _run(target: Target, judge: Judge) -> None:
+    answers = target.answers
     enter_worker()
     try:
-        target.end_successes(len(target.succeeded))
-        while target.handed_in:
-            judge.judge(*target.handed_in.popleft()[1:])
-        while target.after:
-            judge.run_after(target.after.popleft())
+        target.endings.succeed_answered(len(answers.succeeded))
+        while answers.handed_in:
+            judge.judge(*answers.handed_in.popleft()[1:])
+        while answers.after:
+            judge.run_after(answers.after.popleft())
     except IndexError:  # another was quicker
         pass
     finally:

@@ -148,7 +148,7 @@ class Attempts:
             bad = {id(delivery) for delivery, _ in judged}
             batch = [delivery for delivery in batch if id(delivery) not in bad]
         if batch:
-            self._target.succeed(batch, time.monotonic())
+            self._target.endings.succeed(batch, time.monotonic())
         if judged:
             self._judge_later(session, judged)
 
@@ -172,7 +172,7 @@ class Attempts:
         others = [pair for pair in judged if not isinstance(pair[1], _LOSSES)]
         if losses:
             session.lose(losses[0][1])
-        self._target.handed_in.extend((session, *pair) for pair in [*others, *reversed(losses)])
+        self._target.answers.handed_in.extend((session, *pair) for pair in [*others, *reversed(losses)])
 
     def _misfit(self, answers: Any, batch: Sequence[Delivery]) -> HandlerError:
         got = f"{len(answers)} results" if isinstance(answers, Sequence) else repr(type(answers).__name__)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rambla_py.actors.hooks import hook_of
 from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
 from rambla_py.errors import (
     AttemptTimeoutError,
@@ -51,6 +52,7 @@ class Judge:
         asking: bool = True,
     ) -> None:
         self._target, self._handler, self._resolved, self._uniform = target, handler, resolved, uniform
+        self._endings = target.endings
         self._asking = asking
         self._limbo: dict[Delivery, Callable[[Judge, Any], None]] = {}
 
@@ -76,7 +78,7 @@ class Judge:
         elif isinstance(answer, UnknownOutcomeError):
             self._unknown(delivery, answer)
         elif isinstance(answer, AttemptTimeoutError) and self._target.config.on_unknown == "report":
-            self._target.finish(delivery, "unknown", error=answer)
+            self._endings.finish(delivery, "unknown", answer)
         elif isinstance(answer, ConnectionLostError):
             self._lost(delivery, answer)
         elif isinstance(answer, Failed):
@@ -85,7 +87,7 @@ class Judge:
             self._fail(delivery, answer, retryable=is_retryable(answer))
         else:
             delivery.result = answer.result if isinstance(answer, Ok) else answer
-            self._target.succeed((delivery,), delivery.ended_at)
+            self._endings.succeed((delivery,), delivery.ended_at)
 
     def run_after(self, item: Delivery | Receipt) -> None:
         """Run the callbacks that come after an end, or a receipt's own."""
@@ -100,7 +102,7 @@ class Judge:
 
     def _unknown(self, delivery: Delivery, error: UnknownOutcomeError) -> None:
         if self._target.config.on_unknown == "report" or self._target.closed:
-            self._target.finish(delivery, "unknown", error=error)
+            self._endings.finish(delivery, "unknown", error)
         else:
             self._lost(delivery, error)
 
@@ -149,7 +151,7 @@ class Judge:
         elif decision.status == "fatal":
             self._fatal(delivery, decision, now)
         else:
-            self._target.finish(delivery, decision.status, error=decision.error)
+            self._endings.finish(delivery, decision.status, decision.error)
 
     def _again(self, delivery: Delivery, delay_s: float, left: int, now: float) -> None:
         again = delivery.renewed()
@@ -178,11 +180,11 @@ class Judge:
             left = delivery.policy.retries if wish.retries is None else wish.retries
             expires_at = delivery.expires_at
             if expires_at is not None and now + delay_s >= expires_at:
-                self._target.expire(delivery)
+                self._endings.expire(delivery)
             else:
                 self._again(delivery, delay_s, left, now)
         else:
-            self._target.finish(delivery, decision.status, error=decision.error)
+            self._endings.finish(delivery, decision.status, decision.error)
 
     def _report_failure(self, delivery: Delivery, error: BaseException) -> None:
         if self._target.events.listeners:
@@ -214,12 +216,8 @@ class Judge:
             decide(self, verdict)
 
     def _ask(self, name: str, delivery: Delivery, outcome: Outcome) -> Any:
-        answer = None
-        if not self._asking:
-            return None
-        for hook in self._target.hooks_of(delivery, self._handler, name):
-            answer = self._call(name, hook, outcome)
-        return answer
+        hook = hook_of(name, delivery.policy, self._handler) if self._asking else None
+        return None if hook is None else self._call(name, hook, outcome)
 
     def _call(self, name: str, fn: Callable[..., Any], argument: Any) -> Any:
         try:

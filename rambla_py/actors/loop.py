@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rambla_py.actors.room import enter_worker, leave_worker
+from rambla_py.actors.inside import enter_worker, leave_worker
 
 if TYPE_CHECKING:
     from rambla_py.actors.session import Session

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.actors.actor import Actor, OnDeath
+from rambla_py.actors.closing import drop_waiting
 from rambla_py.actors.worker import Worker
 from rambla_py.errors import (
     DeliveryError,
@@ -84,18 +85,20 @@ class Pool(Actor):
     # -- the actor --------------------------------------------------------------------------------------
 
     def begun(self) -> None:
-        self._target.crew = self
-        self._target.idle.clear()
-        self._target.watch()
+        self._target.roster.crew = self
+        self._target.roster.idle.clear()
+        if self._target.closed:  # the stop was quicker than this start
+            drop_waiting(self._target)
+        self._target.alarm.watch()
         for index in range(len(self._workers)):
             self._start_worker(index)
 
     def receive(self, message: Any) -> None:
-        now = time.monotonic()
+        now, roster = time.monotonic(), self._target.roster
         for worker in self._living():
             if self._stuck(worker, now):
                 self._give_up(worker, now)
-        self._target.abandoned = [worker for worker in self._target.abandoned if worker.is_alive()]
+        roster.abandoned = [worker for worker in roster.abandoned if worker.is_alive()]
         self._replace_missing(now)
 
     def on_stop(self) -> None:
@@ -133,8 +136,8 @@ class Pool(Actor):
         for index in dead:
             if now < self._slow_until:
                 return
-            if len(self._target.abandoned) >= MAX_ABANDONED:
-                self._go_slow(now, f"{len(self._target.abandoned)} workers are stuck")
+            if len(self._target.roster.abandoned) >= MAX_ABANDONED:
+                self._go_slow(now, f"{len(self._target.roster.abandoned)} workers are stuck")
                 return
             self._restarts.append(now)
             config = self._target.config
@@ -181,7 +184,7 @@ class Pool(Actor):
         worker.state = "stuck"
         worker.stop()  # should its call ever return, the thread ends
         self._workers[worker.index] = None
-        self._target.abandoned.append(worker)
+        self._target.roster.abandoned.append(worker)
         self._take_over(worker, error)
 
     def _take_over(
@@ -194,11 +197,11 @@ class Pool(Actor):
         if session is not None:
             session.error = session.error or error
             for delivery, answer in session.give_up(target.config.attempt_timeout_s, error, running=running):
-                target.hand_in(None, delivery, answer)
+                target.hand_in(delivery, answer)
             self._close_outside(worker, session)
         for delivery, undecided in worker.judge.abandon():
-            target.hand_in(None, delivery, undecided)
-        target.wake()
+            target.hand_in(delivery, undecided)
+        target.roster.wake()
 
     def _close_outside(self, worker: Worker, session: Session) -> None:
         # Closing may hang as well, and often it is what frees the stuck call.

@@ -1,67 +1,67 @@
-"""This module lets publishers wait for room in a mailbox, where they may."""
+"""This module decides what becomes of a message for which a mailbox has no room: ``overflow``."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rambla_py.actors.inside import must_not_wait
+from rambla_py.errors import MailboxFullError
+
 if TYPE_CHECKING:
     from rambla_py.actors.mailbox import Mailbox
+    from rambla_py.config.schema import ChannelConfig
+    from rambla_py.delivery import Delivery
 
-__all__ = ["Room", "enter_worker", "is_inside_worker", "leave_worker", "must_not_wait"]
-
-_workers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-"""The threads that run workers: who waits for room in one of them may wait for himself.
-
-The threads and not their identities: the identity of a worker that died is given to the next thread.
-"""
-
-
-def enter_worker() -> None:
-    """Mark this thread as a worker's."""
-    _workers.add(threading.current_thread())
-
-
-def leave_worker() -> None:
-    """Take the mark away: the thread goes on with something else."""
-    _workers.discard(threading.current_thread())
-
-
-def is_inside_worker() -> bool:
-    """Say whether this thread runs a worker: a handler or a callback is calling."""
-    return threading.current_thread() in _workers
-
-
-def must_not_wait() -> bool:
-    """Say whether waiting here would stop a worker, or every task of a running event loop."""
-    return is_inside_worker() or _inside_loop()
-
-
-def _inside_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+__all__ = ["Room"]
 
 
 class Room:
-    """Who waits for a free place in one mailbox, first come, first served."""
+    """The room in one mailbox, and who waits for it: first come, first served.
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+    ``drop`` ends a delivery that has to make room for a newer one.
+    """
+
+    def __init__(self, config: ChannelConfig, mailbox: Mailbox, drop: Callable[[Delivery], None]) -> None:
+        self._config, self._mailbox, self._drop = config, mailbox, drop
         self.waiters: deque[Callable[[], None]] = deque()
 
-    def when_free(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` once, when a place may have become free; at once when there is one."""
-        self.waiters.append(wake)
-        if not self._mailbox.full:
-            self.offer()
+    @property
+    def waits(self) -> bool:
+        """Whether ``overflow`` is to wait."""
+        return self._config.overflow == "block"
+
+    def has(self, number: int) -> bool:
+        """Say whether ``number`` messages fit now."""
+        return len(self._mailbox.ready) + number <= self._mailbox.room
+
+    def check(self, number: int) -> None:
+        """Raise ``MailboxFullError`` when ``number`` messages do not fit and nobody may wait here."""
+        if not self.has(number) and self.waits and must_not_wait():
+            raise self._full()
+
+    def make(self, *, may_raise: bool) -> bool:
+        """Do what ``overflow`` says; return whether one more may enter.
+
+        With ``may_raise`` a mailbox that stays full raises ``MailboxFullError``.
+        """
+        overflow = self._config.overflow
+        if overflow == "drop_oldest":
+            return self._drop_oldest()
+        waited_s = None
+        if self.waits and not must_not_wait():
+            waited_s = self._config.publish_timeout_s
+            if self.wait(waited_s):
+                return True
+        if may_raise and overflow != "drop_newest":
+            raise self._full(waited_s)
+        return False
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until there is a place; say whether there is, within ``timeout_s``."""
@@ -74,6 +74,33 @@ class Room:
                 self.forget(gate.release)
                 return not self._mailbox.full
         return True
+
+    async def wait_async(self, began: float) -> None:
+        """Wait without blocking the loop where ``overflow`` is to wait.
+
+        Raises ``MailboxFullError`` when ``publish_timeout_s`` have passed since ``began``.
+        """
+        loop, config = asyncio.get_running_loop(), self._config
+        while self._mailbox.full and self.waits:
+            left_s = began + config.publish_timeout_s - time.monotonic()
+            if left_s <= 0:
+                raise self._full(config.publish_timeout_s)
+            free = asyncio.Event()
+            wake = functools.partial(_tell, loop, free)
+            self.when_free(wake)
+            try:
+                await asyncio.wait_for(free.wait(), left_s)
+            except TimeoutError:
+                continue
+            finally:
+                if not free.is_set():
+                    self.forget(wake)
+
+    def when_free(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` once, when a place may have become free; at once when there is one."""
+        self.waiters.append(wake)
+        if not self._mailbox.full:
+            self.offer()
 
     def forget(self, wake: Callable[[], None]) -> None:
         """Wait no more; a place offered meanwhile goes to the next."""
@@ -90,3 +117,19 @@ class Room:
                 self.waiters.popleft()()
             except IndexError:
                 return
+
+    def _drop_oldest(self) -> bool:
+        oldest = self._mailbox.take_oldest()
+        if oldest is not None:
+            self._drop(oldest)
+        return oldest is not None
+
+    def _full(self, waited_s: float | None = None) -> MailboxFullError:
+        config = self._config
+        return MailboxFullError(config.service, config.channel, config.max_pending, waited_s=waited_s)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, free: asyncio.Event) -> None:
+    # The loop may have ended while its task waited: nobody is left to tell.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(free.set)

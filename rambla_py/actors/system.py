@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from rambla_py.actors.aftermath import Nobody, finish_callbacks
+from rambla_py.actors.closing import close, drop_later_than, shut
 from rambla_py.actors.plan import Plan
 from rambla_py.actors.target import Target
 from rambla_py.actors.timer import Watch
@@ -46,14 +47,13 @@ class System:
         self._wakes = Wakes()
         # Unique without a look-up: when this process began to publish, 48 random bits, which message.
         token = f"{int(time.time()):08x}{secrets.token_hex(6)}"
-        self._shared_ids = (f"{token}-{number:x}" for number in itertools.count())
-        channels = [channel for service in config.services.values() for channel in service.channels.values()]
-        for number, channel in enumerate(channels):
+        self._token, self._shared = token, itertools.count()
+        for number, channel in enumerate(config.every_channel()):
             self._add(channel, f"{token}-{number:x}-", config.rambla.enabled, events, redact)
         self._tree = Tree(plan, self.targets, self._watch, with_servers=with_servers)
         for target in self.targets.values():
             if target.config.fallback is not None:
-                target.fallback = self._hand_over
+                target.endings.fallback = self._hand_over
 
     def start(self) -> None:
         """Start the tree."""
@@ -61,7 +61,7 @@ class System:
 
     def next_id(self) -> str:
         """Return an id for a message that goes to several targets."""
-        return next(self._shared_ids)
+        return f"{self._token}-{next(self._shared):x}"
 
     def flush(self, deadline: float | None) -> bool:
         """Wait until all that was accepted by now has ended; say whether it did by ``deadline``."""
@@ -79,10 +79,13 @@ class System:
     def stop(self, deadline: float) -> None:
         """Deliver what can be until ``deadline``, end the rest as dropped, and stop the tree."""
         for target in self.targets.values():
-            target.stop_accepting(deadline)
+            drop_later_than(target, deadline)
         self.flush(deadline)
         for target in self.targets.values():
-            target.close()
+            shut(target)
+        self.flush(deadline)  # what was handed in meanwhile, by who was not refused yet, may be in flight
+        for target in self.targets.values():
+            close(target)
         self._tree.stop(max(0.0, deadline - time.monotonic()) + _CLOSE_S)
         finish_callbacks(self.targets.values(), _CLOSE_S)
 
@@ -91,7 +94,7 @@ class System:
         self.home.forked = True
         for target in self.targets.values():
             # The fork may have come from a handler: whatever it answers in the child counts for nothing.
-            for session in target.crew.sessions():
+            for session in target.roster.crew.sessions():
                 session.forget()
 
     def _add(

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.actors.actor import Actor, OnDeath
+from rambla_py.actors.upkeep import tick
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -73,7 +74,7 @@ class Timer(Actor):
 
     def _look(self) -> None:
         for target in self._watch.take_due(time.monotonic()):
-            again = target.tick(time.monotonic())
+            again = tick(target, time.monotonic())
             if again is not None:
                 self._watch.add(target, again)
         self.actor_inbox.due = self._watch.next_at()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rambla_py.actors.actor import Actor, OnDeath
 from rambla_py.actors.attempt import Attempts, RenewalError
+from rambla_py.actors.inside import enter_worker, leave_worker
 from rambla_py.actors.judge import Judge
 from rambla_py.actors.loop import Loop
 from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
 from rambla_py.actors.plan import make_handler
-from rambla_py.actors.room import enter_worker, leave_worker
 from rambla_py.actors.session import Session
 from rambla_py.errors import (
     AccessError,
@@ -82,7 +82,7 @@ class Worker(Actor):
 
     def receive(self, message: Any) -> None:
         self._sleeping = False
-        self._target.wakes.begun(self)
+        self._target.roster.wakes.begun(self)
         self._unlist()
         session = self.session
         if session is not None and len(session.flying) >= _MANY:
@@ -94,9 +94,9 @@ class Worker(Actor):
         """Be woken by a publisher that took this worker off the list of the idle."""
         self._listed = False
         if self.actor_stopped.is_set():
-            self._target.wake()
+            self._target.roster.wake()
         else:
-            self._target.wakes.wake(self)
+            self._target.roster.wakes.wake(self)
 
     def rouse(self) -> None:
         """Be woken at once."""
@@ -111,15 +111,15 @@ class Worker(Actor):
     def retire(self) -> None:
         """Be woken by publishers no more; from any thread, once it is stuck or dead."""
         self._unlist()
-        self._target.wakes.begun(self)
+        self._target.roster.wakes.begun(self)
 
     def _run(self) -> None:
-        target, home = self._target, self._target.home
+        target, home, answers = self._target, self._target.home, self._target.answers
         while self.actor_inbox.empty() and not self.abandoned:
             if home.forked:  # a handler forked, and came back in the child: this worker is the parent's
                 self.actor_stopped.set()
                 return
-            worked = target.answered and self._judge_answers()
+            worked = answers.waiting and self._judge_answers()
             if not self._connected():
                 if not worked and self._rest(ready=False):
                     return
@@ -140,10 +140,10 @@ class Worker(Actor):
         free = ready and not self._full()
         if free and not self._listed:
             self._listed = True
-            self._target.idle.append(self)
+            self._target.roster.idle.append(self)
         session, target = self.session, self._target
         lost = session is not None and session.error is not None
-        if not (lost or target.answered or (free and not target.mailbox.empty and self._takeable())):
+        if not (lost or target.answers.waiting or (free and not target.mailbox.empty and self._takeable())):
             return True
         self._sleeping = False
         self._unlist()
@@ -151,7 +151,7 @@ class Worker(Actor):
 
     def _takeable(self) -> bool:
         session = self.session
-        if session is None or self.actor_inbox.due is not None:
+        if session is None or self.actor_inbox.due is not None or self._target.closed:
             return False
         return self._target.mailbox.takeable(self.index, alone_ok=not session.in_flight)
 
@@ -160,7 +160,7 @@ class Worker(Actor):
         if self._listed:
             self._listed = False
             with contextlib.suppress(ValueError, IndexError):
-                self._target.idle.remove(self)
+                self._target.roster.idle.remove(self)
 
     def _full(self) -> bool:
         session = self.session
@@ -173,11 +173,11 @@ class Worker(Actor):
 
     def _judge_answers(self) -> bool:
         """See to what was answered, a share at a time: in between the connection is to be kept busy."""
-        target = self._target
-        target.end_successes(_SUCCESSES_A_TURN)
-        for session, delivery, answer in _taken(target.handed_in, _ANSWERS_A_TURN):
+        answers = self._target.answers
+        self._target.endings.succeed_answered(_SUCCESSES_A_TURN)
+        for session, delivery, answer in _taken(answers.handed_in, _ANSWERS_A_TURN):
             self._judge_one(session, delivery, answer)
-        for item in _taken(target.after, _ANSWERS_A_TURN):
+        for item in _taken(answers.after, _ANSWERS_A_TURN):
             self._timed(self.judge.run_after, item)
         return True
 
@@ -187,7 +187,7 @@ class Worker(Actor):
         except BaseException as error:  # a bug of ours must not cost a message its outcome
             log.exception("%s: an answer could not be judged", self._target.config.name)
             if delivery.receipt is not None:
-                self._target.finish(delivery, "fatal", error=error)
+                self._target.endings.finish(delivery, "fatal", error)
         if session is None:
             return
         if isinstance(answer, _LOSSES):
@@ -217,7 +217,7 @@ class Worker(Actor):
         return self._connect()
 
     def _connect(self) -> bool:
-        target, session = self._target, Session(self._target, self.nudge)
+        target, session = self._target, Session(self._target.answers, self.nudge)
         self._handler.link = session.link()
         try:
             connection = self._timed(lambda: self._loop.resolved(self._handler.connect()))
@@ -229,6 +229,7 @@ class Worker(Actor):
             return False
         session.state = State(connection, target.channel, target.service, self.index)
         self.session = session
+        target.roster.trouble = None
         self.state, self._silent, self._ok_before = "up", False, target.ledger.statuses["ok"]
         self.actor_inbox.due = None
         if target.events.listeners:
@@ -239,6 +240,7 @@ class Worker(Actor):
         target = self._target
         self._failures += 1
         target.ledger.note(f"connect:{type(error).__name__}", error)
+        target.roster.trouble = error
         refused = isinstance(error, AccessError)
         if not self._silent or (refused and self.state != "down"):
             self._silent = True
@@ -255,12 +257,12 @@ class Worker(Actor):
         delay_s = backoff_delay(RECONNECT, self._failures, random.uniform(0.5, 1.0))
         self._connect_at = time.monotonic() + delay_s
         self.actor_inbox.due = self._connect_at
-        target.watch()
+        target.alarm.watch()
 
     def _disconnect(self, session: Session) -> None:
         """Close a lost connection; what was in flight on it has an unknown outcome."""
         target, error = self._target, session.error or ConnectionLostError("closed")
-        target.watch()
+        target.alarm.watch()
         self.session, self.state = None, "connecting"
         if not isinstance(error, RenewalError):
             # A server that takes connections only to drop them gets more and more time.
@@ -273,7 +275,7 @@ class Worker(Actor):
             target.events.emit("worker_down", target.service, target.channel, worker=self.index, error=error)
         # What is in flight is taken first: cancelling would have it answered as failed.
         left = session.give_up(target.config.attempt_timeout_s, error)
-        target.handed_in.extend((None, *pair) for pair in reversed(left))
+        target.answers.handed_in.extend((None, *pair) for pair in reversed(left))
         self._loop.cancel(session)
         self._timed(self.close_connection, session.state.connection)
 
@@ -291,9 +293,9 @@ class Worker(Actor):
         if session is not None:
             # After stop() there is nothing; after the death of an external server others go on with it.
             left = session.give_up(self._target.config.attempt_timeout_s, ConnectionLostError("stopped"))
-            self._target.handed_in.extend((None, *pair) for pair in reversed(left))
+            self._target.answers.handed_in.extend((None, *pair) for pair in reversed(left))
             self._timed(self.close_connection, session.state.connection)
-        while self._target.answered:
+        while self._target.answers.waiting:
             self._judge_answers()
         self.state = "stopped"
         self._loop.close()

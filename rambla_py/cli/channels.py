@@ -34,7 +34,7 @@ def channels(ctx: typer.Context, config: ConfigFile = None, as_json: AsJson = Fa
 
 def rows(config: Config) -> list[dict[str, Any]]:
     """Return a row for each target, channels in config order, with their services together."""
-    targets = [target for service in config.services.values() for target in service.channels.values()]
+    targets = config.every_channel()
     order = list(dict.fromkeys(target.channel for target in targets))
     return [_row(target, config) for target in sorted(targets, key=lambda one: order.index(one.channel))]
 

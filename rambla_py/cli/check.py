@@ -66,7 +66,7 @@ def _targets(
     config: Config, channel: str | None, timeout_s: float, refused: ConfigError | None
 ) -> list[dict[str, Any]]:
     """Ask the servers; a channel that only a wrong service has is not looked for among the others."""
-    known = {name for service in config.services.values() for name in service.channels}
+    known = {target.channel for target in config.every_channel()}
     if refused is not None and channel is not None and channel not in known:
         return []
     return [_target(ping, config) for ping in Rambla(config).ping(channel, timeout_s)]

@@ -103,5 +103,4 @@ class Sender:
 
 
 def _longest_wait_s(app: Rambla) -> float:
-    services = app.config.services.values()
-    return max(target.publish_timeout_s for service in services for target in service.channels.values())
+    return max(target.publish_timeout_s for target in app.config.every_channel())

@@ -111,6 +111,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
     secrets: frozenset[str] = frozenset()
 
+    def every_channel(self) -> list[ChannelConfig]:
+        """Return the channels of all services, in the order of the file."""
+        return [channel for service in self.services.values() for channel in service.channels.values()]
+
     def __repr__(self) -> str:
-        channels = sum(len(service.channels) for service in self.services.values())
+        channels = len(self.every_channel())
         return f"Config({len(self.services)} services, {channels} channels, files={list(self.files)})"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
+import psycopg
 import sqlalchemy
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event, exc
 
 from rambla_py.sql.database import Kind
@@ -17,11 +20,15 @@ from rambla_py.sql.errors import (
     UnsupportedTypeError,
 )
 from rambla_py.sql.mapping import sql_error
+from rambla_py.turn import begin_writing
 
-__all__ = ["READS", "listen", "made_key", "mapped"]
+__all__ = ["READS", "ended_by", "listen", "made_key", "mapped"]
 
 READS = "rambla_reads"
 """Stands in ``Connection.info`` while a transaction that only reads begins."""
+
+# A deadlock, a full table of locks: MySQL undoes all of the transaction, and begins the next one unasked.
+_MYSQL_ENDINGS = frozenset({"1206", "1213", "1614"})
 
 
 def mapped(error: BaseException, pool_timeout_s: float) -> SqlError:
@@ -42,6 +49,24 @@ def mapped(error: BaseException, pool_timeout_s: float) -> SqlError:
     return SqlStatementError(str(error)) if isinstance(error, exc.SQLAlchemyError) else sql_error(error)
 
 
+def ended_by(connection: sqlalchemy.Connection, failed: SqlError | None) -> SqlError | None:
+    """Return why nothing of a transaction can be kept, or None; ``failed`` is what a statement in it met.
+
+    Who catches that error and goes on would not hear of it otherwise: the COMMIT is answered as if it were
+    well, and on SQLite and MySQL the statements behind it count as a transaction of their own.
+    """
+    if failed is None or connection.invalidated:
+        return None
+    raw = connection.connection.dbapi_connection
+    if isinstance(raw, sqlite3.Connection):
+        ended = not raw.in_transaction
+    elif isinstance(raw, psycopg.Connection):
+        ended = raw.info.transaction_status == TransactionStatus.INERROR
+    else:
+        ended = failed.code in _MYSQL_ENDINGS
+    return type(failed)(f"an earlier error has ended this transaction: {failed}") if ended else None
+
+
 def listen(engine: sqlalchemy.Engine, kind: Kind) -> None:
     """Teach an engine which errors end a connection, and how transactions of SQLite begin."""
 
@@ -57,7 +82,10 @@ def listen(engine: sqlalchemy.Engine, kind: Kind) -> None:
             # The module begins nothing by itself here. Who may write takes that right at once: a read lock
             # could not be turned into a write lock when another transaction wrote meanwhile.
             reads = connection.info.pop(READS, False)
-            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+            if reads:
+                connection.exec_driver_sql("BEGIN")
+            else:
+                begin_writing(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # sqlite3
 
 
 def made_key(result: Any) -> Any:

@@ -156,9 +156,10 @@ class SqlBackend:
         its class.
         """
         began = time.monotonic()
-        open_here = self._here().connection
-        if open_here is not None:
-            result = self._run(open_here, self._prepared(sql, params, returning, column_types))
+        here = self._here()
+        if here.connection is not None:
+            prepared = self._prepared(sql, params, returning, column_types)
+            result = self._inside(here, here.connection, prepared)
         else:
             result = self._again(lambda: self._alone(sql, params, returning, column_types))
         data, affected_rows, last_insert_id = result
@@ -237,6 +238,14 @@ class SqlBackend:
                         raise SqlUnknownOutcomeError(text) from error
                     raise mapped from error
             return result
+
+    def _inside(self, here: Levels, connection: sqlalchemy.Connection, prepared: Prepared) -> _Result:
+        here.check()
+        try:
+            return self._run(connection, prepared)
+        except SqlError as error:
+            here.failed = error
+            raise
 
     def _run(self, connection: sqlalchemy.Connection, prepared: Prepared) -> _Result:
         with self._mapping():

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Generator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -84,6 +85,13 @@ class Database:
         """Whether the database lives in its connection."""
         database = self.url.database or ""
         return self.kind == "sqlite" and (database in ("", ":memory:") or "mode=memory" in database)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file that is not there: SQLite would make an empty one of it."""
+        name = self.url.database or ""
+        is_file = self.kind == "sqlite" and not self.in_memory and not name.startswith("file:")
+        return is_file and not Path(name).exists()
 
     def engine(self, connect: Any, **options: Any) -> sqlalchemy.Engine:
         """Return an engine of SQLAlchemy over connections that ``connect()`` opens; parameters never show."""

@@ -66,6 +66,8 @@ def connect_error(error: BaseException, where: str) -> SqlConnectionLostError:
 # -- PostgreSQL: SQLSTATE, by class where a class says enough ---------------------------------------
 
 _PG_CODES: dict[str, _Kind] = {
+    "25P03": SqlConnectionLostError,  # idle in a transaction for too long
+    "25P04": SqlConnectionLostError,  # a transaction that took too long
     "25006": SqlConnectionLostError,  # read-only: a standby; a new connection may reach the primary
     "42501": SqlPermissionError,
     "53300": SqlConnectionLostError,  # too many connections
@@ -75,31 +77,45 @@ _PG_CODES: dict[str, _Kind] = {
     "57P01": SqlConnectionLostError,
     "57P02": SqlConnectionLostError,
     "57P03": SqlConnectionLostError,
+    "57P04": SqlConnectionLostError,
     "57P05": SqlConnectionLostError,
     "22P05": SqlDataError,
+    "XX000": SqlError,  # what extensions raise, PostGIS over a geometry for one: whose fault is not known
 }
 _PG_CLASSES: dict[str, _Kind] = {
     "08": SqlConnectionLostError,
     "0A": SqlStatementError,
+    "20": SqlIntegrityError,
+    "21": SqlIntegrityError,  # two ids of a batch that the column takes for one
     "22": SqlDataError,
     "23": SqlIntegrityError,
     "25": SqlStatementError,
     "26": SqlConnectionLostError,  # a prepared statement is gone: another session behind a pooler
+    "27": SqlIntegrityError,
     "28": SqlAccessError,
+    "2F": SqlIntegrityError,
+    "38": SqlIntegrityError,
+    "39": SqlIntegrityError,
     "3D": SqlConnectionLostError,
     "3F": SqlStatementError,
     "40": SqlConflictError,
     "42": SqlStatementError,
     "44": SqlIntegrityError,
-    "P0": SqlIntegrityError,  # raised by a trigger: the row is refused
+    # Raised by a trigger or a function, as those of 20, 27, 2F, 38 and 39: the row is refused.
+    "P0": SqlIntegrityError,
     "53": SqlBusyError,
     "54": SqlDataError,
     "55": SqlConflictError,
     "57": SqlBusyError,
     "58": SqlBusyError,
     "72": SqlConflictError,
+    "HV": SqlBusyError,  # a foreign table's server
     "XX": SqlBusyError,
 }
+
+
+_POLICY_CHECK = "ExecWithCheckOptions"
+"""Who says inside of PostgreSQL that a policy refuses a row: with the code of a right that is missing."""
 
 
 def _postgresql(error: psycopg.Error) -> SqlError:
@@ -109,6 +125,8 @@ def _postgresql(error: psycopg.Error) -> SqlError:
         text += f": {error.diag.message_detail}"
     if "invalid memory alloc request size" in text:
         return SqlTooLargeError(text, code=code)
+    if code == "42501" and error.diag.source_function == _POLICY_CHECK:
+        return SqlIntegrityError(text, code=code)
     kind = _PG_CODES.get(code) or _PG_CLASSES.get(code[:2]) or _without_state(error)
     return kind(text, code=code)
 
@@ -116,6 +134,10 @@ def _postgresql(error: psycopg.Error) -> SqlError:
 def _without_state(error: psycopg.Error) -> _Kind:
     """Return the kind of an error that no server sent, or that is of a class of its own."""
     if error.sqlstate:
+        try:
+            psycopg.errors.lookup(error.sqlstate)
+        except KeyError:
+            return SqlIntegrityError  # of a trigger's own
         return SqlStatementError
     if isinstance(error, psycopg.DataError | psycopg.ProgrammingError | psycopg.NotSupportedError):
         return SqlDataError
@@ -128,10 +150,12 @@ def _without_state(error: psycopg.Error) -> _Kind:
 
 _MYSQL_CODES: dict[_Kind, tuple[int, ...]] = {
     SqlIntegrityError: (
-        1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1644, 1761, 1762, 3819, 4025,
+        1022, 1048, 1062, 1169, 1216, 1217, 1364, 1369, 1451, 1452, 1526, 1557, 1586, 1644, 1748, 1761,
+        1762, 3819, 4025,
     ),
     SqlDataError: (
-        1118, 1230, 1264, 1265, 1292, 1366, 1367, 1406, 1416, 1439, 1441, 1690, 3140, 3141, 4038, 4078,
+        1118, 1230, 1264, 1265, 1292, 1365, 1366, 1367, 1406, 1411, 1416, 1439, 1441, 1690, 3140, 3141, 4038,
+        4078,
     ),
     SqlTooLargeError: (1153, 1301),
     SqlStatementError: (1046, 1049, 1051, 1054, 1064, 1065, 1109, 1110, 1136, 1146, 1149, 1305, 1336),
@@ -145,6 +169,7 @@ _MYSQL_CODES: dict[_Kind, tuple[int, ...]] = {
     ),
 }  # fmt: skip
 _MYSQL_KINDS = {number: kind for kind, numbers in _MYSQL_CODES.items() for number in numbers}
+# A number that is not listed may be a trigger's own: of a row, or of all of them.
 _MYSQL_CLASSES: dict[type[Exception], _Kind] = {
     pymysql.err.IntegrityError: SqlIntegrityError,
     pymysql.err.DataError: SqlDataError,
@@ -152,7 +177,7 @@ _MYSQL_CLASSES: dict[type[Exception], _Kind] = {
     pymysql.err.NotSupportedError: SqlStatementError,
     pymysql.err.ProgrammingError: SqlStatementError,
     pymysql.err.InternalError: SqlBusyError,
-    pymysql.err.OperationalError: SqlBusyError,
+    pymysql.err.OperationalError: SqlError,
 }
 
 
@@ -173,7 +198,9 @@ def _mysql(error: pymysql.err.MySQLError) -> SqlError:
 _SQLITE_CODES: dict[int, _Kind] = {
     sqlite3.SQLITE_PERM: SqlPermissionError,
     sqlite3.SQLITE_AUTH: SqlPermissionError,
-    sqlite3.SQLITE_READONLY: SqlPermissionError,
+    # A file that somebody moved away: connecting finds what is there now.
+    sqlite3.SQLITE_READONLY_DBMOVED: SqlConnectionLostError,
+    sqlite3.SQLITE_READONLY: SqlAccessError,  # the rights of the file, or of its disk
     sqlite3.SQLITE_BUSY: SqlConflictError,
     sqlite3.SQLITE_LOCKED: SqlConflictError,
     sqlite3.SQLITE_PROTOCOL: SqlConflictError,
@@ -197,7 +224,7 @@ def _sqlite(error: sqlite3.Error) -> SqlError:
     number = getattr(error, "sqlite_errorcode", None)
     text = _line(error)
     if number is not None:
-        kind = _SQLITE_CODES.get(number & 0xFF, SqlStatementError)
+        kind = _SQLITE_CODES.get(number) or _SQLITE_CODES.get(number & 0xFF, SqlStatementError)
         return kind(text, code=getattr(error, "sqlite_errorname", str(number)))
     if "closed database" in text:
         return SqlConnectionLostError(text)

@@ -9,17 +9,28 @@ from typing import Any, Self
 
 import sqlalchemy
 
+from rambla_py.sql.alchemy import ended_by
 from rambla_py.sql.errors import SqlConnectionLostError, SqlError, SqlStatementError, SqlUnknownOutcomeError
 
 __all__ = ["Levels", "Transaction"]
 
 
 class Levels(threading.local):
-    """What one thread has open: its connection, and a level for the transaction and each savepoint in it."""
+    """What one thread has open: its connection, and a level for the transaction and each savepoint in it.
+
+    ``failed`` is the last error of a statement there, which may have ended all of it.
+    """
 
     def __init__(self) -> None:
         self.connection: sqlalchemy.Connection | None = None
         self.open: list[Transaction] = []
+        self.failed: SqlError | None = None
+
+    def check(self) -> None:
+        """Raise when an error has ended the transaction: nothing more can be done in it."""
+        ended = None if self.connection is None else ended_by(self.connection, self.failed)
+        if ended is not None:
+            raise ended
 
 
 class Transaction:
@@ -57,6 +68,7 @@ class Transaction:
             raise SqlStatementError("an isolation level belongs to the outermost transaction")
         if levels.connection is None:
             levels.connection = self._checkout(self._isolation)
+        levels.check()
         try:
             connection = levels.connection
             self._inner = connection.begin_nested() if levels.open else connection.begin()
@@ -70,11 +82,16 @@ class Transaction:
         """Commit it, and the savepoints that are open inside; a savepoint joins what is around it.
 
         Raises ``SqlUnknownOutcomeError`` when the connection is lost meanwhile, and what the database says
-        of a constraint that it checks only now; it is then rolled back.
+        of a constraint that it checks only now; it is then rolled back. So it is when an error has ended
+        the transaction before, and that error is raised again.
         """
         inner, outermost = self._take()
         try:
+            self._levels.check()
             inner.commit()
+        except SqlError:
+            self._undo(inner)
+            raise
         except Exception as error:
             mapped = self._mapped(error)
             if outermost and isinstance(mapped, SqlConnectionLostError):
@@ -122,5 +139,5 @@ class Transaction:
     def _let_go(self) -> None:
         levels = self._levels
         if not levels.open and levels.connection is not None:
-            connection, levels.connection = levels.connection, None
+            connection, levels.connection, levels.failed = levels.connection, None, None
             self._give_back(connection)

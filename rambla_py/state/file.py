@@ -90,7 +90,7 @@ class FileStore(RowStore):
 
     def _write(self, rows: Sequence[Row], *, exact: bool) -> Sequence[Row]:
         with self._locked():
-            kept = [row if exact else row.since(self._row_of(self._place(row.key))) for row in rows]
+            kept = [row if exact else row.since(self._sound(self._place(row.key))) for row in rows]
             new: list[Path] = []
             try:
                 new.extend(self._written(row) for row in kept)
@@ -105,12 +105,13 @@ class FileStore(RowStore):
 
     def _remove(self, key: str, now: float) -> bool:
         with self._locked():
-            row = self._row_of(self._place(key))
-            if row is None:
+            place = self._place(key)
+            row = self._sound(place)
+            if not place.exists():
                 return False
-            self._place(key).unlink(missing_ok=True)
+            place.unlink()
             self._sync_folder()
-        return not row.expired(now)
+        return row is None or not row.expired(now)
 
     def _read_all(self) -> Iterable[Row]:
         with self._mapped():
@@ -124,11 +125,7 @@ class FileStore(RowStore):
 
     def _sweep(self, now: float) -> int:
         with self._locked():
-            gone = [
-                path
-                for path in self._records()
-                if (row := self._row_of(path)) is not None and row.expired(now)
-            ]
+            gone = [path for path in self._records() if (row := self._sound(path)) and row.expired(now)]
             for path in gone:
                 path.unlink(missing_ok=True)
             self._sync_folder()
@@ -152,6 +149,16 @@ class FileStore(RowStore):
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StateCorruptError(str(path), str(error)) from error
         return Row(found.key, bytes(found.value), found.created_at, found.updated_at, found.expires_at)
+
+    def _sound(self, path: Path) -> Row | None:
+        """Return the row of a file, or None where there is none, or what is there is damaged.
+
+        A damaged record is told to who reads it, and keeps nobody from replacing or removing it.
+        """
+        try:
+            return self._row_of(path)
+        except StateCorruptError:
+            return None
 
     def _written(self, row: Row) -> Path:
         """Write a row aside, and return where."""

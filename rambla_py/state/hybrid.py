@@ -112,8 +112,9 @@ class HybridStore(StateStore):
         self._check_ready()
         with self._lock:
             self._complete = False
-            self.back.clear()
+            # The front first: when the back fails in its midst, what is left is asked of the back.
             self.front.clear()
+            self.back.clear()
             self._complete = True
 
     def cleanup_expired(self) -> int:

@@ -21,6 +21,7 @@ from rambla_py.state.errors import (
 from rambla_py.state.forks import ForkLock
 from rambla_py.state.record import Row
 from rambla_py.state.rows import RowStore
+from rambla_py.turn import begin_writing
 
 __all__ = ["SqliteStore"]
 
@@ -158,7 +159,7 @@ class SqliteStore(RowStore):
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Give the connection inside a transaction, which begins as a writer's: it waits for its turn."""
         with self._using() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            begin_writing(connection)
             try:
                 yield connection
                 connection.execute("COMMIT")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from pathlib import Path
 
 __all__ = ["HOST", "free_port"]
 
 HOST = "127.0.0.1"
 
+_given: deque[int] = deque(maxlen=1_000)
+
 
 def free_port() -> int:
     """Return a TCP port of 127.0.0.1 that nothing listens on, below the range that clients are given.
 
     A port of the ephemeral range would be unsafe for a server that goes away and comes back: another
-    connection may take it meanwhile, and a client that reconnects may even be connected to itself.
+    connection may take it meanwhile, and a client that reconnects may even be connected to itself. The last
+    thousand that it returned are not returned again: their servers may be about to start, or away.
 
     Raises ``OSError`` when a hundred ports in turn were taken.
 
@@ -25,7 +29,8 @@ def free_port() -> int:
     lowest = _first_ephemeral_port()
     for _ in range(100):
         port = random.randrange(max(lowest - 12_000, 1_100), lowest)
-        if _is_free(port):
+        if port not in _given and _is_free(port):
+            _given.append(port)
             return port
     raise OSError(f"found no free port of {HOST} below {lowest}")
 

@@ -22,7 +22,8 @@ from rambla_py.testing.servers import RedisServer, TlsFiles
 __all__ = ["RedisCluster", "RedisClusterNode", "RedisSentinel", "WatchedRedis"]
 
 _CONTROL_TIMEOUT_S = 60.0
-_SETTLE_S = 60.0
+_SETTLE_S = 40.0
+_PATIENT_S = 15.0
 _POLL_S = 0.05
 
 
@@ -62,9 +63,15 @@ class RedisClusterNode(_Speaks):
             "cluster-config-file nodes.conf",
             f"cluster-node-timeout {round(node_timeout_s * 1000)}",
             f"cluster-port {free_port()}",
+            "cluster-replica-validity-factor 0",  # else a replica that lost touch for 20 s never takes over
+            "cluster-allow-replica-migration no",
             *_between(password, tls, "tls-cluster yes"),
         ]
         super().__init__(password=password, tls=tls, config=lines)
+
+    def wait_for_others(self, node_timeout_s: float) -> None:
+        """Set how long it takes others for alive that do not answer, until it is started again."""
+        self.cli("CONFIG", "SET", "cluster-node-timeout", str(round(node_timeout_s * 1000)))
 
     @property
     def id(self) -> str:
@@ -73,7 +80,7 @@ class RedisClusterNode(_Speaks):
 
     def settle(self) -> None:
         """Return once it serves: a node that was just given slots, or started, takes a moment."""
-        _until(lambda: "cluster_state:ok" in self.cli("CLUSTER", "INFO"), f"{self!r} does not serve")
+        _until(lambda: "cluster_state:ok" in self.cli("CLUSTER", "INFO"), lambda: f"{self!r} does not serve")
 
 
 class RedisCluster:
@@ -92,7 +99,7 @@ class RedisCluster:
         tls: TlsFiles | None = None,
         node_timeout_s: float = 1.0,
     ) -> None:
-        self.replicas = replicas
+        self.replicas, self.node_timeout_s = replicas, node_timeout_s
         self.nodes = [
             RedisClusterNode(password=password, tls=tls, node_timeout_s=node_timeout_s)
             for _ in range(masters * (1 + replicas))
@@ -108,16 +115,20 @@ class RedisCluster:
         return [f"{node.host}:{node.port}" for node in self.nodes]
 
     def start(self) -> Self:
-        """Start what does not run, and return once the cluster serves every slot."""
+        """Start what does not run, and return once every slot is served, and every master has its replicas.
+
+        Raises ``ServerError``, which tells how each node sees the cluster, when that does not happen. A
+        cluster may be beyond repair: when a master dies before its replica heard of a slot that it was just
+        given, both are masters afterwards. Make a new one then.
+        """
         for node in self.nodes:
             if node.running:
                 node.resume()
             node.start()
         if not self._created:
-            create = ["--cluster", "create", *self.addresses, "--cluster-replicas", str(self.replicas)]
-            _cli(self.nodes[0], [*create, "--cluster-yes"])
+            self._create()
             self._created = True
-        _until(self._whole, f"{self!r} did not become whole")
+        _until(lambda: not self._lacks(), lambda: f"{self!r} did not become whole: {self._lacks()}")
         return self
 
     def close(self) -> None:
@@ -160,16 +171,27 @@ class RedisCluster:
     ) -> None:
         self.close()
 
-    def _whole(self) -> bool:
-        """Whether every node knows every slot served, and every replica is in step with a master."""
+    def _create(self) -> None:
+        """Introduce the nodes to each other: once only, so that nobody may take too long for an answer."""
         for node in self.nodes:
-            if "cluster_state:ok" not in node.cli("CLUSTER", "INFO"):
-                return False
-            if "fail" in node.cli("CLUSTER", "NODES"):
-                return False
-            if node.info("replication").get("master_link_status", "up") != "up":
-                return False
-        return True
+            node.wait_for_others(_PATIENT_S)
+        create = ["--cluster", "create", *self.addresses, "--cluster-replicas", str(self.replicas)]
+        _cli(self.nodes[0], [*create, "--cluster-yes"])
+        for node in self.nodes:
+            node.wait_for_others(self.node_timeout_s)
+
+    def _lacks(self) -> str:
+        """Say what a node misses: slots, others, its master, its replicas; nothing when all is well."""
+        for node in self.nodes:
+            seen = node.cli("CLUSTER", "NODES")
+            if "cluster_state:ok" not in node.cli("CLUSTER", "INFO") or "fail" in seen:
+                return f"{node!r} sees\n{seen}"
+            told = node.info("replication")
+            if told.get("master_link_status", "up") != "up":
+                return f"{node!r} is out of step with its master; it sees\n{seen}"
+            if told["role"] == "master" and int(told["connected_slaves"]) != self.replicas:
+                return f"{node!r} has {told['connected_slaves']} of {self.replicas} replicas; it sees\n{seen}"
+        return ""
 
 
 class RedisSentinel(_Speaks):
@@ -252,7 +274,7 @@ class WatchedRedis:
             if server.running:
                 server.resume()
             server.start()
-        _until(self._in_step, f"{self!r} did not come into step")
+        _until(self._in_step, lambda: f"{self!r} did not come into step")
         return self
 
     def close(self) -> None:
@@ -312,9 +334,13 @@ def _cli(server: RedisServer, words: Sequence[str]) -> str:
         argv += ["--tls", "--cacert", str(server.tls.authority)]
     if server.password:
         argv += ["--no-auth-warning", "-a", server.password]
-    done = subprocess.run(
-        [*argv, *words], check=False, capture_output=True, text=True, timeout=_CONTROL_TIMEOUT_S
-    )
+    try:
+        done = subprocess.run(
+            [*argv, *words], check=False, capture_output=True, text=True, timeout=_CONTROL_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode(errors="replace")
+        raise ServerError(repr(server), f"redis-cli {' '.join(words)} does not end", said) from error
     if done.returncode:
         raise ServerError(repr(server), f"redis-cli {' '.join(words)} failed", done.stdout + done.stderr)
     return done.stdout
@@ -332,8 +358,8 @@ def _owner_port(listing: str, slot: int) -> int | None:
     return None
 
 
-def _until(condition: Callable[[], bool], reason: str) -> None:
+def _until(condition: Callable[[], bool], reason: Callable[[], str]) -> None:
     for _ in deadline(_SETTLE_S, _POLL_S):
         if condition():
             return
-    raise ServerError("redis", f"{reason} within {_SETTLE_S:g} s")
+    raise ServerError("redis", f"within {_SETTLE_S:g} s {reason()}")

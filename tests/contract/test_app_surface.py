@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import msgspec
@@ -238,6 +240,21 @@ def test_ids_differ_between_channels_apps_and_messages() -> None:
     with running(config) as app, running(config) as other:
         outcomes = [one(where, n, channel=name) for where in (app, other) for name in "ab" for n in range(9)]
     assert len({outcome.message_id for outcome in outcomes}) == 36
+
+
+def test_threads_that_publish_to_several_targets_do_not_disturb_each_other() -> None:
+    """However often they take turns, each message gets an id of its own."""
+    publishers, many = 4, 5_000
+    before = sys.getswitchinterval()
+    config = {"probe": service(ECHO, a={"max_pending": 50_000}, b={"max_pending": 50_000})}
+    with running(config) as app, ThreadPoolExecutor(publishers) as pool:
+        sys.setswitchinterval(1e-6)
+        try:
+            receipts = list(pool.map(lambda _: app.publish_many(["a", "b"], range(many)), range(publishers)))
+        finally:
+            sys.setswitchinterval(before)
+        ids = [outcome.message_id for receipt in receipts for outcome in receipt.outcomes(TIMEOUT_S)]
+    assert len(set(ids)) == len(ids) / 2 == publishers * many
 
 
 def test_publish_many_answers_by_message() -> None:
@@ -797,3 +814,16 @@ def test_listeners_hear_every_event_until_they_end() -> None:
     assert kinds.count("outcome") == 1
     attempts = [event for event in events if event.kind == "attempt"]
     assert [type(event.data["error"]) for event in attempts] == [ValueError, type(None)]
+
+
+def test_a_listener_does_not_open_an_app_that_was_stopped() -> None:
+    """Who listens before the start, or stops listening after the stop, changes nothing for publishers."""
+    app = Rambla(table(probe(lambda message: None)))
+    app.listen(lambda event: None)()
+    with pytest.raises(NotRunningError):
+        app.publish("orders", "x")
+    app.start()
+    app.stop()
+    app.listen(lambda event: None)()
+    with pytest.raises(NotRunningError):
+        app.publish("orders", "x")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -19,10 +20,11 @@ from rambla_py.state import (
     MemoryStore,
     RedisStore,
     SqliteStore,
+    StateCorruptError,
     StateStore,
 )
 from rambla_py.state.server import state_app
-from rambla_py.testing import RedisServer, StateContract
+from rambla_py.testing import FakeClock, RedisServer, StateContract
 from rambla_py.testing.ports import HOST, free_port
 from rambla_py.testing.trial import until
 
@@ -61,6 +63,22 @@ class Folder(StateContract):
 class TestFile(Folder):
     def make(self, clock: Clock) -> StateStore:
         return FileStore(self.folder / "state", clock=clock)
+
+    @pytest.mark.parametrize("mend", [lambda store: store.set("a", 2), lambda store: store.delete("a")])
+    def test_a_damaged_record_can_be_replaced(self, mend: Callable[[StateStore], Any]) -> None:
+        """Who reads a file without content is told; it can be written anew and removed, and swept around."""
+        clock = FakeClock()
+        with FileStore(self.folder / "state", clock=clock) as store:
+            store.set_many({"a": 1, "b": 1}, expires_s=1)
+            (damaged,) = (self.folder / "state").glob("a-*")
+            damaged.write_bytes(b"")
+            for read in (lambda: store.get("a"), store.get_all):
+                with pytest.raises(StateCorruptError):
+                    read()
+            clock.advance(1)
+            assert store.cleanup_expired() == 1
+            assert mend(store)
+            assert [record.value for record in store.get_all()] in ([2], [])
 
 
 class TestSqlite(Folder):

@@ -73,7 +73,7 @@ def parked() -> Iterator[Rambla]:
     with Rambla({"probe": {"handler": Parked, "channels": {"orders": {}}}}) as app:
         first = app.publish("orders", PAYLOAD)
         (target,) = app._targets()
-        while target.in_flight() != 1 or target.idle:
+        while target.in_flight() != 1 or target.roster.idle:
             threading.Event().wait(0.001)
         yield app
         Parked.gate.set()

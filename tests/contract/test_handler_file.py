@@ -10,6 +10,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from handler_case import Case, delivery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rambla_py.errors import AccessError, ConnectionLostError, RejectedError, SerializationError
+from rambla_py.errors import AccessError, RejectedError, SerializationError
 from rambla_py.handlers.file.append import Appender
 from rambla_py.handlers.file.compression import compress
 from rambla_py.handlers.file.handler import FileHandler, _ours
@@ -200,8 +201,9 @@ def test_a_file_that_others_moved_away_is_made_anew(path: Path) -> None:
 
 def test_a_cut_line_of_a_killed_process_spoils_no_other(path: Path) -> None:
     """What a dead writer left unfinished is ended before the next line."""
-    case = case_of(path)
+    path.parent.mkdir()
     path.write_bytes(b'{"a":1}\n{"b":')
+    case = case_of(path)
     case.send({"c": 1})
     assert path.read_bytes() == b'{"a":1}\n{"b":\n{"c":1}\n'
 
@@ -222,6 +224,8 @@ def test_processes_share_a_file_and_its_rotation(path: Path) -> None:
 
 def test_a_writer_that_waited_for_a_rotation_writes_to_the_new_file(path: Path) -> None:
     """Who opened the file before it was moved aside, and got its lock afterwards, does not add to it."""
+    path.parent.mkdir()
+    path.touch()
     case = case_of(path)
     rotated = path.with_suffix(".1")
     with path.open("rb") as held, ThreadPoolExecutor(1) as pool:
@@ -287,14 +291,37 @@ def test_a_path_that_cannot_be_a_file_is_refused(tmp_path: Path, kind: str) -> N
         case_of(path)
 
 
-def test_a_folder_that_went_is_a_lost_connection(path: Path) -> None:
-    """Nothing was written; ``connect`` makes the folder again."""
+def test_a_folder_that_went_is_made_again(path: Path) -> None:
+    """Somebody removes the folder while the handler runs: the next line is in a new one."""
     case = case_of(path)
+    case.send(1)
     path.unlink()
     path.parent.rmdir()
-    (answer,) = case.send(1)
-    assert isinstance(answer, ConnectionLostError)
-    assert case_of(path).send(2) == [None]
+    assert case.send(2) == [None]
+    assert lines_of(path) == [2]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_check_leaves_nothing_behind(path: Path, compression: str) -> None:
+    """``connect`` and ``ping`` make no file, and no folder; the first line does."""
+    case = case_of(path, compression=compression)
+    case.handler.ping(case.connection)
+    case.close()
+    assert not path.parent.exists()
+
+
+def test_a_folder_that_may_not_be_written() -> None:
+    """``connect`` says so, though it makes nothing itself."""
+    mine = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        if mine == 0:  # who may do anything
+            os.seteuid(65_534)
+        try:
+            with pytest.raises(AccessError, match=folder):
+                case_of(Path(folder) / "new" / "x.jsonl")
+        finally:
+            os.seteuid(mine)
 
 
 @pytest.mark.parametrize("fsync", ["always", "batch"])

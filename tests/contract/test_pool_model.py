@@ -32,11 +32,13 @@ from rambla_py import (
     Retry,
     UnknownOutcomeError,
 )
+from rambla_py.actors.closing import close, drop_later_than
 from rambla_py.actors.judge import Judge
 from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
 from rambla_py.actors.session import Session
 from rambla_py.actors.system import System
 from rambla_py.actors.target import Target
+from rambla_py.actors.upkeep import tick
 from rambla_py.delivery import Delivery
 from rambla_py.policy import worker_of
 from rambla_py.route import draft
@@ -60,7 +62,7 @@ class HandCrew:
     def __init__(self, target: Target, verdict: Callable[[], Any]) -> None:
         self.target, self.verdict = target, verdict
         self.judge = Judge(target, Probe({}), lambda answer: answer, lambda: 0.5)
-        self.seats = [Session(target, lambda: None) for _ in range(WORKERS)]
+        self.seats = [Session(target.answers, lambda: None) for _ in range(WORKERS)]
 
     def sessions(self) -> list[Session]:
         return self.seats
@@ -84,20 +86,20 @@ class HandCrew:
         """Lose a connection as a worker does: what was in flight is answered, and a new session begins."""
         session = self.seats[worker]
         session.lose(error)
-        self.seats[worker] = Session(self.target, lambda: None)
+        self.seats[worker] = Session(self.target.answers, lambda: None)
         left = session.give_up(30.0, error)
-        self.target.handed_in.extend((None, *pair) for pair in reversed(left))
+        self.target.answers.handed_in.extend((None, *pair) for pair in reversed(left))
 
     def answer_all(self) -> None:
         """Judge what was answered, and run the callbacks that follow."""
-        target = self.target
-        while target.succeeded or target.handed_in or target.after:
-            target.end_successes(100)
-            if target.handed_in:
-                _, delivery, answer = target.handed_in.popleft()
+        answers = self.target.answers
+        while answers.waiting:
+            self.target.endings.succeed_answered(100)
+            if answers.handed_in:
+                _, delivery, answer = answers.handed_in.popleft()
                 self.judge.judge(delivery, answer)
-            if target.after:
-                self.judge.run_after(target.after.popleft())
+            if answers.after:
+                self.judge.run_after(answers.after.popleft())
 
 
 class Entry:
@@ -166,11 +168,13 @@ class PoolModel(RuleBasedStateMachine):
         events.listen(self.hear)
         self.system = System(app.config, app.plan, events, str)
         self.target: Target = next(iter(self.system.targets.values()))
-        self.target.idle.clear()
-        self.crew = self.target.crew = HandCrew(self.target, lambda: self.verdict)
+        self.target.roster.idle.clear()
+        self.crew = self.target.roster.crew = HandCrew(self.target, lambda: self.verdict)
         self.waiting_fallbacks: list[tuple[Delivery, Callable[[], None]]] = []
         if fallback:
-            self.target.fallback = lambda delivery, then: self.waiting_fallbacks.append((delivery, then))
+            self.target.endings.fallback = lambda delivery, then: self.waiting_fallbacks.append(
+                (delivery, then)
+            )
 
     def hear(self, event: Event) -> None:
         if event.kind == "outcome":
@@ -376,9 +380,9 @@ class PoolModel(RuleBasedStateMachine):
         # Those brought forward by an end are seen by the next look, as with the real timer.
         while any(not self.entries[number].receipt.done() for number in expiring):
             before = self.target.ledger.statuses["expired"]
-            self.target.tick(now)
+            tick(self.target, now)
             assert self.target.ledger.statuses["expired"] > before, "the timer does not see what is over"
-        self.target.tick(now)
+        tick(self.target, now)
         self.crew.answer_all()
         self.settle_model()
 
@@ -388,7 +392,7 @@ class PoolModel(RuleBasedStateMachine):
     @rule(left_s=st.sampled_from([0.0, 1.0, 60.0]))
     def stop_accepting(self, left_s: float) -> None:
         """From now on what is due later is dropped; the rest goes on."""
-        self.target.stop_accepting(time.monotonic() + left_s)
+        drop_later_than(self.target, time.monotonic() + left_s)
         self.stopped = True
         self.crew.answer_all()
         self.settle_model(also={"dropped"})
@@ -399,12 +403,12 @@ class PoolModel(RuleBasedStateMachine):
         self.verdict = self.wish = None
         if len(self.entries) % 2:
             self.work_off()
-        self.target.close()
+        close(self.target)
         self.crew.answer_all()
         while self.waiting_fallbacks:
             self.waiting_fallbacks.pop()[1]()
         self.crew.answer_all()
-        self.target.close()
+        close(self.target)
         self.crew.answer_all()
         self.accounts_add_up()
         assert self.target.pending() == 0

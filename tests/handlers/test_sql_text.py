@@ -251,14 +251,17 @@ def test_a_value_that_cannot_be_written_tells_its_path():
 
 
 def test_statements_of_postgresql():
-    """COPY for rows, and by a temporary table where they replace."""
+    """COPY for rows, and arrays where they replace; a percent sign is doubled where a driver formats."""
     made = statements("shop.orders", ["id", "a%"], "postgresql", upsert_on="id")
     assert made.copy == 'COPY "shop"."orders" ("id", "a%") FROM STDIN'
     assert made.insert == (
         'INSERT INTO "shop"."orders" ("id", "a%%") VALUES (%s, %s) '
         'ON CONFLICT ("id") DO UPDATE SET "a%%" = excluded."a%%"'
     )
-    assert made.merge.startswith('INSERT INTO "shop"."orders" ("id", "a%") SELECT "id", "a%" FROM pg_temp.')
+    assert made.insert_arrays(["text", '"100%"']) == (
+        'INSERT INTO "shop"."orders" ("id", "a%%") SELECT CAST(c0 AS text), CAST(c1 AS "100%%") '
+        'FROM unnest(%s, %s) AS given(c0, c1) ON CONFLICT ("id") DO UPDATE SET "a%%" = excluded."a%%"'
+    )
 
 
 # -- batches --------------------------------------------------------------------------------------

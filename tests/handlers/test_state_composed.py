@@ -48,6 +48,11 @@ class Moody(MemoryStore):
         self.asked += 1
         return super().get(key)
 
+    def clear(self) -> None:
+        super().clear()
+        if self.fails:
+            raise StateUnavailableError("Moody", "no answer", applied="unknown")
+
 
 # -- hybrid ---------------------------------------------------------------------------------------------
 
@@ -89,6 +94,17 @@ def test_after_a_write_that_failed_the_back_is_asked(fails: str, then: int) -> N
         assert front.get("a") is None
         assert store.get("a").value == then
         assert [record.value for record in store.get_all()] == [then, 1]
+
+
+def test_after_a_clear_that_failed_the_back_is_asked() -> None:
+    """Records that the back may have lost are not shown."""
+    back = Moody()
+    with HybridStore(MemoryStore(), back) as store:
+        store.set("a", 1)
+        back.fails = "after"
+        with pytest.raises(StateUnavailableError):
+            store.clear()
+        assert (store.get("a"), store.get_all()) == (None, [])
 
 
 def test_a_value_that_the_front_has_no_room_for_replaces_the_one_it_had() -> None:

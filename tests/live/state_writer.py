@@ -9,8 +9,15 @@ from rambla_py.state import store_from_url
 
 
 def main(url: str, name: str, count: str) -> None:
-    """Set ``name-0``, ``name-1`` and so on, after each of them a record that all share, and remove another."""
+    """Set ``name-0``, ``name-1`` and so on, after each of them a record that all share, and remove another.
+
+    "restless" does nothing but to set one record, again and again.
+    """
     with store_from_url(url) as store:
+        if count == "restless":
+            print(name, flush=True)
+            while True:
+                store.set(name, "x" * 1_000)
         numbers = itertools.count() if count == "forever" else range(int(count))
         for number in numbers:
             store.set(f"{name}-{number}", {"n": number, "fill": "x" * 20_000})

@@ -109,6 +109,18 @@ def test_a_long_outage_is_a_lost_connection(kafka_cluster: KafkaCluster):
         assert statuses(app, ["again"]) == ["ok"]
 
 
+def test_a_cluster_that_is_far_away(kafka_cluster: KafkaCluster):
+    """Brokers that answer after a quarter of a second are reached, and found again when they were gone."""
+    kafka_cluster.delay(0.25)
+    with app_on("kafka", on(kafka_cluster, outage_s=3), topic="t") as app:
+        app.publish("orders", "first").result(timeout_s=10)
+        kafka_cluster.down()
+        assert until(lambda: app.status()["broker.orders"].state != "up")
+        kafka_cluster.up()
+        assert statuses(app, ["again"]) == ["ok"]
+        assert not any(reason.startswith("lost:") for reason in app.status()["broker.orders"].reasons)
+
+
 def test_a_batch_that_is_refused_is_sent_message_by_message(kafka_cluster: KafkaCluster):
     """A broker refuses a batch for one message in it; the others are not to suffer."""
     with app_on("kafka", on(kafka_cluster, linger_s=0.1), topic="t") as app:

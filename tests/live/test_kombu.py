@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import resource
+import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +89,37 @@ def test_a_connection_that_ended_while_idle_is_noticed(rabbitmq: RabbitMqServer,
         assert statuses(app, ["x"]) == ["ok"]
 
 
+def test_a_process_with_many_files(rabbitmq: RabbitMqServer, queue_name: str):
+    """A connection whose number is over 1,023 is as good as any other."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2_000:
+        pytest.skip("the system gives a process too few files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_000), hard))
+    with ExitStack() as files:
+        for _ in range(1_100):
+            files.enter_context(Path(os.devnull).open())
+        with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name) as app:
+            assert statuses(app, ["a", "b"]) == ["ok", "ok"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"routing_key": "x" * 300}, {"id": "x" * 300}, {"headers": {"n": 2**70}}],
+    ids=["routing_key", "id", "header"],
+)
+def test_what_the_protocol_does_not_hold_is_fatal(
+    options: dict[str, Any], rabbitmq: RabbitMqServer, queue_name: str
+):
+    """A text over 255 bytes, a number over 64 bits: no retry would mend it, and the next message flows."""
+    with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name) as app:
+        (outcome,) = app.publish("orders", "no", **options).outcomes(timeout_s=10)
+        assert (outcome.status, outcome.attempts) == ("fatal", 1)
+        assert type(outcome.error) is PermanentError
+        assert "255 bytes" in str(outcome.error)
+        assert statuses(app, ["yes"]) == ["ok"]
+
+
 def test_a_certificate_that_is_not_trusted(rabbitmq: RabbitMqServer, tls_files: TlsFiles):
     """An unknown authority is refused access; a known one is not."""
     ping = app_on("kombu", {"url": rabbitmq.tls_url, "tls": True}).ping("orders")[0]
@@ -102,6 +138,22 @@ def test_rows_of_a_table(tmp_path: Path):
     with app_on("kombu", {"url": url}, queue="orders") as app:
         assert statuses(app, [{"n": at} for at in range(20)]) == ["ok"] * 20
     assert [message.payload["n"] for message in taken(url, "orders")] == list(range(20))
+
+
+@pytest.mark.filterwarnings("ignore:.*noload.*")
+def test_an_error_of_a_table_shows_no_payload(tmp_path: Path):
+    """SQLAlchemy puts what was to be written into its errors; logs are no place for it."""
+    url = f"sqla+sqlite:///{tmp_path}/queue.db"
+    channel = {"on_unknown": "report"}
+    with app_on("kombu", {"url": url}, channel=channel, queue="orders") as app:
+        assert statuses(app, ["first"]) == ["ok"]
+        with closing(sqlite3.connect(tmp_path / "queue.db", isolation_level=None)) as other:
+            other.execute("drop table kombu_message")
+        (outcome,) = app.publish("orders", "canary").outcomes(timeout_s=10)
+    assert outcome.status == "unknown"
+    assert "no such table" in str(outcome.error)
+    assert "canary" not in str(outcome.error)
+    assert base64.b64encode(b"canary").decode() not in str(outcome.error)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +12,17 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from broker_apps import app_on, statuses
+from delivery_target import Target
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from rambla_py.errors import AccessError, PayloadTooLargeError, PermanentError
+from rambla_py.app import Rambla
+from rambla_py.delivery import Delivery
+from rambla_py.errors import AccessError, ConnectionLostError, PayloadTooLargeError, PermanentError
+from rambla_py.handlers.mqtt import MqttHandler
 from rambla_py.handlers.mqtt.errors import answer_error, refusal
+from rambla_py.handlers.mqtt.wire import MqttWire
+from rambla_py.message import Message
+from rambla_py.policy import Policy
 from rambla_py.testing import TlsFiles
 from rambla_py.testing.mosquitto import MosquittoServer
 from rambla_py.testing.trial import until
@@ -120,6 +129,42 @@ def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
             assert statuses(app, ["x"]) == ["ok"]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"headers": {"why": "two\nlines"}}, "header 'why'"),
+        ({"headers": {"a\tb": "x"}}, "header 'a"),
+        ({"headers": {"why": "\ufffe"}}, "header 'why'"),
+        ({"id": "a\x7fb"}, "header 'id'"),
+        ({"topic": "a\nb"}, "topic 'a"),
+        ({"topic": "a\ud800"}, "topic 'a"),
+        ({"response_topic": "a\x01b"}, "response_topic"),
+        ({"content_type": "a\0b"}, "content_type"),
+    ],
+    ids=repr,
+)
+def test_a_text_that_mqtt_does_not_hold(
+    options: Any, told: str, mosquitto: MosquittoServer, unique_name: str
+):
+    """It is fatal for its message alone: the broker would close the connection over it."""
+    with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
+        receipt = app.publish_many("orders", ["1", Message("2", **options), "3"])
+        outcomes = receipt.outcomes(timeout_s=10)
+        assert not any(reason.startswith("lost:") for reason in app.status()["broker.orders"].reasons)
+    assert [outcome.status for outcome in outcomes] == ["ok", "fatal", "ok"]
+    assert type(outcomes[1].error) is PermanentError
+    assert told in str(outcomes[1].error)
+
+
+def test_a_channel_whose_name_is_no_topic(mosquitto: MosquittoServer):
+    """A name with a wildcard is fatal at once, and the error names the option to set."""
+    channels = {"a/+": {"options": {"retries": 5}}}
+    with Rambla({"mqtt": {"connections": {"main": on(mosquitto)}, "channels": channels}}) as app:
+        (outcome,) = app.publish("a/+", 1).outcomes(timeout_s=10)
+    assert (outcome.status, outcome.attempts) == ("fatal", 1)
+    assert "the option 'topic'" in str(outcome.error)
+
+
 def test_everything_is_delivered_over_a_kill(mosquitto: MosquittoServer, unique_name: str):
     """After SIGKILL in the middle, each message is ok in the end."""
     with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
@@ -140,6 +185,78 @@ def test_a_paused_broker_does_not_hold_up_the_stop(mosquitto: MosquittoServer, u
         app.stop(timeout_s=0.2)
         (outcome,) = receipt.outcomes(timeout_s=5)
     assert outcome.status in ("dropped", "unknown")
+
+
+def wire_to(server: MosquittoServer, **settings: Any) -> tuple[MqttHandler, MqttWire]:
+    connection = MqttHandler.Connection(**on(server, **settings))
+    handler = MqttHandler(connection, channel="orders", service="mqtt", options=MqttHandler.Options())
+    return handler, handler.connect()
+
+
+class Notes:
+    """A session that writes down how a delivery was settled."""
+
+    def __init__(self) -> None:
+        self.settled: list[str] = []
+
+    def settle(self, delivery: Delivery, answer: Any) -> None:
+        self.settled.append(repr(answer))
+
+    def settle_ok(self, delivery: Delivery, result: Any) -> None:
+        self.settled.append("ok")
+
+
+def test_a_ping_is_a_round_trip(mosquitto: MosquittoServer):
+    """It asks the broker: one that has stopped answering does not pass for one that is there."""
+    handler, wire = wire_to(mosquitto, connect_timeout_s=0.5)
+    try:
+        handler.ping(wire)
+        mosquitto.pause()
+        with pytest.raises(ConnectionLostError, match="did not answer"):
+            handler.ping(wire)
+        mosquitto.resume()
+        handler.ping(wire)
+    finally:
+        mosquitto.resume()
+        handler.close(wire)
+    with pytest.raises(ConnectionLostError):
+        handler.ping(wire)
+
+
+def test_what_others_publish_by_our_client_confirms_nothing(mosquitto: MosquittoServer, unique_name: str):
+    """A callable's own message has a number, which comes again after 65,535: it is no answer to ours then."""
+    handler, wire = wire_to(mosquitto)
+    try:
+        done = wire.client.publish(unique_name, "by hand", 1)
+        done.wait_for_publish(10)
+        wire.client._last_mid = done.mid - 1  # as after as many messages
+        notes = Notes()
+        options = MqttHandler.Options(topic=unique_name)
+        mosquitto.pause()
+        wire.publish(
+            [Delivery("ours", Target("mqtt"), None, 1, 0.0, options, Policy(), headers={}, session=notes)]
+        )
+        assert notes.settled == []
+        mosquitto.resume()
+        assert until(lambda: notes.settled == ["ok"])
+    finally:
+        mosquitto.resume()
+        handler.close(wire)
+
+
+def test_the_names_of_two_machines_differ():
+    """Two containers may have the same numbers of process and worker: the second would throw the first out."""
+    code = (
+        "import os; from rambla_py.handlers.mqtt import MqttHandler as M;"
+        "h = M(M.Connection(client_id='shop'), channel='o', service='m'); n = h.client_id();"
+        "print(n.replace(str(os.getpid()), 'PID')); assert n == h.client_id()"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    )
+    assert first.startswith("shop-PID-1-")
+    assert first != second
 
 
 def test_tls_with_a_login(mosquitto_tls_server: MosquittoServer, tls_files: TlsFiles):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 import redis.cluster
-from load import until
+from load import WAIT_S, until
 from redis.crc import key_slot
 from redis_load import check_all_arrived, load_of, redis_app
 from redis_worker import Worker, refusal
@@ -48,6 +48,24 @@ def publish_to(w: Worker, option: str, names: list[str], **options: Any) -> list
     for message, name in zip(messages, names, strict=True):
         message.options = w.handler.Options(**{**options, option: name})
     return w.handler.handle_batch(messages, w.state)
+
+
+@contextmanager
+def every_node_alone(cluster: RedisCluster) -> Iterator[None]:
+    """Have each node serve its slots although others are gone, and no replica take over."""
+    usual = {"cluster-require-full-coverage": "yes", "cluster-replica-no-failover": "no"}
+    unusual = {"cluster-require-full-coverage": "no", "cluster-replica-no-failover": "yes"}
+    try:
+        _configure(cluster, unusual)
+        yield
+    finally:
+        _configure(cluster, usual)  # one that is gone comes back with it
+
+
+def _configure(cluster: RedisCluster, values: dict[str, str]) -> None:
+    for node in cluster.awake():
+        for name, value in values.items():
+            node.cli("CONFIG", "SET", name, value)
 
 
 def name_in(slot: int, lead: str) -> str:
@@ -243,23 +261,20 @@ def test_the_others_go_on(redis_cluster: RedisCluster, client: redis.RedisCluste
     slots = (0, 8_000, 16_000)
     names = [name_in(slot, unique_name) for slot in slots]
     gone = redis_cluster.owner(slots[0])
-    for node in redis_cluster.nodes:
-        node.cli("CONFIG", "SET", "cluster-require-full-coverage", "no")
-        node.cli("CONFIG", "SET", "cluster-replica-no-failover", "yes")
-    with redis_app({"cluster": redis_cluster.addresses}, command="rpush", retries=0) as app:
-        app.publish("orders", "0", list=names[0]).result(timeout_s=10)
+    with (
+        every_node_alone(redis_cluster),
+        redis_app({"cluster": redis_cluster.addresses}, command="rpush", retries=0) as app,
+    ):
+        app.publish("orders", "0", list=names[0]).result(WAIT_S)
         gone.kill()
         waiting = [app.publish("orders", str(n), list=names[0]) for n in range(1, 200)]
         others = [app.publish("orders", str(n), list=names[1 + n % 2]) for n in range(200)]
-        statuses = {receipt.outcomes(timeout_s=10)[0].status for receipt in others}
+        statuses = {receipt.outcomes(WAIT_S)[0].status for receipt in others}
         assert statuses == {"ok"}
         assert not any(receipt.done() for receipt in waiting)
         gone.start()
-        assert {receipt.outcomes(timeout_s=20)[0].status for receipt in waiting} == {"ok"}
+        assert {receipt.outcomes(WAIT_S)[0].status for receipt in waiting} == {"ok"}
     assert sorted(map(int, client.lrange(names[0], 0, -1))) == list(range(200))
-    for node in redis_cluster.nodes:
-        node.cli("CONFIG", "SET", "cluster-require-full-coverage", "yes")
-        node.cli("CONFIG", "SET", "cluster-replica-no-failover", "no")
 
 
 def test_a_node_that_keeps_silent(redis_cluster: RedisCluster, unique_name: str):

@@ -33,6 +33,7 @@ from rambla_py.errors import (
 )
 from rambla_py.sql import (
     SqlAccessError,
+    SqlBackend,
     SqlConflictError,
     SqlConnectionLostError,
     SqlDataError,
@@ -311,6 +312,93 @@ def test_without_copy(upsert: bool, postgres: Base):
     assert len(postgres.rows()) == 19
 
 
+ARRAYS = [{"upsert": True}, {"copy": False}]
+
+
+@pytest.mark.parametrize("options", ARRAYS, ids=str)
+def test_columns_of_many_types_by_arrays(options: dict[str, Any], postgres: Base):
+    """What the server reads of a text in COPY, it reads of a text in an array, nulls and quotes included."""
+    for made in (
+        "type {}_mood as enum ('fine', 'so so')",
+        "domain {}_short as varchar(3) check (value <> 'no')",
+    ):
+        postgres.db.execute("create " + made.format(postgres.table))
+    postgres.make(
+        "id varchar(40) primary key, n integer, x numeric(6, 2), f double precision, yes boolean, c char(3), "
+        "bits bit(3), words varchar(3)[], j jsonb, at timestamptz(0), gap interval, b bytea, t text, "
+        f"mood {postgres.table}_mood, short {postgres.table}_short"
+    )
+    payloads = [
+        {"n": 1, "x": "1.239", "f": 0.1, "yes": True, "c": "ab", "bits": "101", "words": '{"a,b",NULL}'},
+        {
+            "n": None,
+            "x": decimal.Decimal("2.5"),
+            "f": 7,
+            "yes": "no",
+            "j": {"a": [1]},
+            "t": "a\"b\\c,{}\n'%s",
+        },
+        {
+            "n": -(2**31),
+            "gap": datetime.timedelta(days=1, seconds=5),
+            "b": bytes(range(256)),
+            "mood": "so so",
+        },
+        {"at": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "short": "abc", "t": ""},
+    ]
+    columns = ["n", "x", "f", "yes", "c", "bits", "words", "j", "at", "gap", "b", "t", "mood", "short"]
+    with postgres.worker(columns=columns, **options) as w:
+        assert w.publish(payloads) == [None] * 4
+    rows = postgres.rows(f"select {', '.join(columns)} from {{}} order by id")
+    found = [
+        {name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows
+    ]
+    assert found == [
+        {
+            "n": 1,
+            "x": decimal.Decimal("1.24"),
+            "f": 0.1,
+            "yes": True,
+            "c": "ab ",
+            "bits": "101",
+            "words": ["a,b", None],
+        },
+        {"x": decimal.Decimal("2.50"), "f": 7.0, "yes": False, "j": {"a": [1]}, "t": "a\"b\\c,{}\n'%s"},
+        payloads[2],
+        payloads[3],
+    ]
+
+
+@pytest.mark.parametrize("options", ARRAYS, ids=str)
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        ("v varchar(3)", "abcd"),
+        ("v char(3)", "abcd"),
+        ("v bit(3)", "1011"),
+        ("v varchar(3)[]", "{abcd}"),
+        ("v numeric(3, 1)", "1000"),
+        ("v {}_inner", "abcd"),
+        ("v {}_outer", "abcd"),
+        ("v {}_outer", "no"),
+        ("v text", "a\x00b"),
+        ("v integer", "one"),
+    ],
+)
+def test_a_value_is_never_cut_to_fit(column: str, bad: str, options: dict[str, Any], postgres: Base):
+    """A cast would cut it in silence; the message is refused alone, as by COPY."""
+    postgres.db.execute(f"create domain {postgres.table}_inner as varchar(3)")
+    postgres.db.execute(
+        f"create domain {postgres.table}_outer as {postgres.table}_inner check (value <> 'no')"
+    )
+    postgres.make(f"id varchar(40) primary key, {column.format(postgres.table)}")
+    with postgres.worker(columns=["v"], **options) as w:
+        answers = w.publish([{"v": None}, {"v": bad}, {"v": None}])
+    assert [answer is None for answer in answers] == [True, False, True]
+    assert kinds([answers[1]]) <= {SqlDataError, SqlIntegrityError}
+    assert postgres.rows("select v from {}") == [(None,), (None,)]
+
+
 # -- rows that are refused ------------------------------------------------------------------------
 
 
@@ -406,6 +494,95 @@ def test_a_server_that_would_cut_values(mariadb: Base):
     assert mariadb.rows("select a from {}") == [("abc",)]
 
 
+def test_a_table_without_transactions(mariadb: Base):
+    """There too a value that does not fit is refused: MariaDB would put a zero for it, and say that it is well."""
+    mariadb.db.execute(f"create table {mariadb.table} (id varchar(40), n integer not null) engine = myisam")
+    with mariadb.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": 1}, {"n": None}, {"n": 3}])
+    assert [type(answer) for answer in answers] == [type(None), SqlIntegrityError, type(None)]
+    assert {n for (n,) in mariadb.rows("select n from {}")} == {1, 3}
+
+
+REFUSALS = {
+    "partition": "({columns}) partition by range (n) (partition a values less than (10))",
+    "signal": "({columns})",
+    "division": "({columns}, part integer as (100 div (n - 10)) stored)",
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_refusals_of_mariadb(what: str, mariadb: Base):
+    """A row without a partition, one that a trigger or a generated column refuses: it alone is not written."""
+    columns = REFUSALS[what].format(columns="id varchar(40), n integer")
+    mariadb.db.execute(f"create table {mariadb.table} {columns}")
+    if what == "signal":
+        mariadb.db.execute(
+            f"create trigger {mariadb.table}_b before insert on {mariadb.table} for each row begin "
+            "if new.n = 10 then signal sqlstate '45000' set mysql_errno = 31001; end if; end"
+        )
+    url = f"{mariadb.url}?init_command=set%20sql_mode%3D'ERROR_FOR_DIVISION_BY_ZERO'"
+    with mariadb.worker(url=url, columns=["n"]) as w:
+        answers = w.publish([{"n": n} for n in range(11)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [10]
+    assert len(mariadb.rows()) == 10
+
+
+def test_refusals_of_postgres(postgres: Base):
+    """A trigger's error of a class that nobody knows concerns its row, and may be tried again."""
+    postgres.make("id text, n integer")
+    body = "begin if new.n = 3 then raise exception 'no' using errcode = 'XX000'; end if; return new; end"
+    postgres.db.execute(
+        f"create function {postgres.table}_f() returns trigger language plpgsql as $${body}$$"
+    )
+    postgres.db.execute(
+        f"create trigger b before insert on {postgres.table} for each row execute function {postgres.table}_f()"
+    )
+    with postgres.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": n} for n in range(5)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [3]
+    assert answers[3].retryable
+    assert len(postgres.rows()) == 4
+
+
+def test_a_policy_refuses_a_row(postgres: Base):
+    """Row-level security refuses a row, not the user: the others are written."""
+    postgres.make("id text, n integer")
+    role = f"r_{postgres.table}"
+    for sql in (
+        f"create role {role} login password 's3cret'",
+        f"grant insert on {postgres.table} to {role}",
+        f"alter table {postgres.table} enable row level security",
+        f"create policy few on {postgres.table} with check (n < 4)",
+    ):
+        postgres.db.execute(sql)
+    server = postgres.server
+    url = f"postgresql://{role}:s3cret@{server.host}:{server.port}/{server.database}"
+    with postgres.worker(url=url, columns=["n"], copy=False) as w:
+        answers = w.publish([{"n": n} for n in range(5)])
+    assert [type(answer) for answer in answers] == [type(None)] * 4 + [SqlIntegrityError]
+
+
+def test_ids_that_the_column_takes_for_one(postgres: Base):
+    """Two forms of one UUID in a batch are written one after the other: the last one stays."""
+    postgres.make("id uuid primary key, n integer")
+    name = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    with postgres.worker(columns=["n"], upsert=True) as w:
+        assert w.deliver([w.message({"n": 1}, name), w.message({"n": 2}, name.upper())]) == [None] * 2
+    assert postgres.rows("select n from {}") == [(2,)]
+
+
+def test_a_constraint_that_ends_the_transaction(tmp_path: Path, unique_name: str):
+    """SQLite's ``ON CONFLICT ROLLBACK`` undoes the rows before as well: they are written all the same."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    base.make("id varchar(40), n integer not null on conflict rollback")
+    with base.worker(columns=["n"]) as w:
+        answers = w.publish([{"n": n if n != 5 else None} for n in range(12)])
+    assert [at for at, answer in enumerate(answers) if answer is not None] == [5]
+    assert type(answers[5]) is SqlIntegrityError
+    assert len(base.rows()) == 11
+    base.db.disconnect()
+
+
 # -- conflicts ------------------------------------------------------------------------------------
 
 
@@ -439,6 +616,7 @@ def test_a_lock_that_is_not_given(base: Base):
 
 def test_a_table_that_is_not_there(base: Base):
     """Connecting fails with the name of the table and what to do, so messages wait."""
+    base.db.connect()
     error = base.refusal()
     assert type(error) is SqlStatementError
     assert f"there is no table '{base.table}'" in str(error)
@@ -545,6 +723,15 @@ def test_tls_by_an_unknown_authority(served: Base):
     assert type(served.refusal(settings={"tls": True})) is SqlAccessError
     with served.worker({"tls": SqlTls(verify=False)}, create_table=True) as w:
         assert w.publish([1]) == [None]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, unique_name: str):
+    """Without ``create_table`` nobody makes an empty file of a URL with a slip in it."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    refused = base.refusal()
+    assert type(refused) is SqlConnectionLostError
+    assert "there is no such file" in str(refused)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_database(tmp_path: Path, unique_name: str):
@@ -703,6 +890,28 @@ def test_a_forked_child_leaves_the_connection_alone(base: Base):
             os._exit(0)
         os.waitpid(child, 0)
         assert w.publish(["x"]) == [None]
+
+
+def test_a_file_that_is_moved_away(tmp_path: Path, unique_name: str):
+    """SQLite would go on with the file that was moved: it counts as a loss, and the new file is written."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    with base.worker(create_table=True) as w:
+        assert w.publish([1]) == [None]
+        (tmp_path / "shop.db").rename(tmp_path / "shop.old")
+        assert kinds(w.publish([2, 3])) == {SqlConnectionLostError}
+    base.db.disconnect()
+    with base.worker(create_table=True) as w:
+        assert w.publish([2, 3]) == [None, None]
+    assert len(SqlBackend(base.url).execute(f"select * from {base.table}").data) == 2
+
+
+def test_a_file_that_may_not_be_written(tmp_path: Path, unique_name: str):
+    """It is a matter of access, as a server that is read-only: messages wait for a person."""
+    base = pick("sqlite", str, tmp_path, unique_name)
+    base.make("id varchar(40), payload text")
+    base.db.disconnect()
+    with base.worker(url=f"sqlite:///file:{tmp_path}/shop.db?mode=ro&uri=true") as w:
+        assert kinds(w.publish([1, 2])) == {SqlAccessError}
 
 
 # -- callable payloads ----------------------------------------------------------------------------

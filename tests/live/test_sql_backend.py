@@ -16,9 +16,11 @@ from sql_worker import Base, pick
 
 from rambla_py.sql import (
     SqlBackend,
+    SqlBusyError,
     SqlConflictError,
     SqlConnectionLostError,
     SqlError,
+    SqlIntegrityError,
     SqlPermissionError,
     SqlStatementError,
     SqlTls,
@@ -91,8 +93,8 @@ def test_run_does_a_deadlock_again(served: Base, db: SqlBackend):
         def both(db: SqlBackend) -> None:
             calls.append(first)
             db.execute(f"update {served.table} set n = n + 1 where id = :id", {"id": first})
-            with suppress(threading.BrokenBarrierError):
-                meeting.wait(0.5)  # the second time there is nobody to meet
+            if calls.count(first) == 1:  # the second time there is nobody to meet
+                meeting.wait(20)
             db.execute(f"update {served.table} set n = n + 1 where id = :id", {"id": second})
 
         return both
@@ -114,6 +116,63 @@ def test_a_serialization_failure(postgres_server: PostgresServer, tmp_path: Path
     assert caught.value.code == "40001"
     assert base.rows() == [(1, 7)]
     base.db.disconnect()
+
+
+def test_a_transaction_that_an_error_has_ended(
+    postgres_server: PostgresServer, tmp_path: Path, unique_name: str
+):
+    """PostgreSQL keeps nothing after an error that was caught: the commit says so; a savepoint saves it."""
+    base = pick("postgres", lambda name: postgres_server, tmp_path, unique_name)
+    base.make("id integer primary key")
+    insert = f"insert into {base.table} values (:id)"
+    with pytest.raises(SqlIntegrityError, match="has ended this transaction"), base.db.transaction():
+        base.db.execute(insert, {"id": 1})
+        with suppress(SqlIntegrityError):
+            base.db.execute(insert, {"id": 1})
+    assert base.rows() == []
+    with base.db.transaction():
+        base.db.execute(insert, {"id": 1})
+        with suppress(SqlIntegrityError), base.db.transaction():
+            base.db.execute(insert, {"id": 1})
+    assert base.rows() == [(1,)]
+    base.db.disconnect()
+
+
+def test_a_deadlock_that_was_caught(mariadb_server: Any, tmp_path: Path, unique_name: str):
+    """MariaDB has undone all of that transaction, so nothing of it is committed, what came later included."""
+    base = pick("mariadb", lambda name: mariadb_server, tmp_path, unique_name)
+    base.make("id integer primary key, n integer not null")
+    base.db.execute(f"insert into {base.table} values (1, 0), (2, 0)")
+    meeting = threading.Barrier(2)
+    insert = f"insert into {base.table} values (:id, 0)"
+
+    def work(first: int, second: int) -> None:
+        with base.db.transaction():
+            base.db.execute(f"update {base.table} set n = n + 1 where id = :id", {"id": first})
+            meeting.wait(20)
+            with suppress(SqlConflictError):
+                base.db.execute(f"update {base.table} set n = n + 1 where id = :id", {"id": second})
+            base.db.execute(insert, {"id": 10 + first})
+
+    raised = in_threads(lambda: work(1, 2), lambda: work(2, 1))
+    assert [type(error) for error in raised] == [SqlConflictError]
+    found = dict(base.rows())
+    assert found in ({1: 1, 2: 1, 11: 0}, {1: 1, 2: 1, 12: 0})
+    base.db.disconnect()
+
+
+def test_a_full_disk_that_was_caught(tmp_path: Path):
+    """SQLite has undone all of that transaction: what comes later is not committed by itself."""
+    with SqlBackend(f"sqlite:///{tmp_path}/shop.db") as db:
+        db.execute("create table t (id integer primary key, b blob)")
+        with pytest.raises(SqlBusyError, match="has ended this transaction"), db.transaction():
+            db.execute("pragma max_page_count = 20")
+            db.execute("insert into t values (1, zeroblob(10))")
+            with suppress(SqlBusyError):
+                db.execute("insert into t values (2, zeroblob(1000000))")
+            with suppress(SqlBusyError):
+                db.execute("insert into t values (3, zeroblob(10))")
+        assert db.execute("select id from t").data == []
 
 
 def test_the_isolation_ends_with_the_transaction(served: Base, db: SqlBackend):

@@ -60,6 +60,26 @@ def test_processes_that_write_at_once_lose_nothing(place: str, tmp_path: Path) -
     assert records["common"].updated_at > first.updated_at
 
 
+def test_a_process_that_never_rests_lets_others_have_their_turn(tmp_path: Path) -> None:
+    """Its file is free for moments only: another writer finds them, thousands of times within its time-out."""
+    path = tmp_path / "state.db"
+    with (
+        SqliteStore(path, busy_timeout_s=1) as store,
+        writer(f"sqlite:///{path}", "busy", "restless") as process,
+    ):
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for number in range(2_000):
+                store.set(f"mine-{number}", number)
+            assert process.poll() is None
+        finally:
+            process.kill()
+        assert {record.value for record in store.get_all() if record.key.startswith("mine-")} == {
+            *range(2_000)
+        }
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_processes_lose_nothing_that_was_kept(place: str, tmp_path: Path) -> None:
     """Writers killed in the midst of it, one after the other: what they told is there, and nothing is in halves."""

@@ -54,9 +54,11 @@ class Appender:
         self._rotation, self._fsync, self._on_rotated, self._clock = rotation, fsync, on_rotated, clock
 
     def check(self) -> None:
-        """Make the folder and the file where they are missing; raise ``OSError`` where lines cannot go."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _let_go(self._open_locked())
+        """Raise ``OSError`` where lines cannot go; the first line makes folder and file, and this nothing."""
+        try:
+            _let_go(self._open_locked(_FLAGS & ~os.O_CREAT))
+        except FileNotFoundError:
+            _check_folder(self.path.parent)
 
     def append(self, lines: Sequence[bytes]) -> Appended:
         """Write the lines, each with its line break, as far as they go; never raises ``OSError``.
@@ -74,7 +76,7 @@ class Appender:
 
     def _append_some(self, lines: Sequence[bytes], done: Appended) -> None:
         """Write as many lines as the file has room for, or move a full file aside."""
-        fd = self._open_locked()
+        fd = self._open_for_lines()
         try:
             status = os.fstat(fd)
             if self._is_due(status, len(lines[done.kept])):
@@ -120,9 +122,16 @@ class Appender:
             _sync_folder(self.path.parent)
         self._on_rotated(aside)
 
-    def _open_locked(self) -> int:
+    def _open_for_lines(self) -> int:
+        try:
+            return self._open_locked(_FLAGS)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open_locked(_FLAGS)
+
+    def _open_locked(self, flags: int) -> int:
         while True:
-            fd = os.open(self.path, _FLAGS, 0o666)
+            fd = os.open(self.path, flags, 0o666)
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise OSError(errno.EINVAL, "not a regular file", str(self.path))
@@ -134,6 +143,15 @@ class Appender:
                 raise
             # It was moved away while we waited for the lock: what is at the path now is what counts.
             _let_go(fd)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ``OSError`` where a file, and the folders above it that are missing, could not be made."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
 def _let_go(fd: int) -> None:

@@ -54,7 +54,7 @@ class _Journal(msgspec.Struct, frozen=True):
 
 
 class FileHandler(Handler):
-    """Appends one line of JSON for each message; the folder is made where it is missing. POSIX only.
+    """Appends one line of JSON for each message; the first one makes file and folder. POSIX only.
 
     Any number of workers and processes may append to one path: a batch is one write under the file's lock.
     A line that could not be written whole is taken back; when a process is killed in the midst of a write,
@@ -102,7 +102,7 @@ class FileHandler(Handler):
         ] = "payload"
 
     def connect(self) -> _Journal:
-        """Make the file if need be, and see to what an earlier run left uncompressed."""
+        """See that lines can be written, and to what an earlier run left uncompressed."""
         options = self._channel_options()
         compressor = Compressor()
         packed = options.compression == "gzip"
@@ -126,7 +126,7 @@ class FileHandler(Handler):
         connection.compressor.wait(_COMPRESSION_WAIT_S)
 
     def ping(self, connection: _Journal) -> None:
-        """Raise when the file cannot be opened for writing."""
+        """Raise when lines cannot be written; leaves nothing behind."""
         try:
             connection.appender.check()
         except OSError as error:

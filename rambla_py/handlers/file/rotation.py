@@ -62,7 +62,8 @@ def moved_aside(path: Path, now: float) -> Path:
 def left_uncompressed(path: Path) -> list[Path]:
     """Return the files that were moved aside from this path and are not compressed, oldest first."""
     ours = re.compile(rf"{re.escape(path.stem)}\.\d{{8}}T\d{{6}}Z\.\d{{4,}}{re.escape(path.suffix)}")
-    return sorted(path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name))
+    names = os.listdir(path.parent) if path.parent.is_dir() else ()
+    return sorted(path.with_name(name) for name in names if ours.fullmatch(name))
 
 
 def mark_start(path: Path, now: float) -> None:

@@ -30,6 +30,8 @@ __all__ = ["KafkaRecord", "KafkaWire"]
 _POLL_S = 0.1
 _BUSY_POLL_S = 0.01
 _PROBE_S = 0.2
+# A probe that was given up is not heard when it is answered after all: the next one has twice the time.
+_LONGEST_PROBE_S = 2.0
 _FLUSH_S = 2.0
 
 log = logging.getLogger("rambla_py.kafka")
@@ -68,6 +70,7 @@ class KafkaWire:
         self._trouble: KafkaError | None = None
         self._all_down = False
         self._down_since: float | None = None
+        self._probe_s = _PROBE_S
         self._open = False
         self._closing = False
         self._lost: ConnectionLostError | None = None
@@ -143,11 +146,11 @@ class KafkaWire:
 
     def _reach(self, timeout_s: float) -> ConnectionLostError | None:
         """Ask for the topic until a broker answers; return the error when none can."""
-        end = time.monotonic() + timeout_s
+        end, probe_s = time.monotonic() + timeout_s, _PROBE_S
         while True:
             left = end - time.monotonic()
             try:
-                self._producer.list_topics(self._topic, timeout=max(0.01, min(left, _PROBE_S)))
+                self._producer.list_topics(self._topic, timeout=max(0.01, min(left, probe_s)))
                 return None
             except KafkaException as error:
                 trouble = self._trouble
@@ -156,6 +159,7 @@ class KafkaWire:
                 if left <= 0:
                     text = f"no answer within {timeout_s:g} s"
                     return lost_error(trouble or error.args[0], where=self.where, during=text)
+                probe_s = min(probe_s * 2, _LONGEST_PROBE_S)
 
     def _heard(self, error: KafkaError) -> None:
         """Take what librdkafka says of its connections, on the thread that polls."""
@@ -206,8 +210,9 @@ class KafkaWire:
 
     def _look_again(self, down_since: float) -> None:
         try:
-            self._producer.list_topics(self._topic, timeout=_PROBE_S)
+            self._producer.list_topics(self._topic, timeout=self._probe_s)
         except KafkaException:
+            self._probe_s = min(self._probe_s * 2, _LONGEST_PROBE_S)
             if time.monotonic() - down_since >= self._settings.outage_s:
                 text = f"no broker could be reached for {self._settings.outage_s:g} s"
                 self._lose(lost_error(self._trouble, where=self.where, during=text))
@@ -215,7 +220,7 @@ class KafkaWire:
         self._recovered()
 
     def _recovered(self) -> None:
-        self._down_since, self._all_down, self._trouble = None, False, None
+        self._down_since, self._all_down, self._trouble, self._probe_s = None, False, None, _PROBE_S
         self._link.release()
 
     # -- reports ------------------------------------------------------------------------------------------

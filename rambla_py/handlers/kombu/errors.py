@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ _AWS_DENIED = frozenset(
         "UnrecognizedClientException",
     }
 )
+_LIMITS = "AMQP holds names, ids and content types of 255 bytes, and integers of 64 bits"
 _AWS_NOWHERE = ("NonExistentQueue", "QueueDoesNotExist")
 _AWS_FOR_NOW = ("Throttl", "Unavailable", "InternalError", "InternalFailure", "OverLimit")
 _CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"})
@@ -81,6 +83,8 @@ def _by_type(error: BaseException, text: str) -> DeliveryError | None:
         return PermanentError(text)
     if isinstance(error, SerializationError):
         return PermanentError(text)
+    if isinstance(error, struct.error | amqp.exceptions.FrameSyntaxError):
+        return PermanentError(f"{_LIMITS}: {text}")
     return None
 
 

@@ -16,6 +16,7 @@ from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
 __all__ = ["KombuOptions", "KombuSettings", "KombuTls", "connection_arguments", "transport_of"]
 
 _AMQP = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
+_SQL = frozenset({"sqla", "sqlalchemy"})
 _REDIS = frozenset({"redis", "rediss", "sentinel"})
 _AMQP_LIMIT = 134_217_728
 """What RabbitMQ takes unless its ``max_message_size`` says otherwise (128 MiB)."""
@@ -130,6 +131,8 @@ def _bounds(settings: KombuSettings) -> dict[str, Any]:
         return {"socket_timeout": answer_s, "socket_connect_timeout": connect_s, "retry_on_timeout": False}
     if transport == "sqs":
         return {"client-config": {"connect_timeout": connect_s, "read_timeout": answer_s}}
+    if transport in _SQL:
+        return {"hide_parameters": True}  # its errors would show the payload
     return {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -171,7 +171,10 @@ class KombuWire:
         if opened is None:
             return
         try:
-            if select.select([opened], [], [], 0)[0]:
+            with selectors.DefaultSelector() as selector:  # select() knows no file over number 1,023
+                selector.register(opened, selectors.EVENT_READ)
+                said_something = bool(selector.select(0))
+            if said_something:
                 self._connection.drain_events(timeout=0.001)
         except TimeoutError:
             return

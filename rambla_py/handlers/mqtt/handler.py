@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,22 +51,26 @@ class MqttHandler(Handler):
 
     def __init__(self, settings: Any, **where: Any) -> None:
         super().__init__(settings, **where)
-        self._worker = next(_workers)
+        # Two containers may have the same process and worker: the broker throws out the first of one name.
+        self._suffix = f"{os.getpid()}-{next(_workers)}-{secrets.token_hex(4)}"
 
     @classmethod
     def event_prefix(cls, options: Any) -> str | None:
         """Return no prefix, as the binding of CloudEvents for MQTT has it."""
         return EVENT_PREFIX
 
+    def client_id(self) -> str:
+        """Return this worker's name at the broker; empty where the broker is to choose one."""
+        return f"{self.settings.client_id}-{self._suffix}" if self.settings.client_id else ""
+
     def connect(self) -> MqttWire:
         """Connect, log in, and hear what the broker takes."""
         settings: MqttSettings = self.settings
-        client_id = f"{settings.client_id}-{os.getpid()}-{self._worker}" if settings.client_id else ""
         wire = MqttWire(
             broker_of(settings),
             channel=self.channel,
             link=self.link,
-            client_id=client_id,
+            client_id=self.client_id(),
             timeout_s=settings.connect_timeout_s,
         )
         try:
@@ -80,8 +85,8 @@ class MqttHandler(Handler):
         connection.close()
 
     def ping(self, connection: MqttWire) -> None:
-        """Raise when the connection is gone; MQTT's own pings find that out."""
-        connection.check()
+        """Make a round trip to the broker."""
+        connection.ping()
 
     def destination(self, connection: MqttWire) -> Client:
         """Return the driver's own client."""

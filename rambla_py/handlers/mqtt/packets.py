@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from paho.mqtt.packettypes import PacketTypes
@@ -14,10 +16,14 @@ from rambla_py.wire import media_type, wire_headers
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["EVENT_PREFIX", "packet_size", "properties_of"]
+__all__ = ["EVENT_PREFIX", "checked_topic", "packet_size", "properties_of"]
 
 EVENT_PREFIX: Final = ""
 _MAX_TEXT_BYTES = 65_535
+# What MQTT 5 (1.5.4) has neither side send: Mosquitto closes the connection over it.
+_LAST_OF_PLANES = "".join(chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000))
+_FORBIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufeff{_LAST_OF_PLANES}]")
+_WILDCARDS = re.compile("[+#]")
 _MAX_HEAD = 5
 """Bytes of the fixed header at most: one for the type, four for the length."""
 
@@ -25,21 +31,26 @@ _MAX_HEAD = 5
 def properties_of(delivery: Delivery) -> Properties:
     """Return what goes beside topic and payload: headers and id as user properties, expiry, content type.
 
-    Raises ``PermanentError`` for a header that a user property cannot hold.
+    Raises ``PermanentError`` for a text that MQTT cannot hold.
     """
     options = delivery.options
     made: Any = Properties(PacketTypes.PUBLISH)
     headers = wire_headers(delivery, EVENT_PREFIX)
-    pairs = [(_checked(name, name), _checked(name, text_of(name, value))) for name, value in headers.items()]
+    pairs = [
+        (_checked(name, "header", name), _checked(text_of(name, value), "header", name))
+        for name, value in headers.items()
+    ]
     if options.id_property and options.id_property not in headers:  # an event has it among its attributes
-        pairs.append((options.id_property, _checked(options.id_property, delivery.id)))
+        name = _checked(options.id_property, "id_property", options.id_property)
+        pairs.append((name, _checked(delivery.id, "header", name)))
     if pairs:
         made.UserProperty = pairs
     if options.message_expiry_s is not None:
         made.MessageExpiryInterval = options.message_expiry_s
-    made.ContentType = options.content_type or media_type(delivery)
+    given = options.content_type
+    made.ContentType = _checked(given, "content_type", given) if given else media_type(delivery)
     if options.response_topic is not None:
-        made.ResponseTopic = options.response_topic
+        made.ResponseTopic = _checked(options.response_topic, "response_topic", options.response_topic)
     return made  # type: ignore[no-any-return]  # Any, for the attributes that paho makes of names
 
 
@@ -49,14 +60,29 @@ def packet_size(topic: bytes, properties: Properties, body_bytes: int) -> int:
     return _MAX_HEAD + 2 + len(topic) + 2 + len(packed) + body_bytes
 
 
-def _checked(name: str, text: str) -> str:
+@functools.lru_cache(maxsize=256)
+def checked_topic(topic: str) -> bytes:
+    """Return a topic to publish to as UTF-8; raises ``PermanentError`` for one with wildcards.
+
+    >>> checked_topic("plant/boiler")
+    b'plant/boiler'
+    """
+    if _WILDCARDS.search(topic):
+        raise PermanentError(f"topic {topic!r}: one to publish to has no wildcards; see the option 'topic'")
+    return _checked(topic, "topic", topic).encode()
+
+
+def _checked(text: str, what: str, name: str) -> str:
     """Return a text that MQTT can hold: brokers close the connection over any other."""
-    if "\x00" in text or "\ufeff" in text:
-        raise PermanentError(f"header {name!r}: MQTT holds no text with NUL or a byte order mark")
+    found = _FORBIDDEN.search(text)
+    if found:
+        raise PermanentError(
+            f"{what} {name!r}: MQTT holds no text with {found[0]!r}, a control character or the like"
+        )
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise PermanentError(f"header {name!r}: {error}") from error
+        raise PermanentError(f"{what} {name!r}: {error}") from error
     if size > _MAX_TEXT_BYTES:
-        raise PermanentError(f"header {name!r}: has {size} bytes; MQTT holds {_MAX_TEXT_BYTES}")
+        raise PermanentError(f"{what} {name!r}: has {size} bytes; MQTT holds {_MAX_TEXT_BYTES}")
     return text

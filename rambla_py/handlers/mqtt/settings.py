@@ -49,14 +49,15 @@ class MqttSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         str,
         Meta(
             max_length=200,
-            description="name at the broker, with process and worker added; the broker's choice when empty",
+            description="name at the broker, with process, worker and a random part added; the broker's "
+            "choice when empty",
         ),
     ] = ""
     keepalive_s: Annotated[
         int, Meta(ge=1, le=65_535, description="longest silence; after one and a half the other is gone")
     ] = 30
     connect_timeout_s: Annotated[
-        float, Meta(gt=0, description="bound of connecting, and of the broker's answer to it")
+        float, Meta(gt=0, description="bound of connecting, of the broker's answer to it, and of a ping")
     ] = 5.0
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, PermanentError
 from rambla_py.handlers.mqtt.client import MqttClient, client_for
 from rambla_py.handlers.mqtt.errors import FAILURE, answer_error, connect_error, refusal
-from rambla_py.handlers.mqtt.packets import packet_size, properties_of
+from rambla_py.handlers.mqtt.packets import checked_topic, packet_size, properties_of
 from rambla_py.handlers.mqtt.settings import Broker
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _ROOM_S = 0.1
 _MAX_PACKET_BYTES = 268_435_455
 _MAX_IN_FLIGHT = 65_535
 _UNSPECIFIED = 0x80
+_NO_SUBSCRIPTION = "rambla/ping"
 
 
 class MqttWire:
@@ -45,6 +46,7 @@ class MqttWire:
         self._early: dict[int, int] = {}
         self._room = threading.Event()
         self._answered = threading.Event()
+        self._pong = threading.Event()
         self._refused: ConnectionLostError | None = None
         self._lost: ConnectionLostError | None = None
         self._up = self._closed = False
@@ -54,6 +56,7 @@ class MqttWire:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_unsubscribe = self._on_unsubscribe
 
     def __repr__(self) -> str:
         return (
@@ -78,7 +81,22 @@ class MqttWire:
         if self._refused is not None:
             raise self._refused
 
-    def check(self) -> None:
+    def ping(self) -> None:
+        """Ask the broker for an answer; raises ``ConnectionLostError`` when none comes in time.
+
+        paho keeps MQTT's own pings to itself. To end a subscription that there is not changes nothing, needs
+        no right, and is answered.
+        """
+        self._check()
+        self._pong.clear()
+        self._client.unsubscribe(_NO_SUBSCRIPTION)
+        if not self._pong.wait(self._timeout_s):
+            raise ConnectionLostError(
+                f"{self.broker.where} did not answer a ping within {self._timeout_s:g} s"
+            )
+        self._check()
+
+    def _check(self) -> None:
         """Raise when the connection is gone."""
         if self._lost is not None:
             raise self._lost
@@ -113,14 +131,17 @@ class MqttWire:
     def _publish_one(self, delivery: Delivery) -> None:
         options, body = delivery.options, delivery.body()
         topic: str = options.topic or self._channel
+        encoded = checked_topic(topic)
         self._check_options(options)
         properties = properties_of(delivery)
-        size = packet_size(topic.encode(), properties, len(body))
+        size = packet_size(encoded, properties, len(body))
         if size > self._max_packet:
             raise PayloadTooLargeError(size, self._max_packet, "the broker's maximum packet size")
+        # What is left there answers what a callable published by this client, whose numbers come again.
+        self._early.clear()
         while True:
             self._room.clear()
-            self.check()
+            self._check()
             sent = self._client.publish(topic, body, options.qos, options.retain, properties)
             if sent.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 break
@@ -163,13 +184,18 @@ class MqttWire:
         self._lost = self._lost or error
         self._refused = self._refused or (None if self._up else error)
         self._answered.set()
+        self._pong.set()
         self._room.set()
         if self._up and not self._closed:
             self._link.lost(error)
 
+    def _on_unsubscribe(self, client: Any, userdata: Any, number: int, reasons: Any, properties: Any) -> None:
+        self._pong.set()
+
     def _on_publish(self, client: Any, userdata: Any, number: int, reason: Any, properties: Any) -> None:
         self._early[number] = reason.value
-        if number in self._waiting and self._early.pop(number, None) is not None:
+        if number in self._waiting:
+            self._early.pop(number, None)
             self._settle(number, reason.value)
         self._room.set()
 

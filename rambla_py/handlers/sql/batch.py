@@ -6,11 +6,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rambla_py.handlers.sql.writers import Row, Writer
-from rambla_py.sql.errors import SqlDataError, SqlError, SqlIntegrityError
+from rambla_py.sql.errors import (
+    SqlBusyError,
+    SqlConflictError,
+    SqlConnectionLostError,
+    SqlError,
+    SqlStatementError,
+    SqlUnknownOutcomeError,
+)
 
 __all__ = ["write_batch"]
 
-_OF_A_ROW = (SqlIntegrityError, SqlDataError)
+# Any other error is a row's, or may be: that of an extension or of a trigger, which nobody here knows.
+_OF_ALL = (SqlStatementError, SqlConflictError, SqlBusyError, SqlConnectionLostError, SqlUnknownOutcomeError)
+
+
+class _UndoneError(Exception):
+    """A row has ended the whole transaction, as SQLite's ``ON CONFLICT ROLLBACK`` has it."""
 
 
 def write_batch(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
@@ -22,7 +34,9 @@ def write_batch(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
     """
     try:
         writer.write_all(rows)
-    except _OF_A_ROW as error:
+    except _OF_ALL:
+        raise
+    except SqlError as error:
         if len(rows) == 1:
             return {0: error}
         return _sifted(writer, rows)
@@ -34,20 +48,29 @@ def _sifted(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
         writer.savepoint()
         try:
             writer.write(part)
-        except _OF_A_ROW:
-            writer.rollback_to()
+        except _OF_ALL:
+            raise
+        except SqlError:
+            try:
+                writer.rollback_to()
+            except SqlStatementError as gone:
+                raise _UndoneError from gone
             raise
         writer.release()
 
     writer.begin()
     try:
         refused = _halved(rows, attempt)
+    except _UndoneError:
+        return _halved(rows, writer.write_all)
     except BaseException:
         writer.rollback()
         raise
     try:
         writer.commit()
-    except _OF_A_ROW:
+    except _OF_ALL:
+        raise
+    except SqlError:
         return _halved(rows, writer.write_all)
     return refused
 
@@ -61,7 +84,9 @@ def _halved(rows: Sequence[Row], attempt: Callable[[Sequence[Row]], Any]) -> dic
         begin, end = parts.pop()
         try:
             attempt(rows[begin:end])
-        except _OF_A_ROW as error:
+        except _OF_ALL:
+            raise
+        except SqlError as error:
             if end - begin == 1:
                 refused[begin] = error
                 continue

@@ -22,7 +22,7 @@ class SqlHandler(Handler):
     """Writes rows to SQLite, PostgreSQL, MySQL or MariaDB; a batch is one transaction.
 
     None of a batch is confirmed before all of it is committed: by COPY on PostgreSQL, by statements of many
-    rows on MySQL, by ``executemany`` on SQLite. A row that the database refuses (a constraint, a value that
+    rows on MySQL and SQLite. A row that the database refuses (a constraint, a value that
     does not fit) is found by halving, with savepoints, and is fatal alone; the others are committed. A
     deadlock, a lock that is not given, a full disk fail the batch, and it is tried again. A table or a column
     that is not there is an error of connecting: messages wait until somebody has made it.

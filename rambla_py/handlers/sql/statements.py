@@ -9,17 +9,37 @@ from rambla_py.sql.database import Kind
 
 __all__ = ["Statements", "quoted", "statements"]
 
-_STAGING = "rambla_staging"
-
 
 class Statements(NamedTuple):
-    """What a writer sends: ``insert`` takes rows; the others are PostgreSQL's, for COPY."""
+    """What writes rows of ``width`` columns to ``table``: INSERT in its parts, and PostgreSQL's COPY.
 
-    insert: str
+    >>> made = Statements("t", 2, head="INSERT INTO t (a, b)", row="(?, ?)")
+    >>> made.insert
+    'INSERT INTO t (a, b) VALUES (?, ?)'
+    """
+
+    table: str
+    width: int
+    head: str
+    row: str
+    suffix: str = ""
     copy: str = ""
-    stage: str = ""
-    copy_stage: str = ""
-    merge: str = ""
+
+    @property
+    def insert(self) -> str:
+        """The statement that takes one row."""
+        return self.insert_many(1)
+
+    def insert_many(self, rows: int) -> str:
+        """Return the statement that takes so many rows, value by value."""
+        return f"{self.head} VALUES {', '.join([self.row] * rows)}{self.suffix}"
+
+    def insert_arrays(self, types: Sequence[str]) -> str:
+        """Return PostgreSQL's statement that takes column by column, as arrays of texts, with their types."""
+        names = [f"c{at}" for at in range(self.width)]
+        values = [f"CAST({name} AS {kind})" for name, kind in zip(names, types, strict=True)]
+        given = f"unnest({', '.join(['%s'] * self.width)}) AS given({', '.join(names)})"
+        return f"{self.head} SELECT {_formatted(', '.join(values))} FROM {given}{self.suffix}"
 
 
 def quoted(name: str, kind: Kind) -> str:
@@ -41,24 +61,17 @@ def statements(table: str, names: Sequence[str], kind: Kind, *, upsert_on: str |
     into = ".".join(quoted(part, kind) for part in table.split("."))
     columns = ", ".join(quoted(name, kind) for name in names)
     suffix = "" if upsert_on is None else _on_conflict(names, kind, upsert_on)
-    marks = ", ".join("?" if kind == "sqlite" else "%s" for _ in names)
     head = f"INSERT INTO {into} ({columns})"
-    if kind != "sqlite":
-        # The other drivers format, and take a percent sign in a name for a place.
-        insert = f"{head} VALUES (".replace("%", "%%") + marks + f"){suffix}".replace("%", "%%")
-    else:
-        insert = f"{head} VALUES ({marks}){suffix}"
-    if kind != "postgresql":
-        return Statements(insert)
-    return Statements(
-        insert,
-        copy=f"COPY {into} ({columns}) FROM STDIN",
-        # As a query, so that no constraint, default or column beside ours comes along.
-        stage=f"CREATE TEMPORARY TABLE {_STAGING} ON COMMIT DELETE ROWS AS "
-        f"SELECT {columns} FROM {into} WITH NO DATA",
-        copy_stage=f"COPY pg_temp.{_STAGING} ({columns}) FROM STDIN",
-        merge=f"{head} SELECT {columns} FROM pg_temp.{_STAGING}{suffix}",
-    )
+    copy = f"COPY {into} ({columns}) FROM STDIN"
+    if kind == "sqlite":
+        return Statements(into, len(names), head, f"({', '.join('?' * len(names))})", suffix)
+    row = f"({', '.join(['%s'] * len(names))})"
+    return Statements(into, len(names), _formatted(head), row, _formatted(suffix), copy)
+
+
+def _formatted(text: str) -> str:
+    """Return SQL for the drivers that format, and take a percent sign in a name for a place."""
+    return text.replace("%", "%%")
 
 
 def _on_conflict(names: Sequence[str], kind: Kind, key: str) -> str:

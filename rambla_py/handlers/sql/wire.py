@@ -10,11 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.handlers.sql.batch import write_batch
+from rambla_py.handlers.sql.postgres import PostgresWriter
 from rambla_py.handlers.sql.rows import RowMaker
 from rambla_py.handlers.sql.sources import read_columns
 from rambla_py.handlers.sql.statements import statements
 from rambla_py.handlers.sql.table import Table, look_at
-from rambla_py.handlers.sql.writers import MysqlWriter, PostgresWriter, Row, SqliteWriter, Writer
+from rambla_py.handlers.sql.writers import MysqlWriter, Row, SqliteWriter, Writer
 from rambla_py.sql.database import Database
 from rambla_py.sql.errors import (
     SqlConnectionLostError,
@@ -48,6 +49,11 @@ class SqlWire:
         self._owner = os.getpid()
         self._busy = threading.Lock()
         self._closed = False
+        if database.is_missing and not options.create_table:
+            raise SqlConnectionLostError(
+                f"cannot connect to {database.where}: there is no such file; "
+                "make it, or set create_table = true"
+            )
         self.raw = database.connect(autocommit=True)
         try:
             self._prepare()
@@ -141,7 +147,8 @@ class SqlWire:
         texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
         self.writer: Writer
         if kind == "postgresql":
-            at = None if self._unique is None else self.rows.names.index(self._unique)
-            self.writer = PostgresWriter(self.raw, texts, copy=self._options.copy, upsert_at=at)
+            self.writer = PostgresWriter(
+                self.raw, texts, self.rows.names, copy=self._options.copy, upsert_on=self._unique
+            )
         else:
             self.writer = (MysqlWriter if kind == "mysql" else SqliteWriter)(self.raw, texts)
