@@ -314,6 +314,16 @@ def test_redirects_to_the_same_server(server: WebServer):
     assert [(seen.method, seen.body) for seen in server.seen if seen.path == "/c"] == [("POST", b'{"n":1}')]
 
 
+@pytest.mark.parametrize("place", ["../orders/7#top", "/orders/7", "//{host}/orders/7"])
+def test_redirects_as_servers_write_them(server: WebServer, place: str):
+    """A place is relative to what was asked for; a fragment, which RFC 9110 allows there, is not sent."""
+    there = place.format(host=f"{server.host}:{server.port}")
+    server.answer = lambda seen: Reply(307, b"", {"Location": there}) if seen.path == "/in/new" else Reply()
+    with to(server, {"redirects": 1}, append_path="new") as c:
+        assert c.send(1).status == "ok"
+    assert [seen.target for seen in server.seen] == ["/orders/7"]
+
+
 def test_redirects_to_another_server(server: WebServer):
     """They are never followed, for the message and our credentials are not meant for it."""
     with WebServer() as other:
@@ -323,6 +333,16 @@ def test_redirects_to_another_server(server: WebServer):
         assert outcome.status == "fatal"
         assert other.url in str(outcome.error)
         assert other.connections == 0
+
+
+@pytest.mark.parametrize("place", ["//[::1/x", "/a b", "ftp://shop.test/x"])
+def test_redirects_that_lead_nowhere(server: WebServer, place: str):
+    """A place that is no URL is fatal, and the error says so."""
+    server.answer = lambda seen: Reply(307, headers={"Location": place})
+    with to(server, {"redirects": 1}) as c:
+        outcome = c.send(1)
+    assert (outcome.status, outcome.attempts) == ("fatal", 1)
+    assert "the server's redirect: " in str(outcome.error)
 
 
 def test_an_answer_beyond_the_limit(server: WebServer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urldefrag, urljoin
 
 from rambla_py.errors import ConnectionLostError, DeliveryError, PermanentError, UnknownOutcomeError
 from rambla_py.handlers._http.answers import refusal
@@ -140,10 +141,12 @@ class Exchange(Carrier):
         return RefusedError(str(refused), answer.status) if type(refused) is PermanentError else refused
 
     def _moved(self, request: Request, answer: Answer) -> Request:
-        base = self.client.endpoint
-        path, _, query = request.target.partition("?")
-        place = answer.headers["location"]
-        path, query = same_server(base._replace(path=path, query=query), place, "the server's redirect")
+        base, what = self.client.endpoint, "the server's redirect"
+        try:
+            place = urldefrag(urljoin(base.origin + request.target, answer.headers["location"])).url
+        except ValueError as error:
+            raise PermanentError(f"{what}: {error}") from None
+        path, query = same_server(base, place, what)
         return self._requests.redirected(request, f"{path}?{query}" if query else path)
 
     def _pinged(self) -> DeliveryError | None:
