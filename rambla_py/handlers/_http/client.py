@@ -169,7 +169,7 @@ def _versioned(builder: SyncClientBuilder, version: str) -> SyncClientBuilder:
 
 
 def _trusting(builder: SyncClientBuilder, tls: HttpTls, where: str) -> SyncClientBuilder:
-    if tls.ca_file is not None or tls.cert_file is not None:
+    if (tls.ca_file, tls.cert_file, tls.key_file) != (None, None, None):
         client_context(tls, where)  # pyreqwest takes any file without a word
     if tls.ca_file is not None:
         builder = builder.add_root_certificate_pem(Path(tls.ca_file).read_bytes())
