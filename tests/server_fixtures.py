@@ -28,11 +28,25 @@ def register(config: pytest.Config, *others: ModuleType) -> None:
 
 
 @pytest.fixture(scope="session")
-def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+def tls_authority() -> trustme.CA:
+    """The authority that signs the certificates of the run."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def tls_files(tls_authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
     """A certificate for localhost and 127.0.0.1, and the authority that signed it."""
-    folder: Path = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
+    return _issued(tls_authority, tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def strange_tls_files(tls_authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate of the same authority for another name than any that a server of the run has."""
+    return _issued(tls_authority, tmp_path_factory.mktemp("strange_tls"), "elsewhere.invalid")
+
+
+def _issued(authority: trustme.CA, folder: Path, *names: str) -> TlsFiles:
+    issued = authority.issue_cert(*names)
     authority.cert_pem.write_to_path(folder / "authority.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
     for part in issued.cert_chain_pems:
@@ -133,7 +147,10 @@ def stream_name(unique_name: str) -> str:
 
 
 @pytest.fixture
-def fault_proxy() -> Iterator[Callable[[Server], FaultProxy]]:
-    """Make a proxy in front of a server: ``fault_proxy(rabbitmq)``; it is closed after the test."""
+def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
+    """Make a proxy in front of a server: ``fault_proxy(rabbitmq)``; it is closed after the test.
+
+    With ``tls=tls_files`` it speaks TLS to its clients.
+    """
     with ExitStack() as open_proxies:
-        yield lambda server: open_proxies.enter_context(FaultProxy(server.host, server.port))
+        yield lambda server, **how: open_proxies.enter_context(FaultProxy(server.host, server.port, **how))

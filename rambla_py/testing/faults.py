@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Coroutine
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from rambla_py.testing.ports import HOST, free_port
+from rambla_py.testing.secured_server import TlsFiles
 
 __all__ = ["Direction", "FaultProxy"]
 
@@ -32,15 +34,19 @@ class FaultProxy:
     ``connections``; ``cuts``, ``resets`` and ``half_closes`` (connections that it happened to); ``bytes_up``
     and ``bytes_down`` (passed on); ``swallowed`` (bytes that a black hole took).
 
+    With ``tls`` it speaks TLS to the clients, by that certificate, and plainly to the server: what stands
+    before a server that has no TLS of its own. ``half_close`` is not for these: TLS ends both ways at once.
+
     >>> with FaultProxy("127.0.0.1", 6379) as proxy:
     ...     proxy.cut()
     ...     proxy.cuts
     0
     """
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, *, tls: TlsFiles | None = None) -> None:
         self.target = (target_host, target_port)
         self.host, self.port = HOST, free_port()
+        self._context = None if tls is None else tls.server_context()
         self.connections = self.cuts = self.resets = self.half_closes = 0
         self.bytes_up = self.bytes_down = self.swallowed = 0
         self._delay_s = 0.0
@@ -107,14 +113,17 @@ class FaultProxy:
 
     def refuse(self) -> None:
         """Refuse new connections, as when nothing listens; those that are open stay."""
-        self._call(self._stop_listening)
+        self._run(self._stop_listening())
 
     def accept(self) -> None:
         """Accept new connections again, on the same port."""
         self._run(self._listen())
 
     def half_close(self) -> None:
-        """Tell clients that the server will send no more (FIN one way); what they send is still passed on."""
+        """Tell clients that the server will send no more (FIN one way); what they send is still passed on.
+
+        TLS knows no such thing: raises ``NotImplementedError`` with ``tls``.
+        """
         self._call(self._half_close)
 
     def delay(self, seconds: float) -> None:
@@ -152,21 +161,30 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, self.host, self.port)
+            self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._context)
 
-    def _stop_listening(self) -> None:
+    async def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        for each in listener.sockets:
+            asyncio.get_running_loop().remove_reader(each.fileno())
+        await asyncio.sleep(0)  # what was accepted already is taken now: asyncio drops it after a close()
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listener.close()
 
     async def _shut_down(self) -> None:
-        self._stop_listening()
+        await self._stop_listening()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop
+        # What failed in its handshake never became a task, and what is closed waits until all is written:
+        # asyncio would leave both to the collector.
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
+        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop, and those
+        await asyncio.sleep(0)  # of TLS in the one after it
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -244,7 +262,7 @@ class _Link:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(self._reader, self._server, "up"))
                 both.create_task(self._pump(back, self._client, "down"))
-        except* ConnectionError:
+        except* (ConnectionError, ssl.SSLError):
             if not self.ended:
                 self.reset()  # what broke one side breaks the other
 
@@ -315,7 +333,7 @@ class _Link:
         silent = self._proxy._swallows or (self._muted and writer is self._client)
         if not silent and not writer.is_closing():
             with suppress(OSError):  # the peer has reset it meanwhile
-                writer.write_eof()
+                writer.write_eof() if writer.can_write_eof() else writer.close()
 
     async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter, direction: Direction) -> None:
         if self.ended or (self._muted and direction == "down"):

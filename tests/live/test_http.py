@@ -627,7 +627,7 @@ def test_the_path_of_a_url_never_shows():
     assert "s3cr3t" not in str(error)
 
 
-def test_a_server_that_dies_in_mid_batch(server: WebServer, fault_proxy: Callable[[Server], FaultProxy]):
+def test_a_burst_of_resets(server: WebServer, fault_proxy: Callable[[Server], FaultProxy]):
     """Connections reset in a burst: each message has one outcome, what is ok has arrived, nothing is lost."""
     proxy = fault_proxy(server)  # type: ignore[arg-type]  # it asks for host and port
     with channel("http", {"host": proxy.host, "port": proxy.port}) as c:

@@ -13,6 +13,7 @@ from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.named import one_line, with_id
+from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.http.headers import checked_header, id_text, message_headers
 from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
 from rambla_py.handlers.http.signature import key_of, signed_headers
@@ -27,7 +28,6 @@ __all__ = ["EVENT_PREFIX", "Requests", "auth_headers", "secrets_of"]
 EVENT_PREFIX = "ce-"
 """Of the attributes of a CloudEvent, by the binding for HTTP."""
 
-_LIMIT_NAME = "the connection's max_body_bytes"
 _TYPES = {"batch": "application/json", "ndjson": "application/x-ndjson"}
 
 
@@ -116,7 +116,7 @@ class Requests:
     def _check_size(self, size: int) -> None:
         limit = self._settings.max_body_bytes
         if limit is not None and size > limit:
-            raise PayloadTooLargeError(size, limit, _LIMIT_NAME)
+            raise PayloadTooLargeError(size, limit, LIMIT_NAME)
 
 
 def auth_headers(settings: HttpConnection) -> tuple[tuple[str, str], ...]:
