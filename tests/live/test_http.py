@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -31,10 +32,13 @@ from rambla_py.errors import (
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnknownOutcomeError,
 )
 from rambla_py.handler import Secret
+from rambla_py.handlers._http.client import HttpClient, Request
 from rambla_py.handlers._http.settings import HttpTls
 from rambla_py.handlers.http import HttpHandler
+from rambla_py.handlers.http.settings import HttpConnection
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.servers import Server, TlsFiles
 
@@ -858,6 +862,20 @@ def test_closing_wakes_who_waits(server: WebServer):
         c.app.stop(timeout_s=0.1)
         assert time.monotonic() - began < 5
         assert receipt.outcomes(timeout_s=5)[0].status in ("dropped", "unknown")
+
+
+def test_what_is_under_way_at_a_close_is_unknown(server: WebServer):
+    """It may have been read; what comes after the close was never sent."""
+    server.answer = lambda seen: Reply(silent=True)
+    client = HttpClient(HttpConnection(url=Secret(server.url)), max_response_bytes=100)
+    request = Request("POST", "/in", (), b"1", 10.0)
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(client.send, request)
+        wait_until(lambda: len(server.seen) == 1)
+        client.close()
+        assert type(sent.exception(timeout=5)) is UnknownOutcomeError
+    with pytest.raises(ConnectionLostError, match="the connection was closed"):
+        client.send(request)
 
 
 def test_a_socket_that_only_listens():
