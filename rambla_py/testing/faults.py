@@ -160,7 +160,7 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._tls)
+            self._listener = await asyncio.start_server(self._serve, self.host, self.port)
 
     def _stop_listening(self) -> None:
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
@@ -177,6 +177,13 @@ class FaultProxy:
         await asyncio.sleep(0)  # transports say goodbye in the next round of the loop
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._tls is not None:
+            # Here and not by the listener, whose handshakes nobody could end with the proxy.
+            try:
+                await writer.start_tls(self._tls)
+            except (OSError, asyncio.CancelledError):  # for the latter, see below
+                writer.transport.abort()
+                return
         self.connections += 1
         link = _Link(self, reader, writer)
         self._links.add(link)
