@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from object_server import ObjectServer
-from server_fixtures import require
+from server_fixtures import mend_used, require
 
 from rambla_py.testing.s3 import MotoServer
 from rambla_py.testing.servers import TlsFiles
@@ -54,6 +54,13 @@ def az_server() -> Iterator[ObjectServer]:
     """The run's server of Azure's protocol."""
     with ObjectServer("az") as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _mended_stores(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Mend after each test the stores that it may have broken."""
+    yield
+    mend_used(request, "moto_server", "gs_server", "az_server")
 
 
 def s3_client(server: MotoServer, **keys: str) -> Any:

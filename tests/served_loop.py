@@ -14,8 +14,8 @@ from rambla_py.testing.ports import HOST, free_port
 class ServedLoop:
     """What the web servers of tests share: subclasses write ``_serve``, which has one connection."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self.host, self.port = HOST, free_port()
+    def __init__(self, tls: ssl.SSLContext | None, port: int | None = None) -> None:
+        self.host, self.port = HOST, port or free_port()
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=type(self).__name__, daemon=True)

@@ -28,20 +28,24 @@ def register(config: pytest.Config, *others: ModuleType) -> None:
 
 
 @pytest.fixture(scope="session")
-def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A certificate for localhost and 127.0.0.1, and the authority that signed it."""
-    return issued_for(tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")
+def tls_authority() -> trustme.CA:
+    """The authority that signs the certificates of the run."""
+    return trustme.CA()
 
 
 @pytest.fixture(scope="session")
-def strange_tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A certificate for elsewhere.invalid, and the authority that signed it."""
-    return issued_for(tmp_path_factory.mktemp("strange-tls"), "elsewhere.invalid")
+def tls_files(tls_authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate for localhost and 127.0.0.1, and the authority that signed it."""
+    return _issued(tls_authority, tmp_path_factory.mktemp("tls"), "localhost", "127.0.0.1")
 
 
-def issued_for(folder: Path, *names: str) -> TlsFiles:
-    """Write a certificate for these names into a folder, with its key and an authority of its own."""
-    authority = trustme.CA()
+@pytest.fixture(scope="session")
+def strange_tls_files(tls_authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate of the same authority for another name than any that a server of the run has."""
+    return _issued(tls_authority, tmp_path_factory.mktemp("strange_tls"), "elsewhere.invalid")
+
+
+def _issued(authority: trustme.CA, folder: Path, *names: str) -> TlsFiles:
     issued = authority.issue_cert(*names)
     authority.cert_pem.write_to_path(folder / "authority.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
@@ -146,7 +150,7 @@ def stream_name(unique_name: str) -> str:
 def fault_proxy() -> Iterator[Callable[..., FaultProxy]]:
     """Make a proxy in front of a server: ``fault_proxy(rabbitmq)``; it is closed after the test.
 
-    ``fault_proxy(server, tls=context)`` speaks TLS to its clients.
+    With ``tls=tls_files`` it speaks TLS to its clients.
     """
     with ExitStack() as open_proxies:
         yield lambda server, **how: open_proxies.enter_context(FaultProxy(server.host, server.port, **how))

@@ -60,8 +60,8 @@ class WebServer(ServedLoop):
     With ``login`` (user, password) or ``token`` it wants these, and says 401 to anything else.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(tls)
+    def __init__(self, *, tls: ssl.SSLContext | None = None, port: int | None = None) -> None:
+        super().__init__(tls, port)
         self.seen: list[Seen] = []
         self.pings: list[Seen] = []
         self.answer: Answering = lambda seen: Reply()

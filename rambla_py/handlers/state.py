@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["StateConnection", "StateHandler", "StateOptions"]
 
 _DEFAULT_URL = "sqlite:///state.db"
+_BOUNDED = frozenset({"sqlite", "redis", "rediss", "unix"})
 _OVER_A_NETWORK = frozenset({"redis", "rediss", "unix", "http", "https"})
 
 
@@ -77,6 +78,14 @@ class StateConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         float, Meta(gt=0, description="redis, http: bound of connecting, and of the first answer")
     ] = 5.0
     timeout_s: Annotated[float, Meta(gt=0, description="redis, http: longest wait for an answer")] = 10.0
+    max_value_bytes: Annotated[
+        int | None,
+        Meta(
+            ge=1,
+            description="sqlite, redis: a larger value is fatal; the usual limit when not given: SQLite's of "
+            "10^9 bytes, Redis's proto-max-bulk-len of 512 MiB",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         try:
@@ -221,6 +230,10 @@ def _store_of(settings: StateConnection) -> StateStore:
         options |= {"token": settings.token, "ca_file": settings.ca_file}
     elif settings.token is not None or settings.ca_file is not None:
         raise ValueError("token and ca_file go with an http or https url")
+    if scheme in _BOUNDED:
+        options["max_value_bytes"] = settings.max_value_bytes
+    elif settings.max_value_bytes is not None:
+        raise ValueError("max_value_bytes goes with a sqlite or redis url")
     if url == "memory://":
         # One without a name is the app's own: its workers share the settings, and so the records.
         options["beside"] = vars(settings).setdefault("_records", MemoryStore())

@@ -5,7 +5,7 @@ Each is also one of the errors of ``rambla_py.errors``, which is what a handler'
     SqlError (DeliveryError)          .code   the driver's own: SQLSTATE, or a number
     ├── SqlIntegrityError             a constraint refuses the row         (PermanentError)
     ├── SqlDataError                  a value does not fit its column      (PermanentError)
-    │   ├── SqlTooLargeError          a row is over the server's limit
+    │   ├── SqlTooLargeError          a row is over the server's limit     (PayloadTooLargeError)
     │   └── UnsupportedTypeError      no type of the database holds the value
     ├── SqlStatementError             syntax, or no such table or column   (PermanentError)
     │   └── SqlPermissionError        the right to do this is missing
@@ -22,6 +22,7 @@ from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     DeliveryError,
+    PayloadTooLargeError,
     PermanentError,
     RejectedError,
     UnknownOutcomeError,
@@ -59,8 +60,12 @@ class SqlDataError(SqlError, PermanentError):
     """A value does not fit its column, or cannot be sent at all."""
 
 
-class SqlTooLargeError(SqlDataError):
-    """A row is larger than the server takes."""
+class SqlTooLargeError(SqlDataError, PayloadTooLargeError):
+    """A row is larger than the server takes; ``size`` and ``limit`` are 0 where nobody told."""
+
+    def __init__(self, text: str, *, code: str = "", size: int = 0, limit: int = 0) -> None:
+        self.code, self.size, self.limit = code, size, limit
+        DeliveryError.__init__(self, f"{text} ({code})" if code else text)
 
 
 class UnsupportedTypeError(SqlDataError):

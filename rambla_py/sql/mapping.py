@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import ssl
 import struct
@@ -123,12 +124,32 @@ def _postgresql(error: psycopg.Error) -> SqlError:
     text = error.diag.message_primary or _line(error)
     if error.diag.message_detail:
         text += f": {error.diag.message_detail}"
-    if "invalid memory alloc request size" in text:
-        return SqlTooLargeError(text, code=code)
     if code == "42501" and error.diag.source_function == _POLICY_CHECK:
         return SqlIntegrityError(text, code=code)
     kind = _PG_CODES.get(code) or _PG_CLASSES.get(code[:2]) or _without_state(error)
+    if kind is SqlTooLargeError or "invalid memory alloc request size" in text:
+        return _too_large(text, code)
     return kind(text, code=code)
+
+
+# What is kept in one piece: a field, a row on its way.
+_PG_PIECE = (1 << 30) - 1
+_PG_SIZES = re.compile(r"(?:size|requires) (?P<size>\d+).*? maximum (?:size )?(?:is )?(?P<limit>\d+)")
+_PG_LIMIT = re.compile(r"(?:cannot exceed|exceeds the maximum of) (?P<limit>\d+) bytes")
+_PG_REQUEST = re.compile(r"request size (?P<size>\d+)")
+
+
+def _too_large(text: str, code: str) -> SqlTooLargeError:
+    """Return the error with the sizes that the server told: of a row, a field, or an entry of an index."""
+    size = limit = 0
+    if found := _PG_SIZES.search(text):
+        size, limit = int(found["size"]), int(found["limit"])
+    elif found := _PG_LIMIT.search(text):
+        limit = int(found["limit"])
+    elif found := _PG_REQUEST.search(text):
+        size, limit = int(found["size"]), _PG_PIECE
+        text += f"; the limit is {limit}"
+    return SqlTooLargeError(text, code=code, size=size, limit=limit)
 
 
 def _without_state(error: psycopg.Error) -> _Kind:

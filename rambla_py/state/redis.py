@@ -18,6 +18,7 @@ from rambla_py.state.errors import (
     StateCorruptError,
     StateError,
     StateQuotaError,
+    StateTooLargeError,
     StateUnavailableError,
 )
 from rambla_py.state.record import Row
@@ -26,6 +27,7 @@ from rambla_py.state.rows import RowStore
 __all__ = ["RedisStore"]
 
 _CHUNK = 500
+_MOST_BYTES = 512 * 1024 * 1024
 _FIELDS = ("value", "created_at", "updated_at", "expires_at")
 
 # HSET goes first: without memory it is refused, and then nothing may have been removed yet.
@@ -72,7 +74,8 @@ class RedisStore(RowStore):
     prefix share nothing; ``clear()`` and ``get_all()`` walk all keys of the database, to find their own.
     Redis removes expired records by its own clock, so ``cleanup_expired()`` counts only those that it has
     not yet. ``set_many`` is applied whole; the server's user needs the right to run scripts. How long a
-    record outlives a crash of the server is the server's setting (``appendonly yes``).
+    record outlives a crash of the server is the server's setting (``appendonly yes``). ``max_value_bytes``
+    is the server's ``proto-max-bulk-len``: it closes the connection on whoever sends more.
 
     >>> RedisStore("redis://:hunter2@localhost:6379/0")
     <RedisStore(redis at localhost:6379/0, prefix 'rambla:state:'), not ready>
@@ -85,11 +88,12 @@ class RedisStore(RowStore):
         prefix: str = "rambla:state:",
         connect_timeout_s: float = 5.0,
         timeout_s: float = 10.0,
+        max_value_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(clock=clock)
         self._prefix = prefix.encode()
-        self._timeout_s = timeout_s
+        self._timeout_s, self._most = timeout_s, max_value_bytes or _MOST_BYTES
         try:
             self._pool = redis.ConnectionPool.from_url(
                 url,
@@ -127,6 +131,8 @@ class RedisStore(RowStore):
     def _write(self, rows: Sequence[Row], *, exact: bool) -> Sequence[Row]:
         arguments: list[Any] = ["exact" if exact else ""]
         for row in rows:
+            if len(row.value) > self._most:
+                raise StateTooLargeError(row.key, len(row.value), self._most, "the server's limit of a value")
             expires_at = "" if row.expires_at is None else repr(float(row.expires_at))
             expires_ms = "" if row.expires_at is None else math.ceil(row.expires_at * 1000)
             times = (repr(float(row.created_at)), repr(float(row.updated_at)))

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from rambla_py.testing.ports import HOST, free_port
+from rambla_py.testing.secured_server import TlsFiles
 
 __all__ = ["Direction", "FaultProxy"]
 
@@ -33,8 +34,8 @@ class FaultProxy:
     ``connections``; ``cuts``, ``resets`` and ``half_closes`` (connections that it happened to); ``bytes_up``
     and ``bytes_down`` (passed on); ``swallowed`` (bytes that a black hole took).
 
-    With ``tls`` clients speak TLS to it, and it speaks plainly to the server: for servers that have no
-    certificate of their own.
+    With ``tls`` it speaks TLS to the clients, by that certificate, and plainly to the server: what stands
+    before a server that has no TLS of its own. ``half_close`` is not for these: TLS ends both ways at once.
 
     >>> with FaultProxy("127.0.0.1", 6379) as proxy:
     ...     proxy.cut()
@@ -42,10 +43,10 @@ class FaultProxy:
     0
     """
 
-    def __init__(self, target_host: str, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, target_host: str, target_port: int, *, tls: TlsFiles | None = None) -> None:
         self.target = (target_host, target_port)
-        self._tls = tls
         self.host, self.port = HOST, free_port()
+        self._context = None if tls is None else tls.server_context()
         self.connections = self.cuts = self.resets = self.half_closes = 0
         self.bytes_up = self.bytes_down = self.swallowed = 0
         self._delay_s = 0.0
@@ -112,7 +113,7 @@ class FaultProxy:
 
     def refuse(self) -> None:
         """Refuse new connections, as when nothing listens; those that are open stay."""
-        self._call(self._stop_listening)
+        self._run(self._stop_listening())
 
     def accept(self) -> None:
         """Accept new connections again, on the same port."""
@@ -160,30 +161,32 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, self.host, self.port)
+            self._listener = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._context)
 
-    def _stop_listening(self) -> None:
+    async def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        for each in listener.sockets:
+            asyncio.get_running_loop().remove_reader(each.fileno())
+        await asyncio.sleep(0)  # what was accepted already is taken now: asyncio drops it after a close()
         # Without wait_closed(): since Python 3.12 it waits for the open connections too.
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listener.close()
 
     async def _shut_down(self) -> None:
-        self._stop_listening()
+        await self._stop_listening()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop
+        # What failed in its handshake never became a task, and what is closed waits until all is written:
+        # asyncio would leave both to the collector.
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
+        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop, and those
+        await asyncio.sleep(0)  # of TLS in the one after it
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._tls is not None:
-            # Here and not by the listener, whose handshakes nobody could end with the proxy.
-            try:
-                await writer.start_tls(self._tls)
-            except (OSError, asyncio.CancelledError):  # for the latter, see below
-                writer.transport.abort()
-                return
         self.connections += 1
         link = _Link(self, reader, writer)
         self._links.add(link)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from proxied_contract import KilledContract
 
-from rambla_py.testing import CANARY, FaultProxy, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
 from rambla_py.testing.clickhouse_server import ClickHouseServer
 
 
@@ -22,9 +22,14 @@ class TestClickHouse(KilledContract):
 
     @pytest.fixture(autouse=True)
     def _server(
-        self, clickhouse: ClickHouseServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+        self,
+        clickhouse: ClickHouseServer,
+        fault_proxy: Callable[..., FaultProxy],
+        tls_files: TlsFiles,
+        unique_name: str,
     ) -> Iterator[None]:
         self.server, self.proxy, self.table_name = clickhouse, fault_proxy(clickhouse), unique_name
+        self.front, self.tls_files = fault_proxy(clickhouse, tls=tls_files), tls_files
         clickhouse.query(f"CREATE TABLE `{unique_name}` (n Int64, mid String) ENGINE = MergeTree ORDER BY n")
         yield
         clickhouse.query(f"DROP TABLE `{unique_name}`")
@@ -61,6 +66,13 @@ class TestClickHouse(KilledContract):
 
     def secret_at(self, host: str, port: int) -> dict[str, Any]:
         return {"url": f"http://shop:{CANARY}@{host}:{port}", "connect_timeout_s": 0.5}
+
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {**self.at(self.front.host, self.front.port), "tls": tls}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_body_bytes": 2_000}, {"n": 1, "note": "x" * 2_000}
 
     def die(self) -> None:
         self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)

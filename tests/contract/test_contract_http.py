@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from proxied_contract import ProxiedContract
-from web_server import Reply, Seen, WebServer
+from proxied_contract import KilledContract
+from web_process import LOGIN, WebProcess
 
-from rambla_py.testing import CANARY, FaultProxy, Received, Server, TlsFiles
+from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
 
 
-class Http(ProxiedContract):
-    """What the formats share."""
+@pytest.fixture(scope="module")
+def web_process() -> Iterator[WebProcess]:
+    with WebProcess() as server:
+        yield server
+
+
+class Http(KilledContract):
+    """What the formats share: a server that keeps what it takes, each test at a path of its own."""
 
     handler = "http"
 
     @pytest.fixture(autouse=True)
-    def _server(self, fault_proxy: Callable[[Server], FaultProxy]) -> Iterator[None]:
-        with WebServer() as self.server:
-            self.server.login = ("shop", "right")
-            self.server.answer = self.answer
-            self.proxy = fault_proxy(self.server)  # type: ignore[arg-type]  # it asks for host and port
-            yield
-
-    def answer(self, seen: Seen) -> Reply:
-        return Reply(422, b"no poison, please") if b"poison" in seen.body else Reply(200, b"thanks")
+    def _server(
+        self, web_process: WebProcess, fault_proxy: Callable[..., FaultProxy], unique_name: str
+    ) -> None:
+        self.server, self.path = web_process, f"/in/{unique_name}"
+        self.proxy = fault_proxy(web_process)
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port)
 
     def at(self, host: str, port: int) -> dict[str, Any]:
-        auth = {"username": "shop", "password": "right"}
-        return {"host": host, "port": port, "path": "/in", "auth": auth, "connect_timeout_s": 0.5}
+        auth = dict(zip(("username", "password"), LOGIN, strict=True))
+        return {"host": host, "port": port, "path": self.path, "auth": auth, "connect_timeout_s": 0.5}
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"http://shop:{CANARY}@{self.proxy.host}:{self.proxy.port}/in"}
@@ -53,8 +54,8 @@ class Http(ProxiedContract):
     def poison(self) -> str:
         return "poison"
 
-    def silence(self) -> None:
-        self.proxy.black_hole()
+    def die(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)
 
 
 class TestHttpSingle(Http):
@@ -63,25 +64,22 @@ class TestHttpSingle(Http):
     carries_events = True
 
     @pytest.fixture(autouse=True)
-    def _tls(self, tls_files: TlsFiles) -> Iterator[None]:
-        self.tls_files = tls_files
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tls_files.certificate, tls_files.key)
-        with WebServer(tls=context) as self.tls_server:
-            yield
+    def _tls(self, fault_proxy: Callable[..., FaultProxy], tls_files: TlsFiles) -> None:
+        self.front, self.tls_files = fault_proxy(self.server, tls=tls_files), tls_files
 
     def wrong_name(self) -> dict[str, Any]:
         tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
-        return {"url": f"{self.tls_server.url}/in", "tls": tls}
+        return {**self.at(self.front.host, self.front.port), "tls": tls}
 
     def received(self) -> list[Received]:
         return [
-            Received(seen.body, seen.headers["idempotency-key"], seen.headers) for seen in self.server.seen
+            Received(seen.body, seen.headers["idempotency-key"], seen.headers)
+            for seen in self.server.seen(self.path)
         ]
 
 
 class _Many(Http):
-    can_silence = has_secrets = False  # the client is that of the single requests
+    has_tls = can_silence = has_secrets = False  # the client is that of the single requests
     answer_bytes = 100
     mid_batch_bytes = 5_000
 
@@ -113,7 +111,7 @@ class TestHttpBatch(_Many):
         return {"body_format": "batch", "id_field": "mid", "compression": "gzip", "compress_above": 10}
 
     def received(self) -> list[Received]:
-        envelopes = [json.loads(seen.body) for seen in self.server.seen]
+        envelopes = [json.loads(seen.body) for seen in self.server.seen(self.path)]
         assert all(envelope["size"] == len(envelope["events"]) for envelope in envelopes)
         return [one for envelope in envelopes for one in self.unpacked(envelope["events"])]
 
@@ -125,5 +123,5 @@ class TestHttpLines(_Many):
         return {"body_format": "ndjson", "id_field": "mid", "compression": "zstd", "compress_above": 10}
 
     def received(self) -> list[Received]:
-        lines = [line for seen in self.server.seen for line in seen.body.decode().splitlines()]
+        lines = [line for seen in self.server.seen(self.path) for line in seen.body.decode().splitlines()]
         return self.unpacked([json.loads(line) for line in lines])

@@ -76,7 +76,7 @@ class TestKafka(ProxiedContract):
     @pytest.fixture(autouse=True)
     def _front(self, _cluster: None, strange_tls_files: TlsFiles) -> Iterator[None]:
         self.authority = str(strange_tls_files.authority)
-        with FaultProxy(*self.proxy.address, tls=strange_tls_files.server_context()) as self.front:
+        with FaultProxy(*self.proxy.address, tls=strange_tls_files) as self.front:
             yield
 
     def wrong_name(self) -> dict[str, Any]:

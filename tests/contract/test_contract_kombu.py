@@ -142,7 +142,7 @@ class TestKombuRedis(Kombu):
     ) -> None:
         self.server, self.proxy = redis_server, fault_proxy(redis_server)
         self.authority = str(strange_tls_files.authority)
-        self.stranger = fault_proxy(redis_server, tls=strange_tls_files.server_context())
+        self.stranger = fault_proxy(redis_server, tls=strange_tls_files)
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port) | {"connect_timeout_s": 5}

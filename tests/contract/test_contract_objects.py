@@ -11,14 +11,13 @@ import obstore
 import pytest
 from object_fixtures import KEYS, REGION, s3_client
 from object_server import ObjectServer
+from proxied_contract import KilledContract
 
 from rambla_py.encoding import as_object, to_json
 from rambla_py.handlers.objects import forget, memory_store
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, TlsFiles
 from rambla_py.testing.s3 import MotoServer
-
-_CUT_BYTES = 20_000
 
 
 class Objects(HandlerContract):
@@ -35,23 +34,28 @@ class Objects(HandlerContract):
     def poison(self) -> Message:
         return Message("poison", path="all/{key}")  # and it has no key
 
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_object_bytes": 20_000}, "x" * 20_001
 
-class Remote(Objects):
-    """What is reached over HTTP, behind a proxy that can break it."""
 
-    proxy: FaultProxy
+class Remote(Objects, KilledContract):
+    """What is reached over HTTP, behind a proxy that can break it, and another one that speaks TLS."""
+
+    front: FaultProxy
+    strange: TlsFiles
+
+    def wrong_name(self) -> dict[str, Any]:
+        endpoint = f"https://{self.front.host}:{self.front.port}"
+        return {**self.connection(), "endpoint": endpoint, "tls": {"ca_file": str(self.strange.authority)}}
 
     def at(self, host: str, port: int) -> dict[str, Any]:
         return {**self.connection(), "endpoint": f"http://{host}:{port}", "timeout_s": 0.5}
 
     def cut(self) -> None:
-        self.proxy.cut_after(_CUT_BYTES)
+        self.proxy.cut_after(self.mid_batch_bytes)
 
-    def cuts(self) -> int:
-        return self.proxy.cuts
-
-    def silence(self) -> None:
-        self.proxy.black_hole()
+    def die(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)
 
     def secret_at(self, host: str, port: int) -> dict[str, Any]:
         return {**self.wrong_password(), "endpoint": f"http://{host}:{port}", "timeout_s": 0.5}
@@ -67,18 +71,42 @@ class TestS3(Remote):
     other protocols go one by one, and so do those of S3 in ``tests/live/test_objects.py``.
     """
 
+    server: MotoServer
+
     @pytest.fixture(autouse=True)
     def _server(
         self,
         moto_server: MotoServer,
         moto_iam_server: MotoServer,
-        fault_proxy: Callable[[Server], FaultProxy],
+        fault_proxy: Callable[..., FaultProxy],
+        strange_tls_files: TlsFiles,
+        unique_name: str,
     ) -> Iterator[None]:
-        self.proxy, self.iam = fault_proxy(moto_server), moto_iam_server
+        self.server, self.proxy, self.iam = moto_server, fault_proxy(moto_server), moto_iam_server
+        self.front, self.strange = fault_proxy(moto_server, tls=strange_tls_files), strange_tls_files
         self.client = s3_client(moto_server)
-        self.bucket = _new_bucket(self.client)
+        self.bucket = f"bucket-{unique_name[-8:]}"
+        self.client.create_bucket(Bucket=self.bucket)
         yield
         self.client.close()
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "batch_size": 20
+        }  # moto writes down at once what has less than 8 KB, and mixes what is larger
+
+    def die(self) -> None:
+        self.server.record()
+        super().die()
+
+    def kill_and_start(self) -> None:
+        self.proxy.refuse()
+        self.server.kill()
+        self.server.start()
+        self.client.create_bucket(Bucket=self.bucket)
+        self.server.replay()
+        self.proxy.accept()
+        self.killed += 1
 
     def connection(self) -> dict[str, Any]:
         endpoint = f"http://{self.proxy.host}:{self.proxy.port}"
@@ -112,12 +140,6 @@ class _Record(msgspec.Struct):
     payload: msgspec.Raw
 
 
-def _new_bucket(client: Any) -> str:
-    name = f"bucket-{len(client.list_buckets()['Buckets'])}"
-    client.create_bucket(Bucket=name)
-    return name
-
-
 def _bodies(client: Any, bucket: str) -> Iterator[bytes]:
     for listed in client.list_objects_v2(Bucket=bucket).get("Contents", []):
         yield client.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read()
@@ -127,18 +149,7 @@ class Spoken(Remote):
     """What the two servers of ours have in common."""
 
     server: ObjectServer
-    killed = 0
-
-    def die(self) -> None:
-        self.proxy.cut_after(_CUT_BYTES, then=self._kill)
-
-    def _kill(self) -> None:
-        self.server.kill()
-        self.server.start()
-        self.killed += 1
-
-    def deaths(self) -> int:
-        return self.killed
+    prefix: str
 
     def connection(self) -> dict[str, Any]:
         table = self.server.settings(endpoint=f"http://{self.proxy.host}:{self.proxy.port}")
@@ -154,9 +165,14 @@ class TestGoogle(Spoken):
 
     @pytest.fixture(autouse=True)
     def _server(
-        self, gs_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+        self,
+        gs_server: ObjectServer,
+        fault_proxy: Callable[..., FaultProxy],
+        strange_tls_files: TlsFiles,
+        unique_name: str,
     ) -> None:
         self.server, self.proxy, self.prefix = gs_server, fault_proxy(gs_server), unique_name
+        self.front, self.strange = fault_proxy(gs_server, tls=strange_tls_files), strange_tls_files
 
     def wrong_password(self) -> dict[str, Any]:
         return {**self.connection(), "bearer_token": CANARY}
@@ -167,9 +183,14 @@ class TestAzure(Spoken):
 
     @pytest.fixture(autouse=True)
     def _server(
-        self, az_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+        self,
+        az_server: ObjectServer,
+        fault_proxy: Callable[..., FaultProxy],
+        strange_tls_files: TlsFiles,
+        unique_name: str,
     ) -> None:
         self.server, self.proxy, self.prefix = az_server, fault_proxy(az_server), unique_name
+        self.front, self.strange = fault_proxy(az_server, tls=strange_tls_files), strange_tls_files
 
     def wrong_password(self) -> dict[str, Any]:
         table = self.connection()
@@ -181,6 +202,7 @@ class TestFolder(Objects):
     """A folder, which has no place for metadata."""
 
     carries_ids = has_server = has_address = has_login = can_cut = False
+    has_tls = has_secrets = can_silence = can_die = False  # no server, no way to it, no password
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
@@ -197,6 +219,7 @@ class TestMemory(Objects):
     """A store in this process."""
 
     has_server = has_address = has_login = can_cut = False
+    has_tls = has_secrets = can_silence = can_die = False  # it is this process
 
     @pytest.fixture(autouse=True)
     def _name(self, unique_name: str) -> Iterator[None]:

@@ -159,7 +159,7 @@ class TestRedisCluster(KilledContract):
     ) -> Iterator[None]:
         self.node, self.proxy = one_node_cluster
         self.key, self.tls_files = unique_name, tls_files
-        self.front = fault_proxy(self.node, tls=tls_files.server_context())
+        self.front = fault_proxy(self.node, tls=tls_files)
         with redis.Redis(port=self.node.port) as self.client:
             yield
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 from database_fixtures import client
+from proxied_contract import KilledContract
 
 from rambla_py.encoding import as_object, to_json
+from rambla_py.handlers.sql import SqlHandler
+from rambla_py.handlers.sql.wire import SqlWire
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, TlsFiles
 from rambla_py.testing.databases import DatabaseServer, MariaDbServer, PostgresServer
-
-_ANSWER_BYTES = 30
-_MID_BATCH_BYTES = 20_000
 
 
 class Sql(HandlerContract):
@@ -53,14 +54,33 @@ class Sql(HandlerContract):
         return [Received(to_json(msgspec.json.decode(payload)), name) for payload, name in cursor.fetchall()]
 
 
+class _Narrow(SqlHandler):
+    """SQLite takes rows of a gigabyte, and less by the driver's own call only."""
+
+    def connect(self) -> SqlWire:
+        wire = super().connect()
+        wire.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        return wire
+
+
 class TestSqlite(Sql):
-    """A file."""
+    """A file; what holds its lock makes it silent."""
 
     has_login = has_address = can_cut = False
+    has_tls = has_secrets = can_die = False  # no server, no way to it, no password
 
     @pytest.fixture(autouse=True)
-    def _file(self, tmp_path: Path) -> None:
+    def _file(self, tmp_path: Path) -> Iterator[None]:
         self.path, self.table_name = tmp_path / "shop.db", "orders"
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as self.other:
+            yield
+
+    def silence(self) -> None:
+        self.other.execute("BEGIN EXCLUSIVE")
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        self.handler = _Narrow  # type: ignore[misc]  # of this instance alone
+        return self.connection(), "x" * 10_001
 
     def connection(self) -> dict[str, Any]:
         return {"url": f"sqlite:///{self.path}"}
@@ -73,11 +93,17 @@ class TestSqlite(Sql):
             return self._received(connection, '"')
 
 
-class Served(Sql):
-    """Behind a fault proxy."""
+class Served(Sql, KilledContract):
+    """Behind a fault proxy; the server's other address is one that its certificate does not name."""
 
-    scheme: str
+    answer_bytes = 30
+    mid_batch_bytes = 5_000  # some 200 rows
     server: DatabaseServer
+    tls_files: TlsFiles
+
+    @pytest.fixture(autouse=True)
+    def _tls(self, tls_files: TlsFiles) -> None:
+        self.tls_files = tls_files
 
     def connection(self) -> dict[str, Any]:
         return {"url": self.server.url_at(self.proxy.host, self.proxy.port)}
@@ -86,14 +112,20 @@ class Served(Sql):
         return {"url": self.server.url_at(host, port), "connect_timeout_s": 0.5, "read_timeout_s": 0.5}
 
     def wrong_password(self) -> dict[str, Any]:
-        return {"url": self.server.url_at(self.proxy.host, self.proxy.port, CANARY)}
+        return self.secret_at(self.proxy.host, self.proxy.port)
 
-    def cut(self) -> None:
-        self.proxy.cut_after(_ANSWER_BYTES, direction="down")  # written, and the answer lost
-        self.proxy.cut_after(_MID_BATCH_BYTES)  # and in the midst of a write
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": self.server.url_at(host, port, CANARY), "read_timeout_s": 0.5}
 
-    def cuts(self) -> int:
-        return self.proxy.cuts
+    def wrong_name(self) -> dict[str, Any]:
+        url = self.server.url_at("127.0.0.2", self.server.port)
+        return {"url": url, "tls": {"ca_file": str(self.tls_files.authority)}}
+
+    def settings(self) -> dict[str, Any]:
+        return {"batch_size": 100}
+
+    def die(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)
 
     def received(self) -> list[Received]:
         mark = '"' if isinstance(self.server, PostgresServer) else "`"
@@ -111,14 +143,24 @@ class TestPostgres(Served):
     def _server(
         self,
         postgres_server: PostgresServer,
-        fault_proxy: Callable[[Server], FaultProxy],
+        fault_proxy: Callable[..., FaultProxy],
         unique_name: str,
     ) -> None:
         self._begin(postgres_server, fault_proxy(postgres_server), unique_name)
 
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        # A row may have gigabytes; what is small is an entry of an index.
+        columns = "id text PRIMARY KEY, weight integer, payload jsonb"
+        with closing(client(self.server)) as connection:
+            connection.execute(f'CREATE TABLE "{self.table_name}" ({columns})')
+            connection.execute(f"""CREATE INDEX ON "{self.table_name}" ((payload ->> 'note'))""")
+        return self.connection(), {"note": random.Random(1).randbytes(10_000).hex()}
+
 
 class TestPostgresUpsert(TestPostgres):
-    """By COPY into a temporary table, and from there by the id."""
+    """By one statement of arrays, each row in the place of one with its id."""
+
+    has_tls = has_secrets = can_silence = False  # the connection is that of the plain COPY
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "upsert": True}
@@ -129,9 +171,12 @@ class TestMariaDb(Served):
 
     @pytest.fixture(autouse=True)
     def _server(
-        self, mariadb_server: MariaDbServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+        self, mariadb_server: MariaDbServer, fault_proxy: Callable[..., FaultProxy], unique_name: str
     ) -> None:
         self._begin(mariadb_server, fault_proxy(mariadb_server), unique_name)
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return self.connection(), "x" * 2_200_000  # the fixture's server takes 2 MB
 
 
 def _is_text(payload: bytes) -> bool:

@@ -13,6 +13,7 @@ from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     DeliveryError,
+    PayloadTooLargeError,
     PermanentError,
     RejectedError,
 )
@@ -107,6 +108,27 @@ def of_postgres(code: str) -> psycopg.Error:
 def test_each_code_has_its_error(error: Exception, kind: type[SqlError]) -> None:
     """What a driver raises says, by its code, whether to try again, and on which connection."""
     assert type(sql_error(error)) is kind
+
+
+@pytest.mark.parametrize(
+    ("told", "size", "limit"),
+    [
+        ('index row size 2712 exceeds btree version 4 maximum 2704 for index "t_pkey"', 2712, 2704),
+        ("index row requires 20016 bytes, maximum size is 8191", 20016, 8191),
+        ("row is too big: size 8168, maximum size 8160", 8168, 8160),
+        ("string too long: jsonb strings cannot exceed 268435455 bytes.", 0, 268435455),
+        ("total size of jsonb object elements exceeds the maximum of 268435455 bytes", 0, 268435455),
+        ("invalid memory alloc request size 1073741824", 1073741824, 1073741823),
+        ("too many things", 0, 0),
+    ],
+)
+def test_postgresql_tells_sizes(told: str, size: int, limit: int) -> None:
+    """Of what is too large, the sizes that the server tells are those of the error."""
+    error = sql_error(psycopg.errors.ProgramLimitExceeded(told))
+    assert isinstance(error, SqlTooLargeError)
+    assert isinstance(error, PayloadTooLargeError)
+    assert (error.size, error.limit) == (size, limit)
+    assert str(limit) in str(error) or not limit
 
 
 @pytest.mark.parametrize("driver", [psycopg.Error, pymysql.err.MySQLError, sqlite3.Error])

@@ -18,7 +18,7 @@ from rambla_py.handler import Secret
 from rambla_py.handlers.clickhouse import ClickHouseHandler
 from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.faults import FaultProxy
-from rambla_py.testing.servers import Server
+from rambla_py.testing.servers import TlsFiles
 
 Settings = "insert_deduplication_token\nasync_insert\ndate_time_input_format\ninput_format_parallel_parsing\n"
 
@@ -305,20 +305,26 @@ def test_a_newer_servers_wrong_password(newer: WebServer):
     assert isinstance(refusal(host=newer.host, port=newer.port), AccessError)
 
 
-def test_a_server_that_dies_in_mid_batch(
-    clickhouse: ClickHouseServer, table: str, fault_proxy: Callable[[Server], FaultProxy]
+def test_tls(
+    clickhouse: ClickHouseServer, table: str, fault_proxy: Callable[..., FaultProxy], tls_files: TlsFiles
 ):
-    """Killed and started again: each message has one outcome, what is ok is there, under its id."""
-    with to(clickhouse, table=table, id_column="mid") as c:
-        assert c.send({"n": -1}).status == "ok"
-        receipt = c.app.publish_many("to", [{"n": n} for n in range(2_000)])
-        clickhouse.kill()
-        clickhouse.start()
-        outcomes = receipt.outcomes(timeout_s=20)
-        assert any(reason.startswith(("lost:", "connect:")) for reason in c.status().reasons)
+    """Over https the server's certificate is checked against the authorities."""
+    front = fault_proxy(clickhouse, tls=tls_files)
+    with to(front, {"tls": {"ca_file": str(tls_files.authority)}}, table=table) as c:
+        assert c.send({"n": 1}).status == "ok"
+    assert [row["n"] for row in rows(clickhouse, table)] == [1]
+    assert "certificate" in str(refusal(scheme="https", host=front.host, port=front.port))
+
+
+def test_bodies_within_the_limit(newer: WebServer):
+    """A batch goes in as many inserts as keep below max_body_bytes, and each row is in one of them."""
+    with to(newer, {"max_body_bytes": 100}, compression="none") as c:
+        outcomes = c.send_many([{"n": n} for n in range(40)])
     assert {outcome.status for outcome in outcomes} == {"ok"}
-    ids = {row["n"]: row["mid"] for row in rows(clickhouse, table)}
-    assert all(ids[n] == outcome.message_id for n, outcome in enumerate(outcomes))
+    bodies = [seen.body for seen in inserts(newer)]
+    assert max(map(len, bodies)) <= 100
+    assert len(bodies) < 10
+    assert sorted(json.loads(line)["n"] for body in bodies for line in body.splitlines()) == list(range(40))
 
 
 def test_uuids_and_unicode(clickhouse: ClickHouseServer, table: str):

@@ -53,7 +53,7 @@ def proxy(echo_address: tuple[str, int]) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def tls_proxy(echo_address: tuple[str, int], tls_files: TlsFiles) -> Iterator[FaultProxy]:
-    with FaultProxy(*echo_address, tls=tls_files.server_context()) as proxy:
+    with FaultProxy(*echo_address, tls=tls_files) as proxy:
         yield proxy
 
 
@@ -308,17 +308,6 @@ def test_says_when_it_does_not_run() -> None:
         FaultProxy("127.0.0.1", 1).cut()
 
 
-def test_speaks_tls_to_clients(tls_proxy: FaultProxy, tls_files: TlsFiles) -> None:
-    """With a certificate, what comes over TLS goes on in plain text and back again, and faults hold as ever."""
-    context = ssl.create_default_context(cafile=tls_files.authority)
-    with connect(tls_proxy) as plain, context.wrap_socket(plain, server_hostname="localhost") as client:
-        assert echoed(client, b"abcdef") == b"abcdef"  # type: ignore[arg-type]  # it is a socket
-        assert (tls_proxy.bytes_up, tls_proxy.bytes_down) == (6, 6)
-        tls_proxy.cut()
-        assert client.recv(1) == b""
-    assert tls_proxy.cuts == 1
-
-
 def test_a_client_without_tls_harms_no_other(tls_proxy: FaultProxy, tls_files: TlsFiles) -> None:
     """Who says nothing, or something else than TLS, is never passed on, and does not keep the proxy open."""
     context = ssl.create_default_context(cafile=tls_files.authority)
@@ -332,3 +321,16 @@ def test_a_client_without_tls_harms_no_other(tls_proxy: FaultProxy, tls_files: T
         assert tls_proxy.connections == 1
         tls_proxy.close()
     gc.collect()  # a connection left open would be told now
+
+
+def test_tls_before_a_server_without(tls_proxy: FaultProxy, tls_files: TlsFiles) -> None:
+    """It shows the certificate it was given, passes on what comes in it, and survives whom it does not suit."""
+    context = ssl.create_default_context(cafile=str(tls_files.authority))
+    with connect(tls_proxy) as raw, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(raw, server_hostname="elsewhere.invalid")
+    with connect(tls_proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+        assert echoed(client, b"x" * 200_000) == b"x" * 200_000
+        assert (tls_proxy.bytes_up, tls_proxy.bytes_down) == (200_000, 200_000)
+        tls_proxy.cut()
+        assert client.recv(1) == b""
+    assert (tls_proxy.connections, tls_proxy.cuts) == (1, 1)

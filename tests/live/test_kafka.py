@@ -181,7 +181,7 @@ def test_messages_go_over_tls(tls_files: TlsFiles):
     """Brokers whose certificate is of a known authority, and for their own address, are talked to."""
     with KafkaCluster(brokers=1) as cluster:
         host, port = cluster.servers.split(":")
-        with FaultProxy(host, int(port), tls=tls_files.server_context()) as front:
+        with FaultProxy(host, int(port), tls=tls_files) as front:
             cluster.advertise(1, *front.address)
             connection = {
                 "servers": f"{front.host}:{front.port}",

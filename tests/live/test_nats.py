@@ -64,6 +64,25 @@ def test_a_subject_without_a_stream_is_told(nats_server: NatsServer, unique_name
     assert unique_name in str(outcome.error)
 
 
+@pytest.mark.parametrize("reply", [b"{}", b'{"status": "done"}', b"thanks", b""])
+def test_an_answer_that_is_no_streams_confirms_nothing(
+    reply: bytes, nats_server: NatsServer, unique_name: str
+):
+    """A service that answers requests on the subject has not stored the message."""
+
+    async def serve(*, source: Any, destination: Any, options: Any) -> None:
+        async def answer(message: Any) -> None:
+            await message.respond(reply)
+
+        await destination.subscribe(unique_name, cb=answer)
+
+    with app_on("nats", {"url": nats_server.url}, subject=unique_name) as app:
+        app.publish("orders", serve).result(timeout_s=5)
+        (outcome,) = app.publish("orders", "x").outcomes(timeout_s=5)
+    assert (outcome.status, type(outcome.error)) == ("fatal", RejectedError)
+    assert "not JetStream's" in str(outcome.error)
+
+
 def test_a_full_stream_is_retried(nats_server: NatsServer, stream: str):
     """A stream that has no room may have some later."""
     name = f"{stream}-small"

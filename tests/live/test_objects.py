@@ -20,7 +20,6 @@ from typing import Any
 import msgspec
 import obstore
 import pytest
-import trustme
 from delivery_target import Target
 from object_fixtures import KEYS, REGION, s3_client
 from object_server import ObjectServer
@@ -43,7 +42,7 @@ from rambla_py.errors import (
 from rambla_py.handler import Link, Secret, State
 from rambla_py.handlers.objects import ObjectsHandler, memory_store
 from rambla_py.handlers.objects.content import in_chunks
-from rambla_py.handlers.objects.errors import NoAnswerError, PutTimeoutError
+from rambla_py.handlers.objects.errors import NoAnswerError, PutTimeoutError, StoreTooLargeError
 from rambla_py.handlers.objects.settings import ObjectsTls
 from rambla_py.message import Failed
 from rambla_py.policy import Policy
@@ -330,20 +329,6 @@ def test_tls_with_an_unknown_authority(moto_tls_server: MotoServer):
     assert "certificate was refused: its authority is not trusted" in str(error)
 
 
-def test_tls_with_the_wrong_name(tmp_path: Path):
-    """A certificate for another name is an AccessError."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("elsewhere.invalid")
-    files = TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k", authority=tmp_path / "a")
-    authority.cert_pem.write_to_path(files.authority)
-    issued.private_key_pem.write_to_path(files.key)
-    issued.cert_chain_pems[0].write_to_path(files.certificate)
-    with MotoServer(tls=files) as server:
-        error = refusal(**_tls_settings(server, ca_file=str(files.authority)))
-    assert type(error) is AccessError
-    assert "certificate was refused: it is for another name" in str(error)
-
-
 def test_a_file_of_authorities_that_is_not_there():
     """A missing authority file is an AccessError that names it."""
     error = refusal(url="s3://b", endpoint="https://localhost", tls=ObjectsTls(ca_file="/nowhere/ca.pem"))
@@ -427,8 +412,8 @@ def _at(port: int, **changes: Any) -> dict[str, Any]:
         (_http("404 No", body="<html>"), AccessError, "is the endpoint right?"),
         (_http("301 Elsewhere", body=""), AccessError, "is the region"),
         (_http("400 No", "KeyTooLongError"), PermanentError, "KeyTooLongError"),
-        (_http("400 No", "EntityTooLarge"), PermanentError, "larger than the store takes"),
-        (_http("413 No", body=""), PermanentError, "larger than the store takes"),
+        (_http("400 No", "EntityTooLarge"), StoreTooLargeError, "larger than the store takes"),
+        (_http("413 No", body=""), StoreTooLargeError, "larger than the store takes"),
         (b"", UnknownOutcomeError, "lost before the answer"),
         (SILENCE, NoAnswerError, "no answer within the connection's timeout_s"),
     ],
@@ -441,6 +426,54 @@ def test_an_answer(answer: bytes, kind: type[DeliveryError], told: str):
     assert told in str(error)
     assert "canary" not in f"{error!r}{error.__cause__!r}{error.__context__!r}"
     assert "Debug" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "size", "limit"),
+    [
+        (
+            "<Code>EntityTooLarge</Code><ProposedSize>11</ProposedSize><MaxSizeAllowed>10</MaxSizeAllowed>",
+            11,
+            10,
+        ),
+        ("<Code>RequestBodyTooLarge</Code><MaxLimit>10</MaxLimit>", 0, 10),
+        ("<Code>EntityTooLarge</Code>", 0, 0),
+    ],
+)
+def test_the_sizes_that_a_store_tells(answer: str, size: int, limit: int):
+    """What S3 and Azure tell of their limit is in the error."""
+    refused = _http("400 No", body=f"<Error>{answer}</Error>")
+    with _listener(NOTHING_THERE, refused) as port, worker(_at(port)) as w:
+        error = w.put("x")
+    assert isinstance(error, PayloadTooLargeError)
+    assert (error.size, error.limit) == (size, limit)
+    assert f"of {limit} at most" in str(error) or not limit
+
+
+def test_lines_over_the_limit(bucket: Bucket):
+    """A batch that is too large for one object is several; what is too large alone fails alone."""
+    settings = bucket.settings(max_object_bytes=1_000)
+    with worker(settings, path="{id}", body_format="ndjson", compression="none") as w:
+        payloads = ["x" * 100] * 30
+        payloads[7] = "x" * 1_000
+        answers = w.send(*(w.message(payload) for payload in payloads))
+    assert [at for at, answer in enumerate(answers) if not isinstance(answer, dict)] == [7]
+    assert type(answers[7]) is PayloadTooLargeError
+    sizes = [len(bucket.get(name)["Body"]) for name in bucket.names()]
+    assert sum(sizes) == 29 * 103
+    assert max(sizes) <= 1_000
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_file_over_the_limit(bucket: Bucket, tmp_path: Path, compression: str):
+    """A file that is too large is put nowhere: not even one whose size shows when it is packed."""
+    (tmp_path / "f").write_bytes(os.urandom(12 * _MIB))
+    settings = bucket.settings(max_object_bytes=11 * _MIB, part_bytes=5 * _MIB)
+    with worker(settings, file=str(tmp_path / "f"), compression=compression) as w:
+        error = w.put(None)
+    assert type(error) is PayloadTooLargeError
+    assert error.size > error.limit == 11 * _MIB
+    assert bucket.names() == []
 
 
 @pytest.mark.parametrize(
@@ -576,6 +609,19 @@ def test_the_other_protocols(other: ObjectServer, unique_name: str, tmp_path: Pa
     assert (file.body == (tmp_path / "f").read_bytes(), file.metadata) == (True, {"id": "file"})
 
 
+def test_the_other_protocols_over_tls(
+    other: ObjectServer, unique_name: str, fault_proxy: Callable[..., FaultProxy], tls_files: TlsFiles
+):
+    """The certificate is checked against the authorities, and what is put arrives."""
+    front = fault_proxy(other, tls=tls_files)
+    endpoint = f"https://{front.host}:{front.port}"
+    settings = _other_settings(other, unique_name, endpoint=endpoint)
+    with worker({**settings, "tls": ObjectsTls(ca_file=str(tls_files.authority))}) as w:
+        assert isinstance(w.put("x"), dict)
+    assert len(other.stored(unique_name)) == 1
+    assert "its authority is not trusted" in str(refusal(**settings))
+
+
 def test_missing_containers(other: ObjectServer):
     """A container that is not there is an error that says so."""
     table = {**other.settings(), "url": f"{other.dialect}://nowhere"}
@@ -603,30 +649,6 @@ def test_what_a_store_refuses_fails_alone(az_server: ObjectServer, unique_name: 
     assert type(answers[20]) is PermanentError
     assert "InvalidMetadata" in str(answers[20])
     assert len(az_server.stored(unique_name)) == 49
-
-
-def test_a_server_that_dies_in_the_midst(unique_name: str):
-    """After a SIGKILL and a restart each message has one outcome, and what is ok is on the server's disk."""
-    with ObjectServer("gs") as server:
-        table = {
-            "connections": {"main": {**server.settings(), "concurrency": 16}},
-            "channels": {"orders": {}},
-        }
-        ends: Counter[str] = Counter()
-        with rambla_py.Rambla({"objects": table}) as app:
-            assert app.publish("orders", "first").result(timeout_s=_WAIT_S)
-            app.listen(lambda event: ends.update([event.kind]) if event.kind == "outcome" else None)
-            receipt = app.publish_many(
-                "orders", [rambla_py.Message({"n": n}, id=f"m-{n}") for n in range(3000)]
-            )
-            wait_until(lambda: ends["outcome"] >= 100)
-            server.kill()
-            assert not receipt.done(), "it was over before: the test has proved nothing"
-            server.start()
-            outcomes = receipt.outcomes(timeout_s=_WAIT_S)
-            assert app.audit()["objects.orders"].balanced
-        assert Counter(outcome.status for outcome in outcomes) == {"ok": 3000}
-        assert {f"m-{n}" for n in range(3000)} <= {stored.path for stored in server.stored()}
 
 
 # -- write once ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trustme
 
-from rambla_py import PayloadTooLargeError, Rambla
+from rambla_py import Rambla
 from rambla_py.state import (
     HttpStore,
     StateAccessError,
@@ -30,7 +30,7 @@ from rambla_py.state import (
 from rambla_py.testing import FaultProxy, TlsFiles
 from rambla_py.testing.ports import HOST, free_port
 from rambla_py.testing.state_server import StateServer
-from rambla_py.testing.trial import numbered, until
+from rambla_py.testing.trial import until
 
 TOKEN = "canary-t0ken"
 PROGRAM = [sys.executable, "-m", "rambla_py", "state", "serve"]
@@ -142,26 +142,6 @@ def test_a_value_over_the_servers_limit_is_told_with_both_sizes(server: StateSer
         assert store.set("a", "x" * 1000) == store.get("a")
 
 
-def test_a_message_over_the_servers_limit_fails_alone(server: StateServer) -> None:
-    """The request of the batch is refused as a whole; each message is then tried by itself."""
-    table = {
-        "state": {
-            "connections": {"main": {"url": server.url, "token": TOKEN}},
-            "channels": {"orders": {}},
-        }
-    }
-    with Rambla(table) as app:
-        messages = [{"a": 1}, {"b": "x" * 200_000}, {"c": 3}]
-        outcomes = app.publish_many("orders", messages).outcomes(timeout_s=TIMEOUT_S)
-    assert [(outcome.status, outcome.attempts) for outcome in outcomes] == [
-        ("ok", 1),
-        ("fatal", 1),
-        ("ok", 1),
-    ]
-    assert isinstance(outcomes[1].error, PayloadTooLargeError)
-    assert "is 100000" in str(outcomes[1].error)
-
-
 def test_a_server_that_is_silent_bounds_every_verb(server: StateServer) -> None:
     """It is frozen: a write has an unknown end, and ``init`` of another store ends too."""
     with HttpStore(server.url, token=TOKEN, timeout_s=0.6, connect_timeout_s=0.6) as store:
@@ -264,25 +244,6 @@ def test_a_server_with_a_key_keeps_what_nobody_can_read() -> None:
         found = b"".join(path.read_bytes() for path in server.folder.glob("state.db*"))
         assert b"rambla-aes256gcm" in found
         assert b"canary-value" not in found
-
-
-def test_a_server_that_is_killed_in_mid_batch_loses_nothing(server: StateServer) -> None:
-    """A thousand messages of the handler over a kill: each one ends once, as ok, and is there."""
-    table = {
-        "state": {
-            "connections": {"main": {"url": server.url, "token": TOKEN}},
-            "channels": {"orders": {"batch_size": 20, "options": {"prefix": "order-"}}},
-        }
-    }
-    with Rambla(table) as app:
-        receipt = app.publish_many("orders", numbered([{f"{at}": at} for at in range(1000)], "m"))
-        assert until(lambda: app.audit()["state.orders"].ok > 100)
-        server.kill()
-        server.start()
-        outcomes = receipt.outcomes(timeout_s=TIMEOUT_S)
-    assert [outcome.status for outcome in outcomes] == ["ok"] * 1000
-    with HttpStore(server.url, token=TOKEN) as store:
-        assert {record.key for record in store.get_all()} == {f"order-{at}" for at in range(1000)}
 
 
 def test_a_server_that_is_gone_leaves_no_outcome_unknown(server: StateServer) -> None:

@@ -13,7 +13,10 @@ from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.address import Endpoint, address_trouble, endpoint_of
 from rambla_py.tls import CertFile, KeyFile, ServerName, Verify
 
-__all__ = ["HttpTls", "WebConnection"]
+__all__ = ["LIMIT_NAME", "HttpTls", "WebConnection"]
+
+LIMIT_NAME = "the connection's max_body_bytes"
+"""What a payload is over, in the words of an error."""
 
 _NO_HOST = re.compile(r"[/?#@]")
 
@@ -57,6 +60,10 @@ class WebConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_connections: Annotated[
         int, Meta(ge=1, le=1024, description="most requests in flight of one worker")
     ] = 32
+    max_body_bytes: Annotated[
+        int | None,
+        Meta(ge=1, description="the server's limit: larger payloads are fatal, larger batches split"),
+    ] = None
     http_version: Annotated[
         Literal["auto", "1.1", "2"],
         Meta(description="auto: what the server chooses over TLS, else 1.1; 2: also without TLS"),

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnknownOutcomeError
+from rambla_py.errors import (
+    AccessError,
+    ConnectionLostError,
+    DeliveryError,
+    PayloadTooLargeError,
+    UnknownOutcomeError,
+)
 from rambla_py.handler import secret_text
 from rambla_py.handlers._http.carrier import Carrier
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.groups import alike
 from rambla_py.handlers._http.lanes import Group, Loss, lost, unsent
+from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.clickhouse.errors import BadRowError, server_error
 from rambla_py.handlers.clickhouse.rows import rows_of, table_name
 from rambla_py.handlers.clickhouse.settings import ClickHouseConnection, ClickHouseOptions
@@ -91,13 +99,32 @@ class Inserts(Carrier):
     # -- on the lanes ----------------------------------------------------------------------------------
 
     def _carry(self, group: Group) -> Sequence[Loss]:
+        losses: list[Loss] = []
+        for part in self._parts(group):
+            losses += unsent(delivery for delivery, _ in part) if losses else self._insert(part)
+        return losses
+
+    def _parts(self, group: Group) -> Iterator[_Part]:
+        """Yield deliveries with their rows, as many as fit a body; what cannot be rows fails alone."""
+        limit = self.settings.max_body_bytes or sys.maxsize
         part: _Part = []
+        room = limit
         for delivery in group:
             try:
-                part.append((delivery, rows_of(delivery, delivery.options.id_column)))
+                rows = rows_of(delivery, delivery.options.id_column)
+                size = sum(len(row) + 1 for row in rows)
+                if size > limit:
+                    raise PayloadTooLargeError(size, limit, LIMIT_NAME)
             except Exception as error:  # a serializer of the user's may raise anything
                 delivery.failed(error)
-        return self._insert(part) if part else ()
+                continue
+            if size > room:
+                yield part
+                part, room = [], limit
+            part.append((delivery, rows))
+            room -= size
+        if part:
+            yield part
 
     def _insert(self, part: _Part) -> list[Loss]:
         """Insert a part, without the rows that the server refuses, which fail alone."""

@@ -13,6 +13,7 @@ from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.named import one_line, with_id
+from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.http.headers import checked_header, id_text, message_headers
 from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
 from rambla_py.handlers.http.signature import key_of, signed_headers
@@ -27,7 +28,6 @@ __all__ = ["EVENT_PREFIX", "Requests", "auth_headers", "secrets_of"]
 EVENT_PREFIX = "ce-"
 """Of the attributes of a CloudEvent, by the binding for HTTP."""
 
-_LIMIT_NAME = "the connection's max_body_bytes"
 _TYPES = {"batch": "application/json", "ndjson": "application/x-ndjson"}
 
 
@@ -74,7 +74,8 @@ class Requests:
             path, _, query = settings.ping_path.partition("?")
             where = where._replace(path=path, query=query)
         target = target_of(where, query_of_all=settings.query)
-        return Request(settings.ping_method, target, self._auth, b"", settings.connect_timeout_s)
+        headers = [*self._auth, *self._signed(f"ping-{int(self._now() * 1000)}", b"")]
+        return Request(settings.ping_method, target, headers, b"", settings.connect_timeout_s)
 
     def redirected(self, request: Request, target: str) -> Request:
         """Return the same request for another path of the same server."""
@@ -90,10 +91,14 @@ class Requests:
         if options.compression != "none" and len(body) >= options.compress_above:
             body = compressed(body, options.compression)
             found["content-encoding"] = options.compression
-        if self._keys and self._settings.signature is not None:
-            prefix, now = self._settings.signature.prefix, int(self._now())
-            found.update(signed_headers(self._keys, prefix, name, now, body))
+        found.update(self._signed(name, body))
         return Request(options.method, self._target(options), list(found.items()), body, options.timeout_s)
+
+    def _signed(self, name: str, body: bytes) -> list[tuple[str, str]]:
+        signature = self._settings.signature
+        if signature is None:
+            return []
+        return signed_headers(self._keys, signature.prefix, name, int(self._now()), body)
 
     def _target(self, options: HttpOptions) -> str:
         latest, target = self._latest
@@ -111,7 +116,7 @@ class Requests:
     def _check_size(self, size: int) -> None:
         limit = self._settings.max_body_bytes
         if limit is not None and size > limit:
-            raise PayloadTooLargeError(size, limit, _LIMIT_NAME)
+            raise PayloadTooLargeError(size, limit, LIMIT_NAME)
 
 
 def auth_headers(settings: HttpConnection) -> tuple[tuple[str, str], ...]:

@@ -89,10 +89,6 @@ class HttpConnection(WebConnection, frozen=True, forbid_unknown_fields=True, kw_
     ping_path: Annotated[
         str | None, Meta(description="path of that request; the connection's own when not given")
     ] = None
-    max_body_bytes: Annotated[
-        int | None,
-        Meta(ge=1, description="the server's limit: larger payloads are fatal, larger batches split"),
-    ] = None
     max_response_bytes: Annotated[int, Meta(ge=0, description="how much of an answer's body is read")] = (
         65_536
     )

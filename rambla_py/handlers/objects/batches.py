@@ -37,6 +37,11 @@ class Bundle(NamedTuple):
         """The lines, each with its line break."""
         return b"\n".join([*self.lines, b""])
 
+    def halves(self) -> tuple[Bundle, Bundle]:
+        """Return two bundles in its place."""
+        at = len(self.messages) // 2
+        return Bundle(self.messages[:at], self.lines[:at]), Bundle(self.messages[at:], self.lines[at:])
+
     @property
     def name(self) -> str:
         """What stands for the id: that of the first message, how many there are, and a digest of them all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rambla_py.errors import ConnectionLostError, UnknownOutcomeError
+from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, UnknownOutcomeError
 from rambla_py.handlers.objects.batches import Bundle
 from rambla_py.handlers.objects.content import (
     attributes_of,
@@ -60,6 +60,14 @@ class StoreConnection:
             result = self._result(job)
         except (ConnectionLostError, UnknownOutcomeError) as error:
             self._lost(job, error, began)
+        except PayloadTooLargeError as error:
+            self._moved()
+            if len(job.messages) == 1:
+                _fail(job, error)
+                return
+            # One large message must not take the others with it.
+            for half in job.halves():
+                self.put(half)
         except BaseException as error:  # a payload's own code, or the driver's
             self._moved()
             _fail(job, error)

@@ -17,16 +17,19 @@ from rambla_py.errors import (
     AttemptTimeoutError,
     ConnectionLostError,
     DeliveryError,
+    PayloadTooLargeError,
     PermanentError,
     RejectedError,
     UnknownOutcomeError,
 )
 
-__all__ = ["NoAnswerError", "PutTimeoutError", "is_taken", "refused", "store_error"]
+__all__ = ["NoAnswerError", "PutTimeoutError", "StoreTooLargeError", "is_taken", "refused", "store_error"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]{1,300})")
+_SIZE = re.compile(r"<ProposedSize>\s*(\d+)")
+_LIMIT = re.compile(r"<(?:MaxSizeAllowed|MaxLimit)>\s*(\d+)")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
 _ERRNO = re.compile(r"Os \{\s*code: (\d+),\s*kind: \w+,\s*message: \"([^\"]*)\"")
@@ -68,6 +71,15 @@ class PutTimeoutError(AttemptTimeoutError):
 
     def __init__(self, told: str) -> None:
         DeliveryError.__init__(self, told)
+
+
+class StoreTooLargeError(PayloadTooLargeError):
+    """The store says that it takes no object as large; ``size`` and ``limit`` are 0 where it did not tell."""
+
+    def __init__(self, told: str, *, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        sizes = f" ({size or '?'} bytes, of {limit} at most)" if limit else ""
+        DeliveryError.__init__(self, f"the payload is larger than the store takes{sizes}: {told}")
 
 
 def is_taken(error: BaseException) -> bool:
@@ -125,10 +137,15 @@ def _answered(status: int, said: str, url: str, *, probing: bool) -> DeliveryErr
     if status == 404 and not code:
         return AccessError(f"{detail}: that is no answer of an object store; is the endpoint right?")
     if status == 413 or code in _TOO_LARGE:
-        return PermanentError(f"the payload is larger than the store takes: {detail}")
+        return _too_large(detail, said)
     if status >= 500 or status in _FOR_NOW or code in ("RequestTimeout", "SlowDown"):
         return RejectedError(detail)
     return PermanentError(detail)
+
+
+def _too_large(detail: str, said: str) -> StoreTooLargeError:
+    size, limit = _SIZE.search(said), _LIMIT.search(said)
+    return StoreTooLargeError(detail, size=int(size[1]) if size else 0, limit=int(limit[1]) if limit else 0)
 
 
 def _unanswered(kind: str, text: str, url: str) -> DeliveryError:

@@ -97,6 +97,10 @@ class ObjectsConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             description="what is larger goes in parts of this size, or of a 10,000th where that is more",
         ),
     ] = 8 * _MIB
+    max_object_bytes: Annotated[
+        int | None,
+        Meta(ge=1, description="the store's limit: larger objects are fatal, larger batches are several"),
+    ] = None
 
     def __post_init__(self) -> None:
         place = place_of(self.url)

@@ -16,6 +16,7 @@ __all__ = ["Upload", "put_body", "put_file"]
 
 _MOST_PARTS = 10_000
 _PARTS_AT_ONCE = 4
+_LIMIT_NAME = "the connection's max_object_bytes"
 _ROOM = 1.01  # gzip may make what is packed already a little larger
 
 
@@ -36,6 +37,12 @@ class Upload(NamedTuple):
     def result(self, size: int, put: dict[str, Any]) -> dict[str, Any]:
         """Return what a success gives to the receipt."""
         return {"url": self.url, "bytes": size, "e_tag": put["e_tag"], "version": put["version"]}
+
+    def check_size(self, size: int) -> None:
+        """Raise ``PayloadTooLargeError`` for more than the store takes, as far as the table tells."""
+        limit = self.settings.max_object_bytes
+        if limit is not None and size > limit:
+            raise PayloadTooLargeError(size, limit, _LIMIT_NAME)
 
     def described(self) -> dict[str, Any]:
         """Return the arguments that every put of this object has; raises ``PermanentError``."""
@@ -70,6 +77,7 @@ def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
     told = upload.described()
     if upload.options.packs:
         body = gzipped(body)
+    upload.check_size(len(body))
     once = upload.options.if_none_match
     put = _tried(
         upload,
@@ -93,7 +101,8 @@ def put_file(upload: Upload, given_up: Callable[[], bool]) -> dict[str, Any]:
     """Put an object of a file's content: in parts, of which a few are in memory, where it is large.
 
     Raises also ``PermanentError`` when the file cannot be read, and ``PayloadTooLargeError`` when it takes
-    more than one part and ``if_none_match`` wants one request.
+    more than one part and ``if_none_match`` wants one request. A packed file's size is known at its end only:
+    what is then too large is sent in vain, and put nowhere.
     """
     told, options, most = upload.described(), upload.options, upload.settings.part_bytes
     assert options.file is not None
@@ -101,6 +110,8 @@ def put_file(upload: Upload, given_up: Callable[[], bool]) -> dict[str, Any]:
     with file:
         if size <= most:
             return put_body(upload, b"".join(in_chunks(file, size, pack=False, given_up=given_up)))
+        if not options.packs:
+            upload.check_size(size)
         if options.if_none_match:
             raise PayloadTooLargeError(size, most, "with if_none_match, which is one request, part_bytes")
         return _put_in_parts(upload, file, size, told, given_up)
@@ -117,6 +128,7 @@ def _put_in_parts(
         try:
             for chunk in in_chunks(file, size, pack=upload.options.packs, given_up=given_up):
                 sent += len(chunk)
+                upload.check_size(sent)
                 yield chunk
         except DeliveryError as error:  # the driver would make a text of it
             raised.append(error)

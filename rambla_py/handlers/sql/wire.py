@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from rambla_py.sql.errors import (
     SqlConnectionLostError,
     SqlError,
     SqlStatementError,
+    SqlTooLargeError,
     SqlUnknownOutcomeError,
 )
 from rambla_py.sql.mapping import sql_error
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlWire"]
 
+_NO_SUCH_KEY = "42P10"
 _OF_THE_PARENT: list[Any] = []
 """Connections that a forked child leaves alone: to end one would end it for the parent."""
 
@@ -107,7 +110,8 @@ class SqlWire:
 
     def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
         try:
-            return write_batch(self.writer, rows)
+            refused = write_batch(self.writer, rows)
+            return {at: self._sized(error, rows[at]) for at, error in refused.items()}
         except SqlStatementError as error:
             try:
                 self._look(create=False)
@@ -115,6 +119,19 @@ class SqlWire:
                 # The table, or a column, went since we connected: connecting makes it, or waits for it.
                 raise SqlConnectionLostError(str(gone)) from error
             raise
+
+    def _sized(self, error: SqlError, row: Row) -> SqlError:
+        """Return the error of a refused row, with both sizes where it is too large and they were not told."""
+        if not isinstance(error, SqlTooLargeError) or (error.size and error.limit):
+            return error
+        size = error.size or sum(len(value) for value in row if isinstance(value, str | bytes))
+        limit = error.limit
+        if self.database.kind == "sqlite":
+            limit = self.raw.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        told = f"{error}; the row has {size} bytes" + (f", and the limit is {limit}" if limit else "")
+        sized = SqlTooLargeError(told, size=size, limit=limit)
+        sized.code, sized.__cause__ = error.code, error.__cause__
+        return sized
 
     def _look(self, *, create: bool) -> Table:
         return look_at(
@@ -140,11 +157,27 @@ class SqlWire:
             with socket.socket(fileno=os.dup(number)) as other:
                 other.shutdown(socket.SHUT_RDWR)
 
+    def _is_unique(self, probe: str) -> bool:
+        """Say whether an upsert goes by the id: without a key it is refused, on MySQL it is a second row."""
+        cursor = self.raw.cursor()
+        try:
+            cursor.execute(probe)
+        except Exception as error:
+            # What else is wrong is heard when a row is written: that there is no right to, for one.
+            told = sql_error(error)
+            return told.code != _NO_SUCH_KEY and "does not match any PRIMARY KEY" not in str(told)
+        return bool(cursor.fetchall())
+
     def _prepare(self) -> None:
         kind = self.database.kind
         table = self._look(create=self._options.create_table)
         self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json, naive=table.naive)
         texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
+        if self._unique is not None and not self._is_unique(texts.probe):
+            raise SqlStatementError(
+                f"the table {self._table!r} has no unique key on {self._unique!r}, which upsert goes by; "
+                "make one, or set upsert = false"
+            )
         self.writer: Writer
         if kind == "postgresql":
             self.writer = PostgresWriter(

@@ -180,6 +180,5 @@ class MysqlWriter(TransactionWriter):
         text = self._cursor.mogrify(self._texts.insert, row)
         size = len(text.encode(errors="replace"))
         if size >= self._packet:
-            raise SqlTooLargeError(
-                f"the row has {size} bytes; the server's limit, max_allowed_packet, is {self._packet}"
-            )
+            told = f"the row has {size} bytes; the server's limit, max_allowed_packet, is {self._packet}"
+            raise SqlTooLargeError(told, size=size, limit=self._packet)
