@@ -155,6 +155,9 @@ class TestStateOverHttp(Served):
     def at(self, host: str, port: int) -> dict[str, Any]:
         return {"url": f"http://{host}:{port}", "connect_timeout_s": 0.5}
 
+    def impatient(self) -> dict[str, Any]:
+        return self.at(self.proxy.host, self.proxy.port) | {"token": TOKEN}
+
     def wrong_password(self) -> dict[str, Any]:
         return self.connection() | {"token": CANARY}
 
