@@ -128,7 +128,8 @@ class Rambla:
         """Accept many messages at once; each has an outcome of its own, and one receipt tells of all.
 
         All of them are checked before the first is accepted. Raises as ``publish`` does; once one message is
-        accepted, those that find no room end as ``dropped``.
+        accepted, those that find no room end as ``dropped``: the first after ``publish_timeout_s``, those
+        behind it at once.
         """
         messages = tuple(messages)
         target = self._hot.get(channels) if isinstance(channels, str) and not options else None
@@ -167,8 +168,11 @@ class Rambla:
         ]
         for target in targets:
             target.room.check(len(messages))
+        stuck: set[object] = set()  # whoever waited for one in vain does not wait for each of the others, too
         for at, delivery in enumerate(deliveries):
-            targets[at % len(targets)].admit(delivery, may_raise=at == 0)
+            target = targets[at % len(targets)]
+            if not target.admit(delivery, may_raise=at == 0, may_wait=target not in stuck):
+                stuck.add(target)
         return receipt
 
     # -- looking --------------------------------------------------------------------------------------

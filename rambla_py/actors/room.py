@@ -46,7 +46,7 @@ class Room:
         if not self.has(number) and self.waits and must_not_wait():
             raise self._full()
 
-    def make(self, *, may_raise: bool) -> bool:
+    def make(self, *, may_raise: bool, may_wait: bool) -> bool:
         """Do what ``overflow`` says; return whether one more may enter.
 
         With ``may_raise`` a mailbox that stays full raises ``MailboxFullError``.
@@ -55,7 +55,7 @@ class Room:
         if overflow == "drop_oldest":
             return self._drop_oldest()
         waited_s = None
-        if self.waits and not must_not_wait():
+        if self.waits and may_wait and not must_not_wait():
             waited_s = self._config.publish_timeout_s
             if self.wait(waited_s):
                 return True

@@ -139,19 +139,29 @@ class Target:
         given = {"options": self.options, "policy": self.policy, "headers": self.headers, **fields}
         return Delivery(payload=payload, target=self, receipt=receipt, seq=-1, accepted_at=0.0, **given)
 
-    def admit(self, delivery: Delivery, *, may_raise: bool = True, over_bound: bool = False) -> None:
+    def admit(
+        self,
+        delivery: Delivery,
+        *,
+        may_raise: bool = True,
+        may_wait: bool = True,
+        over_bound: bool = False,
+    ) -> bool:
         """Accept a delivery: wait for room where that is allowed, or let it end as ``dropped``.
 
-        With ``may_raise`` a mailbox that stays full raises ``MailboxFullError``, and nothing is accepted.
+        Returns whether there was room. With ``may_raise`` a mailbox that stays full raises
+        ``MailboxFullError``, and nothing is accepted.
         """
         if not self.config.enabled:
             self._number(delivery)
             self.endings.drop(delivery, "disabled")
-        elif over_bound or not self.mailbox.full or self.room.make(may_raise=may_raise):
+        elif over_bound or not self.mailbox.full or self.room.make(may_raise=may_raise, may_wait=may_wait):
             self._enqueue(delivery)
         else:
             self._number(delivery)
             self.endings.drop(delivery, "mailbox full")
+            return False
+        return True
 
     def _enqueue(self, delivery: Delivery) -> None:
         """Accept a delivery, whatever waits."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -494,6 +494,20 @@ def test_a_thread_with_the_identity_of_a_dead_worker_may_wait() -> None:
         [sys.executable, "-c", IDENTITY_USED_AGAIN], capture_output=True, text=True, timeout=60, check=True
     )
     assert ended.stdout == "False\n"
+
+
+def test_many_wait_in_vain_once_and_not_each(gate: threading.Event) -> None:
+    """Of a thousand without room the first waits for publish_timeout_s, those behind it end as dropped at once."""
+    with running(
+        table(probe(lambda message: gate.wait(TIMEOUT_S)), max_pending=1, publish_timeout_s=0.2), gate
+    ) as app:
+        stuck(app, "in flight")
+        began = time.monotonic()
+        receipt = app.publish_many("orders", range(1_000))
+        assert time.monotonic() - began < 0.2 * 100
+        gate.set()
+        statuses = Counter(outcome.status for outcome in receipt.outcomes(timeout_s=TIMEOUT_S))
+    assert statuses == {"ok": 1, "dropped": 999}
 
 
 def test_block_gives_up_after_publish_timeout_s(gate: threading.Event) -> None:
