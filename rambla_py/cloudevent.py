@@ -6,7 +6,6 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ import msgspec
 
 from rambla_py.encoding import as_object, content_type_of, encode, to_json
 from rambla_py.errors import SerializationError
+from rambla_py.moment import time_of_day
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -118,9 +118,8 @@ def _attributes(delivery: Delivery) -> dict[str, Any]:
 
 
 def _accepted_at(delivery: Delivery) -> str:
-    """Return the time of the publish; by the millisecond, which a clock that is corrected does not change."""
-    ago_s = time.monotonic() - delivery.accepted_at if delivery.accepted_at else 0.0
-    moment = datetime.fromtimestamp(time.time() - ago_s, UTC)
+    """Return the time of the publish, by the millisecond."""
+    moment = time_of_day(delivery.accepted_at or time.monotonic())
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

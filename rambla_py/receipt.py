@@ -9,15 +9,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from rambla_py.errors import ForkedError, PublishError, ReceiptTimeoutError
 
 if TYPE_CHECKING:
-    from rambla_py.delivery import Delivery
-    from rambla_py.outcome import Outcome
+    from rambla_py.outcome import Outcome, Status
 
 __all__ = ["Home", "Receipt"]
 
@@ -34,6 +33,21 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
+
+
+class _Ended(Protocol):
+    """What a receipt looks at of a delivery: its place among the others, and how it ended."""
+
+    @property
+    def slot(self) -> int: ...
+
+    @property
+    def status(self) -> Status | None: ...
+
+    @property
+    def result(self) -> Any: ...
+
+    def outcome(self) -> Outcome: ...
 
 
 class Home:
@@ -158,7 +172,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         if self.complete:
             self._release()
 
-    def settle(self, delivery: Delivery) -> bool:
+    def settle(self, delivery: _Ended) -> bool:
         """Take the end of one delivery; called once for each. Say whether callbacks are due now."""
         shape = self.shape
         if shape is None:
@@ -188,7 +202,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         done, size = len(self._deliveries()), 1 if self.shape is None else self.shape.size
         return f"Receipt({done} of {size} done)"
 
-    def _deliveries(self) -> list[Delivery]:
+    def _deliveries(self) -> list[_Ended]:
         found = [self.slots] if self.shape is None else self.slots
         return [delivery for delivery in found if delivery is not None]
 

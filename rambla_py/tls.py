@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Protocol
 
 from msgspec import Meta
@@ -50,13 +52,29 @@ def client_context(tls: _Table, where: str) -> ssl.SSLContext:
 
     Raises ``AccessError`` that names ``where`` when a file cannot be read, or is not what it should be.
     """
-    try:
+    with _reading(where, ca_file=tls.ca_file):
         context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except OSError as error:
-        raise AccessError(f"{where}: cannot read the files of the connection's tls: {error}") from error
+    if tls.cert_file is not None:
+        with _reading(where, cert_file=tls.cert_file, key_file=tls.key_file):
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=_no_passphrase)
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@contextmanager
+def _reading(where: str, **files: str | None) -> Iterator[None]:
+    """Say which file it is that cannot be used: the library names none."""
+    try:
+        yield
+    except OSError as error:
+        named = ", ".join(f"{key} = {name!r}" for key, name in files.items() if name is not None)
+        raise AccessError(
+            f"{where}: cannot read the files of the connection's tls: {named}: {error.strerror or error}"
+        ) from error
+
+
+def _no_passphrase() -> str:
+    """Refuse a key that is encrypted: OpenSSL would ask for its passphrase on the terminal, and wait."""
+    raise OSError("the key is encrypted, and nobody is there to ask for its passphrase")

@@ -44,9 +44,12 @@ def nats_tls_server(tls_files: TlsFiles) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="session")
 def mosquitto() -> Iterator[MosquittoServer]:
-    """The run's Mosquitto, open to anybody. A test may kill or pause it: it is mended."""
+    """The run's Mosquitto, open to anybody, for packets of 1,100,000 bytes at most.
+
+    A test may kill or pause it: it is mended.
+    """
     require(MosquittoServer)
-    with MosquittoServer() as server:
+    with MosquittoServer(config=["max_packet_size 1100000"]) as server:
         yield server
 
 

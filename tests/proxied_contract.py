@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from rambla_py.testing import FaultProxy, HandlerContract, Server
 
@@ -13,6 +14,9 @@ class ProxiedContract(HandlerContract):
     proxy: FaultProxy
     answer_bytes: ClassVar[int] = 300
     mid_batch_bytes: ClassVar[int] = 20_000
+
+    def impatient(self) -> Mapping[str, Any]:
+        return self.at(self.proxy.host, self.proxy.port)
 
     def cut(self) -> None:
         self.proxy.cut_after(self.answer_bytes, direction="down")  # written, and the answer lost

@@ -64,10 +64,19 @@ def _one_node() -> Iterator[RedisClusterNode]:
 def one_node_cluster(
     _one_node: RedisClusterNode, fault_proxy: Callable[..., FaultProxy]
 ) -> tuple[RedisClusterNode, FaultProxy]:
-    """A cluster of one node, which tells clients that it is where the proxy before it listens."""
+    """A cluster of one node, which tells clients that it is where the proxy before it listens.
+
+    A test may kill it.
+    """
     proxy = fault_proxy(_one_node)
-    _one_node.cli("CONFIG", "SET", "cluster-announce-port", str(proxy.port))
+    announce(_one_node.start(), proxy)
     return _one_node, proxy
+
+
+def announce(node: RedisClusterNode, proxy: FaultProxy) -> None:
+    """Have a node tell where its proxy is, and return once it serves."""
+    node.cli("CONFIG", "SET", "cluster-announce-port", str(proxy.port))
+    node.settle()
 
 
 @pytest.fixture

@@ -152,6 +152,10 @@ class HandlerCase:
         """Return the table of a connection to a server at that address."""
         raise NotImplementedError("write at(), or say has_address = False")
 
+    def impatient(self) -> Mapping[str, Any]:
+        """Return the table of ``connection`` that gives a silent server up soon, where that can be said."""
+        return self.connection()
+
     def wrong_password(self) -> Mapping[str, Any]:
         """Return a table that reaches the server with ``CANARY`` as its password, which is wrong."""
         raise NotImplementedError("write wrong_password(), or say has_login = False")

@@ -46,7 +46,7 @@ class FaultProxy:
     def __init__(self, target_host: str, target_port: int, *, tls: TlsFiles | None = None) -> None:
         self.target = (target_host, target_port)
         self.host, self.port = HOST, free_port()
-        self._context = None if tls is None else _server_context(tls)
+        self._context = None if tls is None else tls.server_context()
         self.connections = self.cuts = self.resets = self.half_closes = 0
         self.bytes_up = self.bytes_down = self.swallowed = 0
         self._delay_s = 0.0
@@ -120,7 +120,10 @@ class FaultProxy:
         self._run(self._listen())
 
     def half_close(self) -> None:
-        """Tell clients that the server will send no more (FIN one way); what they send is still passed on."""
+        """Tell clients that the server will send no more (FIN one way); what they send is still passed on.
+
+        TLS knows no such thing: raises ``NotImplementedError`` with ``tls``.
+        """
         self._call(self._half_close)
 
     def delay(self, seconds: float) -> None:
@@ -235,12 +238,6 @@ class FaultProxy:
             self.bytes_down += size
 
 
-def _server_context(tls: TlsFiles) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls.certificate, tls.key)
-    return context
-
-
 class _Link:
     """One client, and its connection to the server; lives on the proxy's loop."""
 
@@ -265,7 +262,7 @@ class _Link:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(self._reader, self._server, "up"))
                 both.create_task(self._pump(back, self._client, "down"))
-        except* ConnectionError:
+        except* (ConnectionError, ssl.SSLError):
             if not self.ended:
                 self.reset()  # what broke one side breaks the other
 

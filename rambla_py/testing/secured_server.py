@@ -22,6 +22,12 @@ class TlsFiles:
     def __init__(self, *, certificate: Path | str, key: Path | str, authority: Path | str) -> None:
         self.certificate, self.key, self.authority = Path(certificate), Path(key), Path(authority)
 
+    def server_context(self) -> ssl.SSLContext:
+        """Return the context of a server that shows this certificate, for listeners in this process."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
 
 class SecuredServer(Server):
     """What servers share that take a password and the files of TLS; open to anybody without them."""

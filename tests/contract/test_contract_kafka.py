@@ -11,23 +11,23 @@ from kafka_records import records_of
 from proxied_contract import ProxiedContract
 
 from rambla_py.handlers.kafka.wire import KafkaRecord
-from rambla_py.testing import CANARY, FaultProxy, Received
+from rambla_py.message import Message
+from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
 from rambla_py.testing.kafka_cluster import KafkaCluster
 from rambla_py.testing.kafka_refusal import KafkaRefusal
-
-_MAX_BYTES = 1_500_000
 
 
 class TestKafka(ProxiedContract):
     """Each message is a record, with its id in a header."""
 
     handler = "kafka"
-    answer_bytes = 500
+    answer_bytes = 40  # a thousand messages are answered by two or three reports
     mid_batch_bytes = 15_000
 
     @pytest.fixture(autouse=True)
     def _cluster(self, unique_name: str) -> Iterator[None]:
         require_kafka()
+        self.killed = 0
         with KafkaCluster(brokers=1) as self.cluster:
             self.topic = unique_name
             self.cluster.create_topic(self.topic, partitions=2)
@@ -37,7 +37,7 @@ class TestKafka(ProxiedContract):
                 yield
 
     def connection(self) -> dict[str, Any]:
-        return self.at(*self.proxy.address) | {"connect_timeout_s": 5}
+        return self.at(*self.proxy.address) | {"connect_timeout_s": 2}
 
     def options(self) -> dict[str, Any]:
         return {"topic": self.topic}
@@ -51,14 +51,14 @@ class TestKafka(ProxiedContract):
             for record in records_of(self.cluster, self.topic)
         ]
 
-    def poison(self) -> bytes:
-        return b"x" * (_MAX_BYTES + 1)
+    def poison(self) -> Message:
+        return Message("poison", partition=99)
 
     def at(self, host: str, port: int) -> dict[str, Any]:
         return {
             "servers": f"{host}:{port}",
             "connect_timeout_s": 0.5,
-            "max_message_bytes": _MAX_BYTES,
+            "max_message_bytes": 1_500_000,
             "outage_s": 0.5,
         }
 
@@ -68,4 +68,34 @@ class TestKafka(ProxiedContract):
             yield
 
     def wrong_password(self) -> dict[str, Any]:
-        return self.at("127.0.0.1", self.refusal.port) | {"username": "somebody", "password": CANARY}
+        return self.secret_at("127.0.0.1", self.refusal.port)
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return self.at(host, port) | {"username": "somebody", "password": CANARY}
+
+    @pytest.fixture(autouse=True)
+    def _front(self, _cluster: None, strange_tls_files: TlsFiles) -> Iterator[None]:
+        self.authority = str(strange_tls_files.authority)
+        with FaultProxy(*self.proxy.address, tls=strange_tls_files) as self.front:
+            yield
+
+    def wrong_name(self) -> dict[str, Any]:
+        return self.at(*self.front.address) | {"tls": {"ca_file": self.authority}}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        # Not over the limit by itself: the id and the record around it count.
+        return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_000
+
+    def silence(self) -> None:
+        self.proxy.black_hole()
+
+    def die(self) -> None:
+        self.proxy.cut_after(self.answer_bytes, direction="down", then=self._down_and_up)
+
+    def _down_and_up(self) -> None:
+        self.cluster.down()
+        self.cluster.up()
+        self.killed += 1
+
+    def deaths(self) -> int:
+        return self.killed

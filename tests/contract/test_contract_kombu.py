@@ -9,25 +9,19 @@ from typing import Any
 
 import kombu
 import pytest
+from proxied_contract import KilledContract
 
-from rambla_py.testing import (
-    CANARY,
-    FaultProxy,
-    HandlerContract,
-    RabbitMqServer,
-    Received,
-    RedisServer,
-    Server,
-)
-
-_LIMIT = 1_200_000
+from rambla_py.message import Message
+from rambla_py.testing import CANARY, FaultProxy, RabbitMqServer, Received, RedisServer, Server, TlsFiles
 
 
-class Kombu(HandlerContract):
+class Kombu(KilledContract):
     """What the transports share: a queue, read with kombu itself."""
 
     handler = "kombu"
-    has_address = has_login = can_cut = has_server = False
+    # In this process, or in a folder of it, there is nobody to reach, to log in to, to go silent or to die.
+    has_server = has_address = has_login = has_tls = has_secrets = False
+    can_cut = can_silence = can_die = False
 
     @pytest.fixture(autouse=True)
     def _queue(self, unique_name: str) -> None:
@@ -55,29 +49,36 @@ class Kombu(HandlerContract):
                 body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
                 found.append(Received(body, message.properties["message_id"]))
 
-    def poison(self) -> bytes:
-        return b"x" * (_LIMIT + 1)
+    def poison(self) -> Message:
+        return Message("poison", exchange="no-such-exchange")
 
-    def limited(self, **connection: Any) -> dict[str, Any]:
-        return {"max_message_bytes": _LIMIT, **connection}
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_001
 
 
 class TestKombuMemory(Kombu):
     """The transport that lives in this process."""
 
     def connection(self) -> dict[str, Any]:
-        return self.limited(url="memory://")
+        return {"url": "memory://"}
 
 
 class TestKombuFiles(Kombu):
     """A file for each message."""
+
+    has_server = True  # a folder may be away, too
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
 
     def connection(self) -> dict[str, Any]:
-        return self.limited(url="filesystem://", transport_options=self.folders())
+        return {"url": "filesystem://", "transport_options": self.folders()}
+
+    def unreachable(self) -> dict[str, Any]:
+        away = str(self.folder / "away")
+        options = {**self.folders(), "data_folder_in": away, "data_folder_out": away}
+        return {"url": "filesystem://", "transport_options": options}
 
     def folders(self) -> dict[str, str]:
         where = str(self.folder)
@@ -90,13 +91,15 @@ class TestKombuFiles(Kombu):
 class TestKombuAmqp(Kombu):
     """RabbitMQ, with a confirm for each message."""
 
-    has_address = has_login = can_cut = has_server = True
+    has_server = has_address = has_login = has_tls = has_secrets = True
+    can_cut = can_silence = can_die = True
 
     @pytest.fixture(autouse=True)
     def _broker(
-        self, rabbitmq: RabbitMqServer, fault_proxy: Callable[[Server], FaultProxy]
+        self, rabbitmq: RabbitMqServer, fault_proxy: Callable[[Server], FaultProxy], tls_files: TlsFiles
     ) -> Iterator[None]:
-        self.broker, self.proxy = rabbitmq, fault_proxy(rabbitmq)
+        self.server, self.proxy, self.tls_files = rabbitmq, fault_proxy(rabbitmq), tls_files
+        self.tls_url, self.sync = rabbitmq.tls_url, rabbitmq.sync
         yield
         with kombu.Connection(rabbitmq.url) as connection:
             kombu.Queue(self.queue).bind(connection.channel()).delete()
@@ -105,32 +108,41 @@ class TestKombuAmqp(Kombu):
         return self.at(self.proxy.host, self.proxy.port) | {"connect_timeout_s": 5}
 
     def reader(self) -> dict[str, Any]:
-        return {"hostname": self.broker.url}
+        return {"hostname": self.server.url}
 
     def at(self, host: str, port: int) -> dict[str, Any]:
-        return self.limited(
-            url=f"amqp://guest:guest@{host}:{port}//", connect_timeout_s=0.5, answer_timeout_s=1
-        )
+        url = f"amqp://guest:guest@{host}:{port}//"
+        return {"url": url, "connect_timeout_s": 0.5, "answer_timeout_s": 1}
 
     def wrong_password(self) -> dict[str, Any]:
-        return {"url": f"amqp://guest:{CANARY}@{self.broker.host}:{self.broker.port}//"}
+        return {"url": f"amqp://guest:{CANARY}@{self.server.host}:{self.server.port}//"}
 
-    def cut(self) -> None:
-        self.proxy.cut_after(300, direction="down")
-        self.proxy.cut_after(20_000)
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {"url": self.tls_url, "tls": tls}
 
-    def cuts(self) -> int:
-        return self.proxy.cuts
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {**self.at(host, port), "url": f"amqp://guest:{CANARY}@{host}:{port}//"}
+
+    def die(self) -> None:
+        self.sync()
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)
 
 
 class TestKombuRedis(Kombu):
     """A list of Redis, pushed to."""
 
-    has_address = has_login = can_cut = has_server = True
+    has_server = has_address = has_login = has_tls = has_secrets = True
+    can_cut = can_silence = can_die = True
+    answer_bytes = 100
 
     @pytest.fixture(autouse=True)
-    def _server(self, redis_server: RedisServer, fault_proxy: Callable[[Server], FaultProxy]) -> None:
+    def _server(
+        self, redis_server: RedisServer, fault_proxy: Callable[..., FaultProxy], strange_tls_files: TlsFiles
+    ) -> None:
         self.server, self.proxy = redis_server, fault_proxy(redis_server)
+        self.authority = str(strange_tls_files.authority)
+        self.stranger = fault_proxy(redis_server, tls=strange_tls_files)
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port) | {"connect_timeout_s": 5}
@@ -139,14 +151,13 @@ class TestKombuRedis(Kombu):
         return {"hostname": self.server.url}
 
     def at(self, host: str, port: int) -> dict[str, Any]:
-        return self.limited(url=f"redis://{host}:{port}/0", connect_timeout_s=0.5, answer_timeout_s=0.5)
+        return {"url": f"redis://{host}:{port}/0", "connect_timeout_s": 0.5, "answer_timeout_s": 0.5}
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"redis://somebody:{CANARY}@{self.server.host}:{self.server.port}/0"}
 
-    def cut(self) -> None:
-        self.proxy.cut_after(100, direction="down")
-        self.proxy.cut_after(20_000)
+    def wrong_name(self) -> dict[str, Any]:
+        return {**self.at(*self.stranger.address), "tls": {"ca_file": self.authority}}
 
-    def cuts(self) -> int:
-        return self.proxy.cuts
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {**self.at(host, port), "url": f"redis://somebody:{CANARY}@{host}:{port}/0"}

@@ -9,28 +9,43 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from proxied_contract import ProxiedContract
+from proxied_contract import KilledContract
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, Server, TlsFiles
 from rambla_py.testing.mosquitto import MosquittoServer
 
 _END = b"the end, for the listener"
 
 
 class Listener:
-    """Subscribes to a topic, and keeps what comes."""
+    """Subscribes to a topic, and keeps what comes, over the broker's death too."""
 
     def __init__(self, server: MosquittoServer, topic: str) -> None:
-        self.topic, self.heard = topic, list[Received]()
-        self._subscribed, self._ended = threading.Event(), threading.Event()
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self.server, self.topic, self.heard = server, topic, list[Received]()
+        self._gone, self._ended = threading.Event(), threading.Event()
+        self._listen()
+
+    def _listen(self) -> None:
+        subscribed = threading.Event()
+        version = MQTTProtocolVersion.MQTTv5
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version, reconnect_on_failure=False)
         self.client.on_message = self._hear
-        self.client.on_subscribe = lambda *_: self._subscribed.set()
-        self.client.connect(server.host, server.port)
+        self.client.on_subscribe = lambda *_: subscribed.set()
+        self.client.on_disconnect = lambda *_: self._gone.set()
+        self.client.connect(self.server.host, self.server.port)
         self.client.loop_start()
-        self.client.subscribe(topic, 1)  # of QoS 2, what was sent last could overtake
-        assert self._subscribed.wait(10)
+        # Of QoS 0 a message is sent here before its publisher has an answer. Of a higher one the broker keeps
+        # some back until we have answered for others, and takes them with it when it dies.
+        self.client.subscribe(self.topic, 0)
+        assert subscribed.wait(10)
+
+    def listen_again(self) -> None:
+        """Hear the last that a dead broker has sent; then listen to the one that came after it."""
+        assert self._gone.wait(10)
+        self.client.loop_stop()
+        self._gone.clear()
+        self._listen()
 
     def _hear(self, client: Any, userdata: Any, message: Any) -> None:
         if message.payload == _END:
@@ -51,7 +66,7 @@ class Listener:
         self.client.loop_stop()
 
 
-class Mqtt(ProxiedContract):
+class Mqtt(KilledContract):
     """What the levels of service share."""
 
     handler = "mqtt"
@@ -65,8 +80,10 @@ class Mqtt(ProxiedContract):
         mosquitto_tls_server: MosquittoServer,
         fault_proxy: Callable[[Server], FaultProxy],
         unique_name: str,
+        tls_files: TlsFiles,
     ) -> Iterator[None]:
         self.proxy, self.topic, self.guarded = fault_proxy(mosquitto), unique_name, mosquitto_tls_server
+        self.server, self.tls_files = mosquitto, tls_files
         self.listener = Listener(mosquitto, self.topic)
         yield
         self.listener.close()
@@ -87,6 +104,25 @@ class Mqtt(ProxiedContract):
         where = f"{self.guarded.host}:{self.guarded.port}"
         return {"url": f"mqtts://somebody:{CANARY}@{where}", "tls": {"verify": False}}
 
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        login = {"username": "somebody", "password": "s3cret"}
+        return {**self.at(self.guarded.host, self.guarded.port), **login, "tls": tls}
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"mqtt://somebody:{CANARY}@{host}:{port}", "connect_timeout_s": 0.5}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return self.connection(), "x" * 1_100_000  # the fixture's limit, and what stands around it
+
+    def kill_and_start(self) -> None:
+        self.proxy.refuse()
+        self.server.kill()
+        self.server.start()
+        self.listener.listen_again()  # it hears everything that comes from now on
+        self.proxy.accept()
+        self.killed += 1
+
     def poison(self) -> Message:
         return Message("poison", headers={"broken": "\x00"})
 
@@ -94,6 +130,7 @@ class Mqtt(ProxiedContract):
 class TestMqttOnce(Mqtt):
     """QoS 2, with four packets for each message."""
 
+    has_tls = has_secrets = False  # it connects as QoS 1 does
     qos = 2
 
 
@@ -105,4 +142,11 @@ class TestMqttUnconfirmed(Mqtt):
     """QoS 0, which nothing answers: what is ok may still be under way, or lost with the connection."""
 
     qos = 0
-    stores = can_cut = False
+    stores = has_tls = has_secrets = False  # it connects as QoS 1 does, and nobody listens
+    can_silence = False  # what nothing answers is ok all the same
+
+    def cut(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes)
+
+    def die(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)

@@ -8,18 +8,19 @@ from typing import Any
 
 import nats
 import pytest
-from proxied_contract import ProxiedContract
+from proxied_contract import KilledContract
 
 from rambla_py.handlers.nats.wire import NatsRecord
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, Received, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, Server, TlsFiles
 from rambla_py.testing.nats_server import NatsServer
 
 
-class Nats(ProxiedContract):
+class Nats(KilledContract):
     """What both ways of publishing share."""
 
     handler = "nats"
+    answer_bytes = 100
 
     @pytest.fixture(autouse=True)
     def _server(
@@ -28,14 +29,22 @@ class Nats(ProxiedContract):
         nats_tls_server: NatsServer,
         fault_proxy: Callable[[Server], FaultProxy],
         unique_name: str,
+        tls_files: TlsFiles,
     ) -> Iterator[None]:
         self.proxy, self.subject, self.server = fault_proxy(nats_server), unique_name, nats_server
-        self.guarded = nats_tls_server
+        self.guarded, self.tls_files = nats_tls_server, tls_files
         with asyncio.Runner() as self.loop:
-            self.client = self.loop.run(nats.connect(nats_server.url))
+            self.back = asyncio.Event()
+            self.client = self.run(self._connected())
             self.prepare()
             yield
-            self.loop.run(self.client.close())
+            self.run(self.client.close())
+
+    async def _connected(self) -> Any:
+        async def heard() -> None:
+            self.back.set()
+
+        return await nats.connect(self.server.url, reconnect_time_wait=0.02, reconnected_cb=heard)
 
     def prepare(self) -> None:
         """Make what messages go to."""
@@ -53,8 +62,26 @@ class Nats(ProxiedContract):
         where = f"{self.guarded.host}:{self.guarded.port}"
         return {"url": f"tls://somebody:{CANARY}@{where}", "tls": {"verify": False}}
 
-    def poison(self) -> str:
-        return "x" * 1_048_600
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {"url": self.guarded.url, "tls": tls}
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {**self.at(host, port), "url": f"nats://somebody:{CANARY}@{host}:{port}"}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return self.connection(), b"x" * 1_048_570  # 1 MiB with its headers, which count
+
+    def poison(self) -> Message:
+        return Message("poison", headers={"a": "b\r\nNats-Msg-Id: another"})
+
+    def kill_and_start(self) -> None:
+        self.proxy.refuse()
+        self.server.kill()
+        self.server.start()
+        self.run(self.back.wait())  # the test's own client hears everything that comes from now on
+        self.proxy.accept()
+        self.killed += 1
 
 
 class TestNatsStream(Nats):
@@ -88,6 +115,9 @@ class TestNatsStream(Nats):
 class TestNatsCore(Nats):
     """Each message goes to whoever listens."""
 
+    answer_bytes = 2  # of the PONG that answers a batch
+    has_tls = has_secrets = False  # it connects as the other does
+
     def prepare(self) -> None:
         self.run(self._listen())
 
@@ -102,6 +132,9 @@ class TestNatsCore(Nats):
 
     def options(self) -> dict[str, Any]:
         return {"subject": self.subject, "jetstream": False}
+
+    def die(self) -> None:
+        self.proxy.cut_after(self.mid_batch_bytes, then=self.kill_and_start)
 
     def received(self) -> list[Received]:
         self.run(self._catch_up())

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import redis
-from proxied_contract import KilledContract, ProxiedContract
+from proxied_contract import KilledContract
+from redis_fixtures import announce
 
 from rambla_py.message import Message
-from rambla_py.testing import CANARY, FaultProxy, Received, RedisServer, Server
+from rambla_py.testing import CANARY, FaultProxy, Received, RedisServer, Server, TlsFiles
 from rambla_py.testing.redis_groups import RedisClusterNode
 
 
@@ -143,18 +144,23 @@ def _text(value: Any) -> bytes:
     return (json.dumps(value, separators=(",", ":")) if isinstance(value, list) else str(value)).encode()
 
 
-class TestRedisCluster(ProxiedContract):
+class TestRedisCluster(KilledContract):
     """Each message is an entry of a stream in a cluster, whose node tells of the proxy before it."""
 
     handler = "redis"
 
     @pytest.fixture(autouse=True)
     def _node(
-        self, one_node_cluster: tuple[RedisClusterNode, FaultProxy], unique_name: str
+        self,
+        one_node_cluster: tuple[RedisClusterNode, FaultProxy],
+        fault_proxy: Callable[..., FaultProxy],
+        unique_name: str,
+        tls_files: TlsFiles,
     ) -> Iterator[None]:
-        node, self.proxy = one_node_cluster
-        self.key = unique_name
-        with redis.Redis(port=node.port) as self.client:
+        self.node, self.proxy = one_node_cluster
+        self.key, self.tls_files = unique_name, tls_files
+        self.front = fault_proxy(self.node, tls=tls_files)
+        with redis.Redis(port=self.node.port) as self.client:
             yield
 
     def connection(self) -> dict[str, Any]:
@@ -165,6 +171,21 @@ class TestRedisCluster(ProxiedContract):
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"redis+cluster://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}"}
+
+    def wrong_name(self) -> dict[str, Any]:
+        tls = {"ca_file": str(self.tls_files.authority), "server_name": "elsewhere.invalid"}
+        return {**self.at(*self.front.address), "tls": tls}
+
+    def secret_at(self, host: str, port: int) -> dict[str, Any]:
+        return {"url": f"redis+cluster://somebody:{CANARY}@{host}:{port}", "connect_timeout_s": 0.5}
+
+    def too_large(self) -> tuple[dict[str, Any], Any]:
+        return {**self.connection(), "max_bulk_bytes": 10_000}, "x" * 10_001
+
+    def kill_and_start(self) -> None:
+        self.node.kill()
+        announce(self.node.start(), self.proxy)
+        self.killed += 1
 
     def options(self) -> dict[str, Any]:
         return {"command": "xadd", "stream": self.key}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,6 +50,14 @@ def test_a_message_is_an_event() -> None:
     assert event.get_data() == {"id": 42}
     assert abs(event.get_time() - datetime.now(UTC)) < timedelta(seconds=60)
     assert media_type(message) == "application/cloudevents+json"
+
+
+def test_an_event_has_one_time_in_each_attempt() -> None:
+    """It is that of the call, to the millisecond: receivers compare what comes twice."""
+    message = delivery({"a": 1}, **BINARY)
+    # Half a microsecond before a millisecond ends: the least difference shows.
+    message.accepted_at = time.monotonic() - time.time() % 0.001 - 0.5e-6
+    assert len({wire_headers(message, "ce-")["ce-time"] for _ in range(5_000)}) == 1
 
 
 def test_attributes_come_from_the_options() -> None:

@@ -7,6 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from rambla_py.errors import AccessError
 from rambla_py.tls import CaFile, CertFile, KeyFile, Verify, client_context
@@ -38,5 +45,19 @@ def test_a_file_that_cannot_be_used_refuses_access(key: str, content: str | None
     path = tmp_path / "file.pem"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(AccessError, match=r"^db at here:1: cannot read the files of the connection's tls: "):
+    with pytest.raises(AccessError) as caught:
         client_context(Table(**{key: str(path)}), "db at here:1")
+    lead = f"db at here:1: cannot read the files of the connection's tls: {key} = {str(path)!r}: "
+    assert str(caught.value).startswith(lead)
+
+
+def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
+    """Nobody is asked for its passphrase: on a terminal the worker would wait for ever."""
+    issued = trustme.CA().issue_cert("localhost")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    plain = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    form = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2"))
+    key.write_bytes(plain.private_bytes(*form))
+    with pytest.raises(AccessError, match=r"key_file = .*: the key is encrypted"):
+        client_context(Table(cert_file=str(certificate), key_file=str(key)), "db at here:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import socket
 import socketserver
@@ -15,7 +16,7 @@ import pytest
 
 from rambla_py.testing.faults import Direction, FaultProxy
 from rambla_py.testing.processes import deadline
-from rambla_py.testing.servers import TlsFiles
+from rambla_py.testing.secured_server import TlsFiles
 
 TIMEOUT_S = 5.0
 
@@ -37,12 +38,23 @@ class EchoServer(socketserver.ThreadingTCPServer):
 
 
 @pytest.fixture
-def proxy() -> Iterator[FaultProxy]:
+def echo_address() -> Iterator[tuple[str, int]]:
     with EchoServer(("127.0.0.1", 0), Echo) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        with FaultProxy(*server.server_address) as proxy:
-            yield proxy
+        yield server.server_address
         server.shutdown()
+
+
+@pytest.fixture
+def proxy(echo_address: tuple[str, int]) -> Iterator[FaultProxy]:
+    with FaultProxy(*echo_address) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def tls_proxy(echo_address: tuple[str, int], tls_files: TlsFiles) -> Iterator[FaultProxy]:
+    with FaultProxy(*echo_address, tls=tls_files) as proxy:
+        yield proxy
 
 
 def connect(proxy: FaultProxy) -> socket.socket:
@@ -296,14 +308,29 @@ def test_says_when_it_does_not_run() -> None:
         FaultProxy("127.0.0.1", 1).cut()
 
 
-def test_tls_before_a_server_without(proxy: FaultProxy, tls_files: TlsFiles) -> None:
+def test_a_client_without_tls_harms_no_other(tls_proxy: FaultProxy, tls_files: TlsFiles) -> None:
+    """Who says nothing, or something else than TLS, is never passed on, and does not keep the proxy open."""
+    context = ssl.create_default_context(cafile=tls_files.authority)
+    with connect(tls_proxy), connect(tls_proxy) as rude:
+        rude.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert received(rude, 1_000)[:1] in (b"", b"\x15")  # an alert of TLS, at most
+        with connect(tls_proxy) as plain, context.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(b"a")
+            assert client.recv(1) == b"a"
+        assert tls_proxy.connections == 1
+        tls_proxy.close()
+    gc.collect()  # a connection left open would be told now
+
+
+def test_tls_before_a_server_without(tls_proxy: FaultProxy, tls_files: TlsFiles) -> None:
     """It shows the certificate it was given, passes on what comes in it, and survives whom it does not suit."""
     context = ssl.create_default_context(cafile=str(tls_files.authority))
-    with FaultProxy(*proxy.target, tls=tls_files) as front:
-        with connect(front) as raw, pytest.raises(ssl.SSLCertVerificationError):
-            context.wrap_socket(raw, server_hostname="elsewhere.invalid")
-        with connect(front) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
-            assert echoed(client, b"x" * 200_000) == b"x" * 200_000
-            front.cut()
-            assert client.recv(1) == b""
-        assert (front.connections, front.cuts) == (1, 1)
+    with connect(tls_proxy) as raw, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(raw, server_hostname="elsewhere.invalid")
+    with connect(tls_proxy) as raw, context.wrap_socket(raw, server_hostname="localhost") as client:
+        assert echoed(client, b"x" * 200_000) == b"x" * 200_000
+        assert (tls_proxy.bytes_up, tls_proxy.bytes_down) == (200_000, 200_000)
+        tls_proxy.cut()
+        assert client.recv(1) == b""
+    assert (tls_proxy.connections, tls_proxy.cuts) == (1, 1)

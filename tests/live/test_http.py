@@ -197,6 +197,26 @@ def test_cloud_events(server: WebServer):
     assert json.loads(many.body)["events"][0]["id"] == "m-1"
 
 
+def test_the_ping_is_signed_too(server: WebServer):
+    """A server that takes nothing unsigned says 401 to it: that would keep the channel down for ever."""
+    server.on_ping = lambda seen: Reply(204 if "webhook-signature" in seen.headers else 401)
+    with to(server, {"signature": {"secret": "whsec_MDEyMzQ1Njc4OWFiY2RlZg=="}}) as c:
+        assert c.send(1).status == "ok"
+    seen = server.pings[0]
+    signed = f"{seen.headers['webhook-id']}.{seen.headers['webhook-timestamp']}.".encode()
+    digest = base64.b64encode(hmac.digest(b"0123456789abcdef", signed, "sha256")).decode()
+    assert seen.headers["webhook-signature"] == f"v1,{digest}"
+
+
+def test_a_ping_that_is_refused(server: WebServer):
+    """The error says that it was the ping, and how the server may be asked otherwise, or not at all."""
+    server.on_ping = lambda seen: Reply(401)
+    error = refusal(url=Secret(server.url))
+    assert isinstance(error, AccessError)
+    assert "HEAD" in str(error)
+    assert "ping_method" in str(error)
+
+
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_signature(server: WebServer, compression: str):
     """Id, time and body are signed as standard-webhooks.com has it, with the new key and the old one."""

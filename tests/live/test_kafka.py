@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from broker_apps import app_on, statuses
 from confluent_kafka import KafkaError
 from kafka_records import records_of
 
-from rambla_py.errors import AccessError, ConfigError, PermanentError, UnroutableError
+from rambla_py.errors import AccessError, ConfigError, PayloadTooLargeError, PermanentError, UnroutableError
 from rambla_py.handlers.kafka import KafkaHandler
 from rambla_py.handlers.kafka.errors import report_error
-from rambla_py.handlers.kafka.settings import KafkaTls
+from rambla_py.handlers.kafka.records import record_size
 from rambla_py.message import Message
-from rambla_py.testing import RedisServer, TlsFiles
+from rambla_py.testing import FaultProxy, RedisServer, TlsFiles
 from rambla_py.testing.kafka_cluster import PRODUCE, KafkaCluster
 from rambla_py.testing.trial import until
 
@@ -179,19 +177,30 @@ def test_a_certificate_of_an_unknown_authority(redis_tls_server: RedisServer, tl
         KafkaHandler(settings, channel="orders", service="kafka").connect()
 
 
-def test_a_certificate_for_another_name(tmp_path: Path):
-    """A certificate of a known authority, for somebody else, is refused as well."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("elsewhere.invalid")
-    files = TlsFiles(certificate=tmp_path / "cert", key=tmp_path / "key", authority=tmp_path / "authority")
-    authority.cert_pem.write_to_path(files.authority)
-    issued.private_key_pem.write_to_path(files.key)
-    issued.cert_chain_pems[0].write_to_path(files.certificate)
-    tls = KafkaTls(ca_file=str(files.authority))
-    with RedisServer(tls=files) as server:
-        settings = KafkaHandler.Connection(servers=f"localhost:{server.port}", tls=tls, connect_timeout_s=5)
-        with pytest.raises(AccessError, match="certificate"):
-            KafkaHandler(settings, channel="orders", service="kafka").connect()
+def test_messages_go_over_tls(tls_files: TlsFiles):
+    """Brokers whose certificate is of a known authority, and for their own address, are talked to."""
+    with KafkaCluster(brokers=1) as cluster:
+        host, port = cluster.servers.split(":")
+        with FaultProxy(host, int(port), tls=tls_files) as front:
+            cluster.advertise(1, *front.address)
+            connection = {
+                "servers": f"{front.host}:{front.port}",
+                "tls": {"ca_file": str(tls_files.authority)},
+            }
+            with app_on("kafka", connection, topic="t") as app:
+                assert set(statuses(app, ["x"] * 10)) == {"ok"}
+
+
+def test_a_record_is_counted_as_the_driver_counts_it(kafka_cluster: KafkaCluster):
+    """A message over the limit by its key and headers says by how much; a byte less is delivered."""
+    given = {"id": "the-id", "key": "k" * 70, "headers": {"name": "v" * 100}}
+    around = record_size(("t", b"", b"k" * 70, -1, 0, [("name", b"v" * 100), ("id", b"the-id")]))
+    spare = 10_000 - around
+    with app_on("kafka", on(kafka_cluster, max_message_bytes=10_000), topic="t") as app:
+        app.publish("orders", b"x" * spare, **given).result(timeout_s=10)
+        (outcome,) = app.publish("orders", b"x" * (spare + 1), **given).outcomes(timeout_s=10)
+    assert isinstance(outcome.error, PayloadTooLargeError)
+    assert (outcome.error.size, outcome.error.limit) == (10_001, 10_000)
 
 
 def test_settings_that_the_handler_needs_are_not_to_be_set():

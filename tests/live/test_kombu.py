@@ -18,7 +18,6 @@ from moto.server import ThreadedMotoServer
 
 from rambla_py.errors import AccessError, ConfigError, PermanentError, RejectedError, UnroutableError
 from rambla_py.testing import RabbitMqServer, RedisServer, TlsFiles
-from rambla_py.testing.trial import until
 
 
 def taken(url: str, queue: str, **arguments: Any) -> list[Any]:
@@ -126,9 +125,6 @@ def test_a_certificate_that_is_not_trusted(rabbitmq: RabbitMqServer, tls_files: 
     assert isinstance(ping.exception, AccessError)
     known = {"ca_file": str(tls_files.authority), "server_name": "localhost"}
     assert app_on("kombu", {"url": rabbitmq.tls_url, "tls": known}).ping("orders")[0].ok
-    other = {**known, "server_name": "elsewhere.invalid"}
-    ping = app_on("kombu", {"url": rabbitmq.tls_url, "tls": other}).ping("orders")[0]
-    assert isinstance(ping.exception, AccessError)
 
 
 @pytest.mark.filterwarnings("ignore:.*noload.*")
@@ -184,12 +180,7 @@ def test_a_url_of_no_transport_is_refused(url: str, words: str):
         app_on("kombu", {"url": url})
 
 
-def test_messages_wait_for_a_server_that_is_gone(redis_server: RedisServer, queue_name: str):
-    """Over a kill of the server, everything is delivered in the end."""
-    with app_on("kombu", {"url": redis_server.url}, queue=queue_name) as app:
-        assert statuses(app, ["x"]) == ["ok"]
-        receipt = app.publish_many("orders", [str(at) for at in range(1000)])
-        assert until(lambda: app.status()["broker.orders"].statuses["ok"] > 50)
-        redis_server.kill()
-        redis_server.start()
-        assert {outcome.status for outcome in receipt.outcomes(timeout_s=20)} == {"ok"}
+def test_a_name_to_expect_is_refused_where_it_would_not_be_looked_at():
+    """Redis checks the host of the URL and no other name; a table that says one would be half believed."""
+    with pytest.raises(ConfigError, match="server_name"):
+        app_on("kombu", {"url": "redis://localhost", "tls": {"server_name": "redis.internal"}})

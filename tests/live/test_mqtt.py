@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from rambla_py.app import Rambla
 from rambla_py.delivery import Delivery
-from rambla_py.errors import AccessError, ConnectionLostError, PayloadTooLargeError, PermanentError
+from rambla_py.errors import AccessError, ConnectionLostError, PermanentError
 from rambla_py.handlers.mqtt import MqttHandler
 from rambla_py.handlers.mqtt.errors import answer_error, refusal
 from rambla_py.handlers.mqtt.wire import MqttWire
@@ -109,16 +109,6 @@ def test_a_topic_that_is_forbidden_is_fatal(qos: int, tmp_path: Any, unique_name
             assert statuses(app, ["x"] * 30) == ["ok"] * 30
 
 
-def test_a_packet_over_the_brokers_limit_is_never_sent(unique_name: str):
-    """The broker would close the connection; the message is fatal, with the limit, and the next one flows."""
-    with MosquittoServer(config=["max_packet_size 2000"]) as server:  # noqa: SIM117  # reads better as two
-        with app_on("mqtt", on(server), topic=unique_name) as app:
-            (outcome,) = app.publish("orders", b"x" * 2000).outcomes(timeout_s=5)
-            assert (outcome.status, type(outcome.error)) == ("fatal", PayloadTooLargeError)
-            assert "2000" in str(outcome.error)
-            assert statuses(app, [b"x" * 1800]) == ["ok"]
-
-
 def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
     """A broker without retain, or with a lower QoS, would close the connection."""
     with MosquittoServer(config=["retain_available false", "max_qos 1"]) as server:  # noqa: SIM117  # reads better as two
@@ -163,17 +153,6 @@ def test_a_channel_whose_name_is_no_topic(mosquitto: MosquittoServer):
         (outcome,) = app.publish("a/+", 1).outcomes(timeout_s=10)
     assert (outcome.status, outcome.attempts) == ("fatal", 1)
     assert "the option 'topic'" in str(outcome.error)
-
-
-def test_everything_is_delivered_over_a_kill(mosquitto: MosquittoServer, unique_name: str):
-    """After SIGKILL in the middle, each message is ok in the end."""
-    with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
-        app.publish("orders", "first").result(timeout_s=5)
-        receipt = app.publish_many("orders", [str(at) for at in range(3000)])
-        assert until(lambda: app.status()["broker.orders"].statuses["ok"] > 100)
-        mosquitto.kill()
-        mosquitto.start()
-        assert {outcome.status for outcome in receipt.outcomes(timeout_s=20)} == {"ok"}
 
 
 def test_a_paused_broker_does_not_hold_up_the_stop(mosquitto: MosquittoServer, unique_name: str):
@@ -267,14 +246,9 @@ def test_tls_with_a_login(mosquitto_tls_server: MosquittoServer, tls_files: TlsF
         assert statuses(app, ["x"] * 10) == ["ok"] * 10
 
 
-@pytest.mark.parametrize("tls", [{}, {"ca_file": "AUTHORITY", "server_name": "elsewhere.invalid"}])
-def test_a_certificate_that_is_not_trusted(
-    tls: dict[str, Any], mosquitto_tls_server: MosquittoServer, tls_files: TlsFiles
-):
-    """An unknown authority and a wrong name are refused access."""
-    if tls:
-        tls = {**tls, "ca_file": str(tls_files.authority)}
-    ping = app_on("mqtt", on(mosquitto_tls_server, tls=tls or True)).ping("orders")[0]
+def test_a_certificate_that_is_not_trusted(mosquitto_tls_server: MosquittoServer):
+    """An unknown authority is refused access."""
+    ping = app_on("mqtt", on(mosquitto_tls_server, tls=True)).ping("orders")[0]
     assert isinstance(ping.exception, AccessError)
     assert "certificate" in str(ping.exception)
 

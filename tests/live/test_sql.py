@@ -620,6 +620,22 @@ def test_a_column_that_is_not_there(base: Base):
     assert "has no column 'citty'; did you mean 'city'?" in str(error)
 
 
+def test_an_upsert_without_a_key(base: Base):
+    """Connecting fails: each message would be refused, or on MySQL come twice. A view is left to the server."""
+    base.make("id varchar(40), payload text")
+    error = base.refusal(upsert=True)
+    assert type(error) is SqlStatementError
+    assert "no unique key on 'id'" in str(error)
+    base.db.execute(f"create unique index {base.table}_i on {base.table} (id)")
+    view = f"{base.table}_v"
+    base.db.execute(f"create view {view} as select * from {base.table}")
+    for table in (base.table, view) if base.kind != "sqlite" else (base.table,):
+        with base.worker(table=table, upsert=True) as w:
+            assert w.deliver([w.message(1, "a")]) == [None]
+            assert w.deliver([w.message(2, "a")]) == [None]
+        assert base.rows() == [("a", "2")]
+
+
 def test_a_table_that_goes_meanwhile(base: Base):
     """A table that is dropped while the worker runs counts as a loss: the messages wait until it is back."""
     columns = "id varchar(40), payload text"

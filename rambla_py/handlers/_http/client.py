@@ -10,7 +10,6 @@ reads up to 64 kB of a body before it tells the status. Without that one thread 
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -26,6 +25,7 @@ from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handlers._http.address import Endpoint, endpoint_of, reachable_address
 from rambla_py.handlers._http.errors import transport_error
 from rambla_py.handlers._http.settings import HttpTls, WebConnection
+from rambla_py.tls import client_context
 
 __all__ = ["Answer", "HttpClient", "Request", "client_for"]
 
@@ -129,10 +129,10 @@ def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str
     )
     builder = _versioned(builder, settings.http_version)
     tls = settings.tls if isinstance(settings.tls, HttpTls) else HttpTls()
-    builder = _trusting(builder, tls)
     name = tls.server_name or endpoint.host
     named = endpoint._replace(host=name)
     try:
+        builder = _trusting(builder, tls, endpoint.netloc)
         if settings.proxy is not None:
             return _client(builder.proxy(ProxyBuilder.all(settings.proxy.reveal()))), named.origin
         address = reachable_address(
@@ -168,18 +168,15 @@ def _versioned(builder: SyncClientBuilder, version: str) -> SyncClientBuilder:
     return builder.http2_prior_knowledge() if version == "2" else builder.http1_only()
 
 
-def _trusting(builder: SyncClientBuilder, tls: HttpTls) -> SyncClientBuilder:
-    try:
-        if tls.ca_file is not None:
-            ssl.create_default_context(cafile=tls.ca_file)  # pyreqwest takes any file without a word
-            builder = builder.add_root_certificate_pem(Path(tls.ca_file).read_bytes())
-        if tls.cert_file is not None:
-            ssl.create_default_context().load_cert_chain(tls.cert_file, tls.key_file)
-            files = [Path(name).read_bytes() for name in (tls.key_file, tls.cert_file) if name is not None]
-            builder = builder.identity_pem(b"\n".join(files))
-        return builder.danger_accept_invalid_certs(not tls.verify)
-    except (OSError, ValueError) as error:
-        raise AccessError(f"cannot read the files of the connection's tls: {error}") from error
+def _trusting(builder: SyncClientBuilder, tls: HttpTls, where: str) -> SyncClientBuilder:
+    if tls.ca_file is not None or tls.cert_file is not None:
+        client_context(tls, where)  # pyreqwest takes any file without a word
+    if tls.ca_file is not None:
+        builder = builder.add_root_certificate_pem(Path(tls.ca_file).read_bytes())
+    if tls.cert_file is not None:
+        files = [Path(name).read_bytes() for name in (tls.key_file, tls.cert_file) if name is not None]
+        builder = builder.identity_pem(b"\n".join(files))
+    return builder.danger_accept_invalid_certs(not tls.verify)
 
 
 def _headers(found: Any) -> dict[str, str]:

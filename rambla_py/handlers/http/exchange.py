@@ -156,7 +156,7 @@ class Exchange(Carrier):
             raise ConnectionLostError(str(error)) from error
         if answer.status in _PUZZLED:
             return None
-        what = f"{request.method} {self.client.where}"
+        what = f"the ping ({request.method}, by ping_method) of {self.client.where}"
         return refusal(answer, what, access_statuses=self._access, redact=self._redact)
 
 

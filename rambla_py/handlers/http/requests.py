@@ -74,7 +74,8 @@ class Requests:
             path, _, query = settings.ping_path.partition("?")
             where = where._replace(path=path, query=query)
         target = target_of(where, query_of_all=settings.query)
-        return Request(settings.ping_method, target, self._auth, b"", settings.connect_timeout_s)
+        headers = [*self._auth, *self._signed(f"ping-{int(self._now() * 1000)}", b"")]
+        return Request(settings.ping_method, target, headers, b"", settings.connect_timeout_s)
 
     def redirected(self, request: Request, target: str) -> Request:
         """Return the same request for another path of the same server."""
@@ -90,10 +91,14 @@ class Requests:
         if options.compression != "none" and len(body) >= options.compress_above:
             body = compressed(body, options.compression)
             found["content-encoding"] = options.compression
-        if self._keys and self._settings.signature is not None:
-            prefix, now = self._settings.signature.prefix, int(self._now())
-            found.update(signed_headers(self._keys, prefix, name, now, body))
+        found.update(self._signed(name, body))
         return Request(options.method, self._target(options), list(found.items()), body, options.timeout_s)
+
+    def _signed(self, name: str, body: bytes) -> list[tuple[str, str]]:
+        signature = self._settings.signature
+        if signature is None:
+            return []
+        return signed_headers(self._keys, signature.prefix, name, int(self._now()), body)
 
     def _target(self, options: HttpOptions) -> str:
         latest, target = self._latest

@@ -61,7 +61,7 @@ class KafkaHandler(Handler):
         return wire
 
     def close(self, connection: KafkaWire) -> None:
-        """Flush for a moment and end the producer."""
+        """End the producer; what a callable produced by itself is flushed for a moment."""
         connection.close()
 
     def ping(self, connection: KafkaWire) -> None:

@@ -13,11 +13,12 @@ from rambla_py.wire import wire_headers
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["EVENT_PREFIX", "Record", "RecordMaker", "header_value"]
+__all__ = ["EVENT_PREFIX", "Record", "RecordMaker", "header_value", "record_size"]
 
 Headers = list[tuple[str, str | bytes | None]]
 Record = tuple[str, bytes | None, bytes | None, int, int, Headers]
 _ANY_PARTITION = -1
+_OVERHEAD = 36
 EVENT_PREFIX: Final = "ce_"
 
 
@@ -69,6 +70,24 @@ def header_value(name: str, value: Any) -> bytes | None:
         return value.encode() if isinstance(value, str) else to_json(value)
     except (UnicodeEncodeError, PermanentError) as error:
         raise PermanentError(f"header {name!r}: {error}") from error
+
+
+def record_size(record: Record) -> int:
+    """Return a record's bytes as librdkafka counts them for its limit: key, headers and overhead included.
+
+    >>> record_size(("orders", b"x" * 100, b"key", -1, 0, [("id", b"abc")]))
+    146
+    """
+    _, value, key, _, _, headers = record
+    size = _OVERHEAD + len(value or b"") + len(key or b"")
+    for name, told in headers:
+        size += _with_length(len(name.encode())) + _with_length(len(told or b""))
+    return size
+
+
+def _with_length(size: int) -> int:
+    """Return the bytes of a text with its length before it: seven bits a byte, and one for the sign."""
+    return size + max(1, -(-(size.bit_length() + 1) // 7))
 
 
 def _headers(given: Mapping[str, Any]) -> Headers:

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, PermanentError
 from rambla_py.handlers.kafka.errors import about_the_batch, is_refusal, lost_error, report_error
-from rambla_py.handlers.kafka.records import RecordMaker
+from rambla_py.handlers.kafka.records import RecordMaker, record_size
 from rambla_py.handlers.kafka.settings import KafkaSettings, producer_config
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class KafkaWire:
         self._open = False
         self._closing = False
         self._lost: ConnectionLostError | None = None
+        self._lent = False
         self._room = threading.Event()
         self._alone: Producer | None = None
         self._producer = self._make({})
@@ -87,6 +88,7 @@ class KafkaWire:
     @property
     def producer(self) -> Producer:
         """The driver's own object; its reports are heard by this wire's thread."""
+        self._lent = True
         return self._producer
 
     def open(self, timeout_s: float) -> None:
@@ -119,15 +121,25 @@ class KafkaWire:
                 delivery.failed(error)
 
     def close(self) -> None:
-        """Flush for a moment, then let go of what is left; may be called twice, from any thread."""
+        """Let go of what has no answer; may be called twice, from any thread.
+
+        What a callable produced by itself is flushed for a moment. What is ours is not: it has its outcome,
+        and would come late, and perhaps twice.
+        """
         if self._closing or os.getpid() != self._pid:
             return
-        if self._lost is None and self._down_since is None and self._open:
-            self._producer.flush(_FLUSH_S)
+        if self._lent and self._lost is None and self._down_since is None and self._open:
+            self._flush()
         self._closing = True
         self._room.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(_FLUSH_S)
+
+    def _flush(self) -> None:
+        end = time.monotonic() + _FLUSH_S
+        # Piece by piece: flush would wait out its time when the last report is served by our thread.
+        while len(self._producer) and time.monotonic() < end:
+            self._producer.flush(_BUSY_POLL_S)
 
     def keep_for_good(self) -> None:
         """See that the producers are never freed: in a forked child that would wait for threads for ever."""
@@ -269,8 +281,9 @@ class KafkaWire:
     def _not_taken(self, delivery: Delivery, error: KafkaError) -> Exception:
         """Return why the driver did not take a message; nothing of it was sent."""
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            size = record_size(self._records.record(delivery))
             limit = self._settings.max_message_bytes
-            return PayloadTooLargeError(len(delivery.body()), limit, "max_message_bytes, headers included,")
+            return PayloadTooLargeError(size, limit, "max_message_bytes, key and headers included,")
         if error.fatal() or error.code() == KafkaError._FATAL:
             lost = lost_error(error, where=self.where, during="the producer cannot go on")
             self._lose(lost)

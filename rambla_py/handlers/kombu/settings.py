@@ -62,6 +62,10 @@ class KombuSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def __post_init__(self) -> None:
         _check_url(secret_text(self.url) or "")
+        if isinstance(self.tls, KombuTls) and self.tls.server_name and transport_of(self) in _REDIS:
+            raise ValueError(
+                "tls.server_name is for amqp; with redis the certificate must show the URL's host"
+            )
 
     @property
     def limit(self) -> int | None:

@@ -19,7 +19,9 @@ from rambla_py.tls import client_context
 
 __all__ = ["NatsClient", "connected", "place_of"]
 
-_CLOSE_S = 2.0
+# Nothing is left to be written then, and after a failed TLS handshake nats-py would wait for ever: the end of
+# its stream is told to the handshake.
+_GIVE_UP_S = 0.1
 # nats-py gives each server up after one try more than this; 0 would mean that it never does.
 _TRIES = 1
 
@@ -96,7 +98,7 @@ async def connected(
         # "No servers available" says nothing of the reason, which was heard before.
         trouble = heard[-1] if heard and isinstance(error, errors.NoServersError) else error
     with suppress(Exception):
-        await asyncio.wait_for(client.close(), _CLOSE_S)
+        await asyncio.wait_for(client.close(), _GIVE_UP_S)
     raise lost_error(trouble, where=where, during="cannot connect") from trouble
 
 

@@ -172,6 +172,10 @@ class NatsWire:
             return
         if answer.error is not None:
             delivery.failed(stream_error(answer.error.code, answer.error.description))
+        elif not answer.stream:
+            delivery.failed(
+                RejectedError(f"{self.where}: an answer that is not JetStream's: it names no stream")
+            )
         else:
             delivery.ok(NatsRecord(answer.stream, answer.seq, answer.duplicate))
 

@@ -6,7 +6,6 @@ import datetime as dt
 import decimal
 import functools
 import string
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ import msgspec
 
 from rambla_py.errors import PermanentError, nearest
 from rambla_py.handlers.objects.place import check_path
+from rambla_py.moment import time_of_day
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["PathTemplate", "accepted_at", "template_of"]
 
 _NAMES = ("date", "id", "key", "channel", "service", "payload.NAME")
-_LOOSE = 2.0
 
 _MISSING: Any = object()
 _Value = Callable[["Delivery", str], str]
@@ -87,26 +86,7 @@ def template_of(text: str) -> PathTemplate:
 
 def accepted_at(message: Delivery) -> dt.datetime:
     """Return when ``publish`` accepted the message, in UTC: the same for each of its attempts."""
-    return dt.datetime.fromtimestamp(_clock.epoch_of(message.accepted_at), dt.UTC)
-
-
-class _Clock:
-    """Turns the monotonic clock into the time of day, by an offset that changes only when it is far off.
-
-    Read anew for each attempt, it would put a retry into the folder of another day now and then.
-    """
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def epoch_of(self, monotonic: float) -> float:
-        offset = time.time() - time.monotonic()
-        if abs(offset - self._offset) > _LOOSE:
-            self._offset = offset
-        return self._offset + monotonic
-
-
-_clock = _Clock()
+    return time_of_day(message.accepted_at)
 
 
 def _value(text: str, name: str, spec: str) -> _Value:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from rambla_py.handlers.sql.settings import SqlOptions
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 __all__ = ["Column", "read_columns"]
 
 _REST = "rest"
 _ALONE = frozenset({"id", "key", "headers", "payload"})
 _WITH_PATH = frozenset({"headers", "payload"})
+
+
+class _Options(Protocol):
+    """What of a channel's options names columns."""
+
+    @property
+    def columns(self) -> Mapping[str, str] | Sequence[str] | None: ...
+
+    @property
+    def id_column(self) -> str: ...
+
+    @property
+    def json_column(self) -> str | None: ...
 
 
 class Column(NamedTuple):
@@ -33,7 +43,7 @@ class Column(NamedTuple):
         return ".".join((root, *self.path))
 
 
-def read_columns(options: SqlOptions) -> list[Column]:
+def read_columns(options: _Options) -> list[Column]:
     """Return the columns that a channel's options name; raises ``ValueError`` for a source that is none.
 
     >>> from rambla_py.handlers.sql.settings import SqlOptions

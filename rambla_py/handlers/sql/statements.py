@@ -13,6 +13,9 @@ __all__ = ["Statements", "quoted", "statements"]
 class Statements(NamedTuple):
     """What writes rows of ``width`` columns to ``table``: INSERT in its parts, and PostgreSQL's COPY.
 
+    ``probe`` asks whether an upsert can go by the key, and writes nothing: an error, or on MySQL no row, says
+    that it cannot.
+
     >>> made = Statements("t", 2, head="INSERT INTO t (a, b)", row="(?, ?)")
     >>> made.insert
     'INSERT INTO t (a, b) VALUES (?, ?)'
@@ -24,6 +27,7 @@ class Statements(NamedTuple):
     row: str
     suffix: str = ""
     copy: str = ""
+    probe: str = ""
 
     @property
     def insert(self) -> str:
@@ -63,15 +67,37 @@ def statements(table: str, names: Sequence[str], kind: Kind, *, upsert_on: str |
     suffix = "" if upsert_on is None else _on_conflict(names, kind, upsert_on)
     head = f"INSERT INTO {into} ({columns})"
     copy = f"COPY {into} ({columns}) FROM STDIN"
+    probe = "" if upsert_on is None else _probe(table, into, names, kind, upsert_on)
     if kind == "sqlite":
-        return Statements(into, len(names), head, f"({', '.join('?' * len(names))})", suffix)
+        return Statements(into, len(names), head, f"({', '.join('?' * len(names))})", suffix, probe=probe)
     row = f"({', '.join(['%s'] * len(names))})"
-    return Statements(into, len(names), _formatted(head), row, _formatted(suffix), copy)
+    return Statements(into, len(names), _formatted(head), row, _formatted(suffix), copy, probe)
 
 
 def _formatted(text: str) -> str:
     """Return SQL for the drivers that format, and take a percent sign in a name for a place."""
     return text.replace("%", "%%")
+
+
+def _probe(table: str, into: str, names: Sequence[str], kind: Kind, key: str) -> str:
+    if kind == "mysql":
+        schema, _, name = table.rpartition(".")
+        place = (
+            f"table_schema = {_literal(schema) if schema else 'DATABASE()'} AND table_name = {_literal(name)}"
+        )
+        return (
+            f"SELECT 1 FROM information_schema.statistics WHERE {place} AND non_unique = 0 "
+            f"AND column_name = {_literal(key)} "
+            f"UNION ALL SELECT 1 FROM information_schema.views WHERE {place}"
+        )
+    columns = ", ".join(quoted(name, kind) for name in names)
+    values = f"({columns}) VALUES ({', '.join('NULL' for _ in names)})"
+    given = "DEFAULT VALUES" if kind == "postgresql" else values
+    return f"EXPLAIN INSERT INTO {into} {given} ON CONFLICT ({quoted(key, kind)}) DO NOTHING"
+
+
+def _literal(name: str) -> str:
+    return "'" + name.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _on_conflict(names: Sequence[str], kind: Kind, key: str) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlWire"]
 
+_NO_SUCH_KEY = "42P10"
 _OF_THE_PARENT: list[Any] = []
 """Connections that a forked child leaves alone: to end one would end it for the parent."""
 
@@ -156,11 +157,27 @@ class SqlWire:
             with socket.socket(fileno=os.dup(number)) as other:
                 other.shutdown(socket.SHUT_RDWR)
 
+    def _is_unique(self, probe: str) -> bool:
+        """Say whether an upsert goes by the id: without a key it is refused, on MySQL it is a second row."""
+        cursor = self.raw.cursor()
+        try:
+            cursor.execute(probe)
+        except Exception as error:
+            # What else is wrong is heard when a row is written: that there is no right to, for one.
+            told = sql_error(error)
+            return told.code != _NO_SUCH_KEY and "does not match any PRIMARY KEY" not in str(told)
+        return bool(cursor.fetchall())
+
     def _prepare(self) -> None:
         kind = self.database.kind
         table = self._look(create=self._options.create_table)
         self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json, naive=table.naive)
         texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
+        if self._unique is not None and not self._is_unique(texts.probe):
+            raise SqlStatementError(
+                f"the table {self._table!r} has no unique key on {self._unique!r}, which upsert goes by; "
+                "make one, or set upsert = false"
+            )
         self.writer: Writer
         if kind == "postgresql":
             self.writer = PostgresWriter(

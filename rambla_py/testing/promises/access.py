@@ -59,9 +59,11 @@ class AccessPromises(HandlerCase):
         """Whatever goes wrong on the way to a server, the password of the connection is in no error of it."""
         with ExitStack() as stack:
             host, port = _faulty(fault, stack)
-            trial = stack.enter_context(self.trial(self.secret_at(host, port), options={"expires_s": 0.3}))
+            trial = stack.enter_context(self.trial(self.secret_at(host, port), options={"expires_s": 0.1}))
             assert trial.publish(self.payload(1)).status == "expired"
-            assert not trial.ping(timeout_s=0.5).ok
+            assert not trial.ping().ok
+            assert until(lambda: trial.reconnects() > 0), f"{trial.status()}"
+            trial.stop(timeout_s=0.1)  # what failed is told a moment after it is counted
             said = [*trial.everything_said(), *capfd.readouterr()]
             assert not [text for text in said if CANARY in text]
 

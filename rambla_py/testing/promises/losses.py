@@ -65,7 +65,8 @@ class LossPromises(HandlerCase):
     def test_a_server_that_falls_silent_holds_nothing_up(self) -> None:
         """What a server takes and never answers is unknown, or expires; the stop is quick."""
         options = {"expires_s": 1.5}
-        with self.trial(attempt_timeout_s=1.0, on_unknown="report", options=options) as trial:
+        channel = {"attempt_timeout_s": 1.0, "on_unknown": "report", "options": options}
+        with self.trial(self.impatient(), **channel) as trial:
             assert trial.publish(self.payload(MANY), expires_s=None).status == "ok"
             self.silence()
             outcomes = trial.publish_many(self.payloads(10))
