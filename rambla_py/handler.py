@@ -68,14 +68,16 @@ class Link:
     A link belongs to one connection: what is said over an earlier one is ignored.
     """
 
-    __slots__ = ("_hold", "_lost")
+    __slots__ = ("_begin", "_hold", "_lost", "_wait")
 
     def __init__(
         self,
         lost: Callable[[BaseException], None] = lambda error: None,
         hold: Callable[[bool], None] = lambda held: None,
+        wait: Callable[[Sequence[Delivery]], None] = lambda deliveries: None,
+        begin: Callable[[Delivery], bool] = lambda delivery: True,
     ) -> None:
-        self._lost, self._hold = lost, hold
+        self._lost, self._hold, self._wait, self._begin = lost, hold, wait, begin
 
     def lost(self, error: BaseException) -> None:
         """The connection is gone: what is in flight on it has an unknown outcome; reconnect now."""
@@ -88,6 +90,17 @@ class Link:
     def release(self) -> None:
         """The server takes messages again."""
         self._hold(False)
+
+    def wait(self, deliveries: Sequence[Delivery]) -> None:
+        """These wait in the handler for their turn: their clock stands still, and they may be taken back.
+
+        Call ``begin`` for each before it is written.
+        """
+        self._wait(deliveries)
+
+    def begin(self, delivery: Delivery) -> bool:
+        """One that waited is to be written now; False: it expired, or was taken back, so leave it."""
+        return self._begin(delivery)
 
 
 class State(msgspec.Struct, frozen=True):

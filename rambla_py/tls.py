@@ -50,8 +50,13 @@ class _Table(Protocol):
 def client_context(tls: _Table, where: str) -> ssl.SSLContext:
     """Return the context that a table asks for; the system's authorities are trusted where it names none.
 
-    Raises ``AccessError`` that names ``where`` when a file cannot be read, or is not what it should be.
+    Raises ``AccessError`` that names ``where`` when a file cannot be read, is not what it should be, or lacks
+    its other half.
     """
+    if tls.key_file is not None and tls.cert_file is None:
+        raise AccessError(
+            f"{where}: the connection's tls has a key_file without the cert_file that it is for"
+        )
     with _reading(where, ca_file=tls.ca_file):
         context = ssl.create_default_context(cafile=tls.ca_file)
     if tls.cert_file is not None:

@@ -43,6 +43,12 @@ class Inbox:
         if self.due is None:
             return self._queue.get()
         try:
+            # To ask first without a wait is no luxury: a SimpleQueue whose lock happens to be free takes it,
+            # looks at what is left of the timeout, and waits for ever when nothing is (CPython 3.11, 3.12).
+            return self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        try:
             return self._queue.get(timeout=max(0.0, self.due - time.monotonic()))
         except queue.Empty:
             self.due = None

@@ -33,6 +33,8 @@ def close(target: Target) -> None:
     shut(target)
     crew, endings = target.roster.crew, target.endings
     for session in crew.sessions():
+        for delivery in session.take_back():
+            endings.drop(delivery, "stopped")
         for delivery, _ in session.give_up(0.0, DroppedError("stopped")):
             endings.finish(delivery, "unknown", DroppedError("stopped while in flight"))
     for delivery, _ in crew.abandon_judgements():

@@ -29,8 +29,8 @@ def ping_all(channels: Sequence[ChannelConfig], timeout_s: float, redact: Callab
 _Reply = tuple[float, BaseException | None]
 
 
-def _ask(channel: ChannelConfig) -> queue.SimpleQueue[_Reply]:
-    replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+def _ask(channel: ChannelConfig) -> queue.Queue[_Reply]:
+    replies: queue.Queue[_Reply] = queue.Queue()  # a SimpleQueue may overlook a short timeout
     # A daemon of its own, for a driver may hang for longer than anybody wants to wait.
     threading.Thread(
         target=_try, args=(channel, replies), name=f"rambla ping {channel.name}", daemon=True
@@ -38,7 +38,7 @@ def _ask(channel: ChannelConfig) -> queue.SimpleQueue[_Reply]:
     return replies
 
 
-def _try(channel: ChannelConfig, replies: queue.SimpleQueue[_Reply]) -> None:
+def _try(channel: ChannelConfig, replies: queue.Queue[_Reply]) -> None:
     began, loop = time.monotonic(), Loop(f"rambla ping {channel.name}")
     error: BaseException | None = None
     try:
@@ -56,7 +56,7 @@ def _try(channel: ChannelConfig, replies: queue.SimpleQueue[_Reply]) -> None:
 
 def _answer(
     channel: ChannelConfig,
-    replies: queue.SimpleQueue[_Reply],
+    replies: queue.Queue[_Reply],
     deadline: float,
     timeout_s: float,
     redact: Callable[[str], str],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rambla_py.errors import AttemptTimeoutError, UnknownOutcomeError
+from rambla_py.errors import AttemptTimeoutError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handler import Link, State
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ class Session:
     earlier connection find nothing and are ignored. Deliveries that a handler settles one by one stand in
     ``flying``, with the time their attempt began; popping one is the right to it. A batch whose answers come
     together is ``batch``, begun at ``batch_at``; popping its only token is the right to all of it.
+
+    What a handler took and has not begun with stands in ``unsent``: it has no clock, and may be taken back.
     """
 
     __slots__ = (
+        "_begin_lock",
         "_desk",
         "_nudge",
         "_resumed_at",
@@ -42,11 +46,14 @@ class Session:
         "flying",
         "held",
         "state",
+        "unsent",
     )
 
     def __init__(self, desk: _Desk, nudge: Callable[[], None]) -> None:
         self._desk, self._nudge = desk, nudge
         self.flying: dict[Delivery, float] = {}
+        self.unsent: dict[Delivery, None] = {}
+        self._begin_lock = threading.Lock()
         self.batch: Sequence[Delivery] = ()
         self.batch_at = 0.0
         self.state: State = State(None, "", "")
@@ -59,7 +66,7 @@ class Session:
     @property
     def in_flight(self) -> int:
         """How many deliveries have no answer yet."""
-        return len(self.flying) + len(self.batch)
+        return len(self.flying) + len(self.unsent) + len(self.batch)
 
     @property
     def lost(self) -> bool:
@@ -68,7 +75,7 @@ class Session:
 
     def link(self) -> Link:
         """Return what the handler may say about this connection."""
-        return Link(lost=self.lose, hold=self.hold)
+        return Link(lost=self.lose, hold=self.hold, wait=self.wait, begin=self.begin)
 
     def begin_together(self, batch: Sequence[Delivery], now: float) -> None:
         """Put a batch in flight whose answers come together."""
@@ -95,9 +102,43 @@ class Session:
             delivery.attempts += 1
         self.flying.update(dict.fromkeys(batch, now))
 
+    def wait(self, deliveries: Sequence[Delivery]) -> None:
+        """Take note that a handler will begin with these later, and say so then."""
+        with self._begin_lock:
+            for delivery in deliveries:
+                if self.flying.pop(delivery, None) is not None:
+                    self.unsent[delivery] = None
+
+    def begin(self, delivery: Delivery) -> bool:
+        """Begin with one that waited; False when it was taken back, or given up."""
+        with self._begin_lock:
+            if delivery not in self.unsent:
+                return False
+            del self.unsent[delivery]
+            delivery.started_at = self.flying[delivery] = time.monotonic()
+            return True
+
+    def take_back(self, expired_at: float | None = None) -> list[Delivery]:
+        """Take what the handler has not begun with, as if it had not been handed over; or what expired."""
+        if not self.unsent:
+            return []
+        with self._begin_lock:
+            taken = [
+                delivery for delivery in self.unsent if expired_at is None or _is_over(delivery, expired_at)
+            ]
+            for delivery in taken:
+                del self.unsent[delivery]
+                delivery.attempts -= 1
+        return taken
+
     def claim(self, delivery: Delivery) -> bool:
         """Take the right to settle one of those; False when it is settled already."""
-        return self.flying.pop(delivery, None) is not None
+        if self.flying.pop(delivery, None) is not None:
+            return True
+        if not self.unsent:
+            return False
+        with self._begin_lock:
+            return self.unsent.pop(delivery, self) is not self
 
     def settle(self, delivery: Delivery, answer: Any) -> None:
         """Take a handler's answer for one delivery; from any thread."""
@@ -126,6 +167,10 @@ class Session:
         taken: list[tuple[Delivery, BaseException]] = []
         if self.end_together():
             taken = [(delivery, answer) for delivery in batch]
+        with self._begin_lock:
+            unsent, self.unsent = self.unsent, {}
+        unwritten = error if isinstance(error, ConnectionLostError) else ConnectionLostError(str(error))
+        taken += [(delivery, unwritten) for delivery in unsent]
         for delivery in list(self.flying):
             began = self.flying.pop(delivery, None)
             if began is not None:
@@ -134,7 +179,8 @@ class Session:
 
     def forget(self) -> None:
         """Let nobody settle anything; in a forked child, where all of it is the parent's."""
-        self.flying, self.batch = {}, ()
+        self.flying, self.unsent, self.batch = {}, {}, ()
+        self._begin_lock = threading.Lock()
         self._token.clear()
 
     def lose(self, error: BaseException) -> None:
@@ -162,3 +208,8 @@ class Session:
             return next(iter(self.flying.values()), None)
         except RuntimeError:  # settled by another thread while we looked: it is moving
             return None
+
+
+def _is_over(delivery: Delivery, now: float) -> bool:
+    expires_at = delivery.expires_at
+    return expires_at is not None and expires_at <= now

@@ -17,6 +17,9 @@ def tick(target: Target, now: float) -> float | None:
         roster.wake_for(delivery)
     for delivery in mailbox.take_expired(now):
         target.endings.expire(delivery)
+    for session in roster.crew.sessions():
+        for delivery in session.take_back(expired_at=now):
+            target.endings.expire(delivery)
     if target.room.waiters:
         target.room.offer()
     roster.crew.check(now)

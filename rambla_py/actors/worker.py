@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rambla_py.actors.actor import Actor, OnDeath
-from rambla_py.actors.attempt import Attempts, RenewalError
+from rambla_py.actors.attempt import Attempts
 from rambla_py.actors.inside import enter_worker, leave_worker
 from rambla_py.actors.judge import Judge
 from rambla_py.actors.loop import Loop
 from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES
+from rambla_py.actors.outage import Outage
 from rambla_py.actors.plan import make_handler
 from rambla_py.actors.session import Session
 from rambla_py.errors import (
-    AccessError,
     ConnectionLostError,
     UnknownOutcomeError,
     describe,
 )
 from rambla_py.handler import State
-from rambla_py.policy import RECONNECT, backoff_delay
 
 if TYPE_CHECKING:
     from rambla_py.actors.target import Target
@@ -67,10 +65,7 @@ class Worker(Actor):
             target, self._handler, self.judge, self._loop, self._timed, self._loop.resolved
         )
         self._limit = 1 if self._attempts.one_by_one else config.batch_size
-        self._failures = 0
-        self._silent = False
-        self._ok_before = 0
-        self._connect_at = 0.0
+        self._outage = Outage(target, index)
         self._sleeping = False
         self._listed = False
 
@@ -210,9 +205,8 @@ class Worker(Actor):
             return True
         if session is not None:
             self._disconnect(session)
-        now = time.monotonic()
-        if now < self._connect_at:
-            self.actor_inbox.due = self._connect_at
+        if time.monotonic() < self._outage.until:
+            self.actor_inbox.due = self._outage.until
             return False
         return self._connect()
 
@@ -229,50 +223,23 @@ class Worker(Actor):
             return False
         session.state = State(connection, target.channel, target.service, self.index)
         self.session = session
-        target.roster.trouble = None
-        self.state, self._silent, self._ok_before = "up", False, target.ledger.statuses["ok"]
+        self.state = "up"
         self.actor_inbox.due = None
-        if target.events.listeners:
-            target.events.emit("worker_up", target.service, target.channel, worker=self.index)
+        self._outage.over()
         return True
 
     def _not_connected(self, error: BaseException) -> None:
-        target = self._target
-        self._failures += 1
-        target.ledger.note(f"connect:{type(error).__name__}", error)
-        target.roster.trouble = error
-        refused = isinstance(error, AccessError)
-        if not self._silent or (refused and self.state != "down"):
-            self._silent = True
-            text = target.redact(describe(error))
-            log.log(
-                logging.ERROR if refused else logging.WARNING,
-                "%s: worker %d cannot connect, and goes on trying: %s",
-                target.config.name,
-                self.index,
-                text,
-                extra={"rambla_service": target.service, "rambla_channel": target.channel},
-            )
-        self.state = "down" if refused else "connecting"
-        delay_s = backoff_delay(RECONNECT, self._failures, random.uniform(0.5, 1.0))
-        self._connect_at = time.monotonic() + delay_s
-        self.actor_inbox.due = self._connect_at
-        target.alarm.watch()
+        self._outage.goes_on(error)
+        self.state = "down" if self._outage.refused else "connecting"
+        self.actor_inbox.due = self._outage.until
+        self._target.alarm.watch()
 
     def _disconnect(self, session: Session) -> None:
         """Close a lost connection; what was in flight on it has an unknown outcome."""
         target, error = self._target, session.error or ConnectionLostError("closed")
         target.alarm.watch()
         self.session, self.state = None, "connecting"
-        if not isinstance(error, RenewalError):
-            # A server that takes connections only to drop them gets more and more time.
-            useful = target.ledger.statuses["ok"] > self._ok_before
-            self._failures = 1 if useful else self._failures + 1
-            self._connect_at = time.monotonic() + backoff_delay(RECONNECT, self._failures, random.random())
-            text = target.redact(describe(error))
-            log.warning("%s: worker %d lost its connection: %s", target.config.name, self.index, text)
-        if target.events.listeners:
-            target.events.emit("worker_down", target.service, target.channel, worker=self.index, error=error)
+        self._outage.begins(error)
         # What is in flight is taken first: cancelling would have it answered as failed.
         left = session.give_up(target.config.attempt_timeout_s, error)
         target.answers.handed_in.extend((None, *pair) for pair in reversed(left))

@@ -11,7 +11,7 @@ from rambla_py.errors import AccessError
 
 __all__ = ["advice"]
 
-_PLACE = re.compile(r"(?<![\w/@])([A-Za-z0-9_.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})(?!\w)")
+_PLACE = re.compile(r"(?:(?<=://)|(?<![\w/@.-]))([A-Za-z0-9_.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})(?!\w)")
 _CERTIFICATE: Final = re.compile(r"certificate|\bTLS\b|\bSSL\b", re.IGNORECASE)
 _UNKNOWN_HOST: Final = re.compile(
     r"name or service not known|name resolution|nodename nor servname", re.IGNORECASE

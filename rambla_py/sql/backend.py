@@ -37,6 +37,9 @@ _T = TypeVar("_T")
 _Result = tuple[list[dict[str, Any]], int, Any]
 _AGAIN = (SqlConnectionLostError, SqlConflictError)
 _FIRST_WAIT_S = 0.02
+# Servers and firewalls end what was idle for hours, or minutes; the question takes as long as one statement.
+_IDLE_S = 0.1
+_USED_AT = "rambla_used_at"
 
 
 class SqlBackend:
@@ -47,6 +50,8 @@ class SqlBackend:
     commit, or another transaction is in the way (a deadlock, a serialization failure), it is tried again,
     ``retries`` times. Inside of one the error is raised: only ``run`` can do all of it again.
 
+    ``read_timeout_s`` is the longest silence while an answer is due, on SQLite the longest wait for another
+    writer: a statement that may take longer needs a larger one, or it ends as a loss, and is tried again.
     ``pool_size`` connections at most are open, and ``pool_timeout_s`` is the longest wait for one;
     ``converters`` teach it types of your own. A forked child gets connections of its own.
 
@@ -175,7 +180,7 @@ class SqlBackend:
         write at its beginning, so that it never has to be given up in its midst.
         """
         level = self._isolation(isolation)
-        return Transaction(self._here(), self._checkout, self._give_back, self._mapped, level)
+        return Transaction(self._here(), self._standing, self._give_back, self._mapped, level)
 
     def begin(self, *, isolation: str | None = None) -> Transaction:
         """Begin a transaction of this thread, or a savepoint in it."""
@@ -291,8 +296,26 @@ class SqlBackend:
         self._in_use.add(connection)
         return connection
 
+    def _standing(self, isolation: str | None) -> sqlalchemy.Connection:
+        """Return a connection for a transaction: one that was idle is asked first."""
+        connection = self._checkout(isolation)
+        used_at = connection.info.get(_USED_AT)
+        if self.database.kind == "sqlite" or used_at is None or time.monotonic() - used_at < _IDLE_S:
+            return connection
+        try:
+            if self._engine.dialect.do_ping(connection.connection.dbapi_connection):  # type: ignore[arg-type]
+                return connection
+        except Exception as error:
+            self.last_error = self._mapped(error)
+        connection.invalidate()
+        self._give_back(connection)
+        self._engine.dispose()
+        return self._checkout(isolation)
+
     def _give_back(self, connection: sqlalchemy.Connection) -> None:
         self._in_use.discard(connection)
+        if not connection.invalidated:
+            connection.info[_USED_AT] = time.monotonic()
         connection.close()
 
     @contextmanager

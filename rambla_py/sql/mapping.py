@@ -123,7 +123,7 @@ def _postgresql(error: psycopg.Error) -> SqlError:
     code = error.sqlstate or ""
     text = error.diag.message_primary or _line(error)
     if error.diag.message_detail:
-        text += f": {error.diag.message_detail}"
+        text += f": {' '.join(error.diag.message_detail.split())}"
     if code == "42501" and error.diag.source_function == _POLICY_CHECK:
         return SqlIntegrityError(text, code=code)
     kind = _PG_CODES.get(code) or _PG_CLASSES.get(code[:2]) or _without_state(error)

@@ -17,7 +17,9 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _WRITES = frozenset({"insert", "update", "delete", "replace", "merge", "truncate"})
-_DEFINES = frozenset({"create", "alter", "drop", "grant", "revoke", "rename", "analyze", "vacuum", "reindex"})
+_READS = frozenset(
+    {"select", "values", "table", "show", "explain", "describe", "desc", "pragma", "set", "use", ""}
+)
 
 What = Literal["quoted", "comment", "place", "word", "other"]
 
@@ -71,12 +73,15 @@ def first_word(sql: str) -> str:
 
 
 def is_write(sql: str) -> bool:
-    """Say whether a statement changes rows or tables: by its first word, with WITH by any.
+    """Say whether a statement may change rows or tables: by its first word, with WITH by any.
+
+    What is not known to read counts as a write, as CALL does: it is not tried again when nobody knows whether
+    it was applied.
 
     >>> is_write("select 'delete'"), is_write("with old as (delete from t returning *) select * from old")
     (False, True)
     """
     first = first_word(sql)
     if first != "with":
-        return first in _WRITES or first in _DEFINES
+        return first not in _READS
     return any(token.what == "word" and token.text.lower() in _WRITES for token in tokens(sql))

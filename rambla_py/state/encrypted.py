@@ -37,9 +37,10 @@ class EncryptedStore(StateStore):
     """Keeps values in ``store`` encrypted by AES-256-GCM; keys and times of records stay readable there.
 
     ``key`` is 32 bytes, or several of them by name: the first one encrypts, all of them decrypt, which is how
-    keys rotate. Each value has a nonce of its own, and is bound to its record's key: a record that was
-    changed, or moved to another key, raises ``StateDecryptError``, as a wrong key does. What nothing here
-    can tell is an old value that somebody put back. The keys are never shown. Needs the extra ``crypto``.
+    keys rotate. Each value has a nonce of its own, and is bound to its record's key: one that was changed, or
+    moved to another key, raises ``StateDecryptError``, as a wrong key does. What nothing here can tell are
+    times that somebody changed, and an old value put back. The keys are never shown. Needs the extra
+    ``crypto``.
 
     >>> from rambla_py.state import MemoryStore
     >>> inner = MemoryStore()

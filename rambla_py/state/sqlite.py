@@ -57,8 +57,10 @@ _POLL_S = 0.01
 class SqliteStore(RowStore):
     """Keeps records in the SQLite file ``path``, made where it is missing: the store to begin with.
 
-    Any number of threads and processes may share the file, on one machine: it is in WAL mode, readers never
-    wait, and who writes waits for its turn for ``busy_timeout_s``. ``set_many`` is one transaction. With
+    Any number of threads and processes may share the file, on one machine: it is in WAL mode, who reads does
+    not wait for other processes, and who writes waits for its turn for ``busy_timeout_s``. The threads that
+    share a store take turns: give those that must never wait for a writer one of their own. ``set_many`` is
+    one transaction. With
     ``synchronous = "full"`` the disk has a record before ``set`` returns; with ``"normal"`` a loss of power
     may take the last ones back (the death of a process never does), and writing is much quicker.
     ``max_bytes`` bounds the file, ``max_value_bytes`` a record (a gigabyte, SQLite's own limit, by default).

@@ -8,51 +8,22 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from rambla_py.testing.ports import HOST, free_port
-from rambla_py.testing.processes import deadline, find_program
+from rambla_py.testing.redis_cli import SpeakingRedis, between, run_cli, until
 from rambla_py.testing.server_process import ServerError
 from rambla_py.testing.servers import RedisServer, TlsFiles
 
 __all__ = ["RedisCluster", "RedisClusterNode", "RedisSentinel", "WatchedRedis"]
 
-_CONTROL_TIMEOUT_S = 60.0
-_SETTLE_S = 40.0
 _PATIENT_S = 15.0
-_POLL_S = 0.05
 
 
-class _Speaks(RedisServer):
-    """A Redis whose ``redis-cli`` is at hand."""
-
-    package: ClassVar[str] = "redis-server redis-tools"
-    programs: ClassVar[Sequence[str]] = ("redis-server", "redis-cli")  # type: ignore[assignment]  # one more
-    paused = False
-
-    def pause(self) -> None:
-        super().pause()
-        self.paused = True
-
-    def resume(self) -> None:
-        super().resume()
-        self.paused = False
-
-    def cli(self, *words: str) -> str:
-        """Run a command with ``redis-cli`` and return what it prints; raises ``ServerError``."""
-        return _cli(self, ["-h", self.host, "-p", str(self.port), *words])
-
-    def info(self, section: str) -> dict[str, str]:
-        """Return a section of ``INFO``, field by field."""
-        lines = [line.partition(":") for line in self.cli("INFO", section).splitlines() if ":" in line]
-        return {name: value.strip() for name, _, value in lines}
-
-
-class RedisClusterNode(_Speaks):
+class RedisClusterNode(SpeakingRedis):
     """One node of a ``RedisCluster``."""
 
     def __init__(
@@ -65,7 +36,7 @@ class RedisClusterNode(_Speaks):
             f"cluster-port {free_port()}",
             "cluster-replica-validity-factor 0",  # else a replica that lost touch for 20 s never takes over
             "cluster-allow-replica-migration no",
-            *_between(password, tls, "tls-cluster yes"),
+            *between(password, tls, "tls-cluster yes"),
         ]
         super().__init__(password=password, tls=tls, config=lines)
 
@@ -80,7 +51,7 @@ class RedisClusterNode(_Speaks):
 
     def settle(self) -> None:
         """Return once it serves: a node that was just given slots, or started, takes a moment."""
-        _until(lambda: "cluster_state:ok" in self.cli("CLUSTER", "INFO"), lambda: f"{self!r} does not serve")
+        until(lambda: "cluster_state:ok" in self.cli("CLUSTER", "INFO"), lambda: f"{self!r} does not serve")
 
 
 class RedisCluster:
@@ -128,7 +99,7 @@ class RedisCluster:
         if not self._created:
             self._create()
             self._created = True
-        _until(lambda: not self._lacks(), lambda: f"{self!r} did not become whole: {self._lacks()}")
+        until(lambda: not self._lacks(), lambda: f"{self!r} did not become whole: {self._lacks()}")
         return self
 
     def close(self) -> None:
@@ -176,7 +147,7 @@ class RedisCluster:
         for node in self.nodes:
             node.wait_for_others(_PATIENT_S)
         create = ["--cluster", "create", *self.addresses, "--cluster-replicas", str(self.replicas)]
-        _cli(self.nodes[0], [*create, "--cluster-yes"])
+        run_cli(self.nodes[0], [*create, "--cluster-yes"])
         for node in self.nodes:
             node.wait_for_others(self.node_timeout_s)
 
@@ -194,7 +165,7 @@ class RedisCluster:
         return ""
 
 
-class RedisSentinel(_Speaks):
+class RedisSentinel(SpeakingRedis):
     """A private sentinel over one master, known to it as ``main``."""
 
     def __init__(
@@ -246,9 +217,12 @@ class WatchedRedis:
         sentinel_password: str | None = None,
         tls: TlsFiles | None = None,
     ) -> None:
-        first = _Speaks(password=password, tls=tls, config=list(_between(password, tls)))
-        follow = [*_between(password, tls), f"replicaof {first.host} {first.port}"]
-        self.servers = [first, *(_Speaks(password=password, tls=tls, config=follow) for _ in range(replicas))]
+        first = SpeakingRedis(password=password, tls=tls, config=list(between(password, tls)))
+        follow = [*between(password, tls), f"replicaof {first.host} {first.port}"]
+        self.servers = [
+            first,
+            *(SpeakingRedis(password=password, tls=tls, config=follow) for _ in range(replicas)),
+        ]
         self.sentinels = [
             RedisSentinel(first, quorum=sentinels // 2 + 1, password=sentinel_password, tls=tls)
             for _ in range(sentinels)
@@ -274,7 +248,7 @@ class WatchedRedis:
             if server.running:
                 server.resume()
             server.start()
-        _until(self._in_step, lambda: f"{self!r} did not come into step")
+        until(self._in_step, lambda: f"{self!r} did not come into step")
         return self
 
     def close(self) -> None:
@@ -318,34 +292,6 @@ def _pairs(listing: str) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=False))
 
 
-def _between(password: str | None, tls: TlsFiles | None, *more: str) -> Iterator[str]:
-    """Yield the lines by which servers speak to each other, at once: 5 s is the default for a new replica."""
-    yield "repl-diskless-sync-delay 0"
-    if password:
-        yield f"masterauth {password}"
-    if tls:
-        yield "tls-replication yes"
-        yield from more
-
-
-def _cli(server: RedisServer, words: Sequence[str]) -> str:
-    argv = [find_program("redis-cli") or "redis-cli", "-e"]  # an error reply is an exit code
-    if server.tls:
-        argv += ["--tls", "--cacert", str(server.tls.authority)]
-    if server.password:
-        argv += ["--no-auth-warning", "-a", server.password]
-    try:
-        done = subprocess.run(
-            [*argv, *words], check=False, capture_output=True, text=True, timeout=_CONTROL_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        said = (error.stdout or b"").decode(errors="replace")
-        raise ServerError(repr(server), f"redis-cli {' '.join(words)} does not end", said) from error
-    if done.returncode:
-        raise ServerError(repr(server), f"redis-cli {' '.join(words)} failed", done.stdout + done.stderr)
-    return done.stdout
-
-
 def _owner_port(listing: str, slot: int) -> int | None:
     for line in listing.splitlines():
         _, place, flags, *rest = line.split()
@@ -356,10 +302,3 @@ def _owner_port(listing: str, slot: int) -> int | None:
             if not word.startswith("[") and int(first) <= slot <= int(last or first):
                 return int(place.partition("@")[0].rpartition(":")[2])
     return None
-
-
-def _until(condition: Callable[[], bool], reason: Callable[[], str]) -> None:
-    for _ in deadline(_SETTLE_S, _POLL_S):
-        if condition():
-            return
-    raise ServerError("redis", f"within {_SETTLE_S:g} s {reason()}")

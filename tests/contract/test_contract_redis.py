@@ -93,7 +93,7 @@ class TestRedisList(Redis):
 
     carries_events = True
 
-    carries_ids = can_silence = has_secrets = False  # the wire is that of the stream
+    carries_ids = has_tls = has_secrets = can_silence = False  # the wire is that of the stream
 
     def options(self) -> dict[str, Any]:
         return {"command": "rpush", "list": self.key}
@@ -113,7 +113,7 @@ class TestRedisList(Redis):
 class TestRedisSet(Redis):
     """Each message is a mapping of keys to values."""
 
-    carries_ids = can_silence = has_secrets = False  # the wire is that of the stream
+    carries_ids = has_tls = has_secrets = can_silence = False  # the wire is that of the stream
 
     def payload(self, number: int) -> dict[str, int]:
         return {f"{self.key}-{number}": number}

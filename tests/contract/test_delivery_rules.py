@@ -1294,6 +1294,25 @@ def test_a_publisher_that_waits_for_room_does_not_wait_longer_than_the_stop() ->
     assert {outcome.status for outcome in outcomes} == {"dropped"}
 
 
+def test_a_task_that_waits_for_room_is_refused_by_the_stop() -> None:
+    """``publish_async`` has handed in nothing yet: it raises NotRunningError at once."""
+
+    def connect(self: Handler) -> None:
+        raise OSError("nobody listens")
+
+    async def main(app: Rambla) -> None:
+        waiting = asyncio.create_task(app.publish_async("orders", "waits"))
+        while not app._targets()[0].room.waiters:
+            await asyncio.sleep(0)
+        await asyncio.to_thread(app.stop, 0.0)
+        with pytest.raises(NotRunningError):
+            await asyncio.wait_for(waiting, TIMEOUT_S)
+
+    with running(table(probe(lambda message: None, connect=connect), max_pending=1)) as app:
+        app.publish("orders", "fills it")
+        asyncio.run(main(app))
+
+
 _PROGRAM = """
 import sys, threading
 from rambla_py import Handler, Rambla

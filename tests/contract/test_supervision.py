@@ -31,6 +31,7 @@ from rambla_py import (
     Rambla,
     UnknownOutcomeError,
 )
+from rambla_py.actors.actor import Inbox
 from rambla_py.actors.closing import close
 from rambla_py.actors.pool import Pool
 from rambla_py.testing.ports import free_port
@@ -366,12 +367,13 @@ def test_async_user_code_that_raises_system_exit_harms_nobody(where: str) -> Non
 def test_a_worker_that_dies_is_replaced() -> None:
     """The message that comes next is delivered, over a fresh connection, by another thread."""
     connects, threads = Seen(), Seen()
-    handler = probe(lambda message: threads.append(threading.get_ident()), connect=connecting(connects))
+    handler = probe(lambda message: threads.append(threading.current_thread()), connect=connecting(connects))
     with running(table(handler)) as app:
         assert one(app).status == "ok"
         kill_worker(app)
         assert one(app).status == "ok"
-        assert threads[0] != threads[1] or len(connects) == 2
+        assert threads[0] is not threads[1]
+        assert len(connects) == 2
         assert until(lambda: status_of(app).workers == ["up"])
 
 
@@ -506,6 +508,21 @@ def test_a_supervisor_that_dies_is_replaced(path: tuple[str, ...]) -> None:
         assert until(lambda: supervisor(app, *path) is not None)  # it may deliver before it is entered there
         sabotage(supervisor(app, *path), _retry_at="never")
         assert app.publish("orders", 1).outcomes(timeout_s=4.0)[0].status == "ok"
+
+
+def test_an_alarm_rings_however_soon_it_is_due() -> None:
+    """A wait for less than the way there ends, in each of many thousands; no message is needed to end it."""
+    rung = Seen()
+
+    def wait_for_alarms() -> None:
+        for _ in range(20_000):
+            inbox = Inbox()
+            inbox.due = time.monotonic() + 5e-7
+            inbox.get()
+        rung.append("all")
+
+    threading.Thread(target=wait_for_alarms, daemon=True).start()
+    assert rung.wait() == ["all"]
 
 
 def test_time_goes_on_after_the_timer_died() -> None:

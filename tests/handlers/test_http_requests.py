@@ -299,6 +299,14 @@ def test_each_status_means_one_thing(status: int):
         assert type(error) is PermanentError
 
 
+@pytest.mark.parametrize(("status", "why"), [(301, "307 and 308 alone"), (308, "off or exhausted")])
+def test_a_redirect_that_was_not_followed(status: int, why: str):
+    """The error says where it leads, and whether redirects could have been followed."""
+    told = str(error_of(status, location="/in/"))
+    assert "to /in/" in told
+    assert why in told
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [("0", None), (" 7 ", 7.0), ("-1", None), ("soon", None), ("1.5", None), ("", None), ("²", None)],

@@ -74,6 +74,10 @@ def test_any_text_can_be_read(sql: str):
         ("create table t (a int)", "create", True),
         ("pragma journal_mode", "pragma", False),
         ("", "", False),
+        ("call pay(1)", "call", True),
+        ("do $$ begin perform pay(1); end $$", "do", True),
+        ("show tables", "show", False),
+        ("-- nothing", "", False),
     ],
 )
 def test_what_a_statement_does(sql: str, word: str, writes: bool):

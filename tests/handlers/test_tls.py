@@ -51,6 +51,12 @@ def test_a_file_that_cannot_be_used_refuses_access(key: str, content: str | None
     assert str(caught.value).startswith(lead)
 
 
+def test_a_key_without_its_certificate_is_refused(tmp_path: Path) -> None:
+    """Left alone, the server would be told of no certificate at all, and the error would be the server's."""
+    with pytest.raises(AccessError, match=r"^db at here:1: .* key_file without the cert_file"):
+        client_context(Table(key_file=str(tmp_path / "key.pem")), "db at here:1")
+
+
 def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
     """Nobody is asked for its passphrase: on a terminal the worker would wait for ever."""
     issued = trustme.CA().issue_cert("localhost")

@@ -548,6 +548,25 @@ def test_a_slow_store_is_given_its_time(
     assert Counter((outcome.status, outcome.attempts) for outcome in outcomes) == {("ok", 1): 30}
 
 
+def test_what_waits_for_its_turn_may_expire_and_is_not_unknown_at_a_stop(
+    gs_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str
+):
+    """Only what was written and not answered is unknown; what waits expires, or is dropped unsent."""
+    proxy = fault_proxy(gs_server)
+    settings = {**gs_server.settings(), "endpoint": f"http://{proxy.host}:{proxy.port}", "concurrency": 2}
+    table = {"connections": {"main": settings}, "channels": {"orders": {}}}
+    with rambla_py.Rambla({"objects": table}) as app:
+        app.publish("orders", "x", path=unique_name).result(timeout_s=_WAIT_S)
+        proxy.black_hole()
+        waiting = app.publish_many("orders", ["x"] * 10)
+        wait_until(lambda: proxy.swallowed > 0)
+        short = app.publish_many("orders", ["x"] * 10, expires_s=0.05)
+        assert Counter(outcome.status for outcome in short.outcomes(timeout_s=_WAIT_S)) == {"expired": 10}
+        app.stop(timeout_s=0.1)
+        statuses = Counter(outcome.status for outcome in waiting.outcomes(timeout_s=_WAIT_S))
+    assert statuses == {"unknown": 2, "dropped": 8}
+
+
 def test_parts_of_a_file_are_progress(
     gs_server: ObjectServer, fault_proxy: Callable[[Server], FaultProxy], unique_name: str, tmp_path: Path
 ):

@@ -522,7 +522,7 @@ PLAIN = (b"220 odd\r\n", b"250-odd\r\n250 SIZE\r\n")
     ("answers", "told"),
     [
         ([b"554 not you\r\n"], "554 not you"),
-        ([b"HTTP/1.1 400 Bad Request\r\n"], "refused the connection"),
+        ([b"HTTP/1.1 400 Bad Request\r\n"], "does not speak SMTP; is the port right?"),
         ([None], "closed"),
         ([b"220 odd\r\n", b"500 what?\r\n", b"500 what?\r\n"], "500 what?"),
         ([b"220 odd\r\n", None], "closed"),

@@ -664,6 +664,20 @@ def test_a_table_that_goes_is_made_again(base: Base):
     assert len(base.rows()) == 2
 
 
+@pytest.mark.parametrize("how", [{"copy": False}, {"upsert": True}, {}])
+def test_a_table_that_changes_meanwhile(how: dict[str, Any], postgres: Base):
+    """A migration gives a column another type: the next connection looks at it anew, so nothing is lost."""
+    postgres.make("id varchar(40) primary key, n integer")
+    options = {"table": postgres.table, "columns": ["n"], "backoff": {"initial_s": 0.01}, **how}
+    channel = {"orders": {"options": options}}
+    with rambla.Rambla({"sql": {"connections": {"main": {"url": postgres.url}}, "channels": channel}}) as app:
+        app.publish("orders", {"n": 1}).result(timeout_s=20)
+        postgres.db.execute(f"alter table {postgres.table} alter n type text")
+        outcomes = app.publish_many("orders", [{"n": 2}, {"n": "three"}]).outcomes(timeout_s=20)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok"]
+    assert sorted(n for (n,) in postgres.rows("select n from {}")) == ["1", "2", "three"]
+
+
 def test_what_the_user_may_not_write(postgres: Base):
     """A missing right is fatal for each message: the table is there, and no reconnect would help."""
     postgres.make("id varchar(40), payload text")

@@ -29,6 +29,7 @@ from rambla_py.sql import (
 from rambla_py.testing.databases import PostgresServer
 from rambla_py.testing.faults import FaultProxy
 from rambla_py.testing.servers import Server, TlsFiles
+from rambla_py.testing.trial import until
 
 Proxies = Callable[[Server], FaultProxy]
 
@@ -81,6 +82,7 @@ def test_a_deadlock(served: Base, db: SqlBackend):
     raised = in_threads(lambda: work(1, 2), lambda: work(2, 1))
     assert [type(error) for error in raised] == [SqlConflictError]
     assert raised[0].retryable  # type: ignore[attr-defined]  # as just compared
+    assert "\n" not in str(raised[0])
     assert sorted(served.rows()) == [(1, 1), (2, 1)]
 
 
@@ -213,6 +215,19 @@ def test_a_restart_is_not_noticed(served: Base, db: SqlBackend):
     served.server.restart()
     assert in_threads(*[lambda: db.execute("select 1")] * 5) == []
     assert db.execute(f"update {served.table} set n = 5").affected_rows == 2
+
+
+def test_a_transaction_begins_on_a_connection_that_stands(served: Base, db: SqlBackend):
+    """A server ends what is idle over night: the first transaction of the day does not find out."""
+    in_threads(*[lambda: db.execute("select 1")] * 5)
+    idle_since = time.monotonic()
+    served.server.restart()
+    assert until(lambda: time.monotonic() - idle_since > 0.2)
+    with db.transaction():
+        db.execute(f"update {served.table} set n = 5")
+    with db.transaction(isolation="SERIALIZABLE"):
+        db.execute(f"update {served.table} set n = n + 1 where id = 1")
+    assert sorted(served.rows()) == [(1, 6), (2, 5)]
 
 
 def test_a_loss_during_the_commit(served: Base, db: SqlBackend, fault_proxy: Proxies):

@@ -166,3 +166,17 @@ def refused() -> ConnectionLostError:
 def test_advice_names_what_to_look_at(error: BaseException, wanted: str) -> None:
     """Each kind of failure has a hint of its own."""
     assert wanted in advice(error, f"{type(error).__name__}: {error}", connection="redis.connections.local")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("cannot connect to redis at localhost:6379: Connection refused", " at localhost:6379"),
+        ("cannot connect to [::1]:6379: Connection refused", " at [::1]:6379"),
+        ("cannot connect to s3://b at http://127.0.0.1:9000: Connection refused", " at 127.0.0.1:9000"),
+        ("cannot open /var/10.0.0.1:1/x: Connection refused", ""),
+    ],
+)
+def test_advice_names_the_place_whole(text: str, place: str) -> None:
+    """What stands in a URL is a place too, and no part of an address is one."""
+    assert advice(None, text, connection="c").startswith(f"is the server running{place}?")

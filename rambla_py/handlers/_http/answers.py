@@ -11,7 +11,10 @@ from http import HTTPStatus
 from rambla_py.errors import AccessError, DeliveryError, PermanentError, RejectedError
 from rambla_py.handlers._http.client import Answer
 
-__all__ = ["excerpt", "refusal", "retry_after_s"]
+__all__ = ["FOLLOWED", "excerpt", "refusal", "retry_after_s"]
+
+FOLLOWED = frozenset({307, 308})
+"""Redirects that keep method and body."""
 
 _AGAIN = frozenset({408, 425, 429})
 _EXCERPT = 300
@@ -35,7 +38,12 @@ def refusal(
     text = f"{what}: {status} {_phrase(status)}"
     if 300 <= status < 400:
         place = answer.headers.get("location")
-        text += f", to {redact(place)}; redirects are off or exhausted" if place else ""
+        why = (
+            "redirects are off or exhausted"
+            if status in FOLLOWED
+            else "of redirects 307 and 308 alone are followed"
+        )
+        text += f", to {redact(place)}; {why}" if place else ""
     elif told := excerpt(answer.body):
         text += f": {redact(told)}"
     if status in access_statuses:

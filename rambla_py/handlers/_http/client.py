@@ -21,7 +21,7 @@ from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import ClientClosedError, PyreqwestError
 from pyreqwest.proxy import ProxyBuilder
 
-from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handlers._http.address import Endpoint, endpoint_of, reachable_address
 from rambla_py.handlers._http.errors import transport_error
 from rambla_py.handlers._http.settings import HttpTls, WebConnection
@@ -62,6 +62,7 @@ class HttpClient:
         self.where = _where(settings, self.endpoint)
         self._limit = max_response_bytes
         self._pid = os.getpid()
+        self._closed = False
         self._client, self._origin = _built(settings, self.endpoint)
         self._host = () if self._origin == self.endpoint.origin else (("host", self.endpoint.netloc),)
 
@@ -73,6 +74,8 @@ class HttpClient:
 
         Raises ``AccessError``, ``ConnectionLostError`` or ``UnknownOutcomeError`` when there is none.
         """
+        if self._closed:
+            raise ConnectionLostError(f"{self.where}: the connection was closed")
         try:
             built = (
                 self._client.request(request.method, self._origin + request.target)
@@ -86,12 +89,14 @@ class HttpClient:
                 body, whole = self._body(response)
                 return Answer(response.status, _headers(response.headers), body, whole)
         except ClientClosedError as error:
-            raise ConnectionLostError(f"{self.where}: the connection was closed") from error
+            # It may have come in between, or after the write.
+            raise UnknownOutcomeError(f"{self.where}: the connection was closed before the answer") from error
         except (PyreqwestError, ValueError) as error:
             raise transport_error(error, where=self.where, timeout_s=request.timeout_s) from None
 
     def close(self) -> None:
         """Close every connection; requests that wait end at once. May be called twice, from any thread."""
+        self._closed = True
         if os.getpid() == self._pid:  # a parent's sockets are not ours to close
             self._client.close()
 
@@ -169,7 +174,7 @@ def _versioned(builder: SyncClientBuilder, version: str) -> SyncClientBuilder:
 
 
 def _trusting(builder: SyncClientBuilder, tls: HttpTls, where: str) -> SyncClientBuilder:
-    if tls.ca_file is not None or tls.cert_file is not None:
+    if (tls.ca_file, tls.cert_file, tls.key_file) != (None, None, None):
         client_context(tls, where)  # pyreqwest takes any file without a word
     if tls.ca_file is not None:
         builder = builder.add_root_certificate_pem(Path(tls.ca_file).read_bytes())

@@ -5,8 +5,7 @@ may fail while the others are answered well, and giving those up would have them
 stops the intake, the others are waited for (each is bounded by its own time-out), and then all losses
 are told at once.
 
-What waits for a lane is in flight for its worker, with the clock of the attempt running. When groups wait for
-long, the intake is stopped, and the clock with it, until all of them were taken.
+What waits for a lane has not begun: the link is told, so that it may expire, and is not unknown at a stop.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,8 +28,6 @@ __all__ = ["Group", "Lanes", "Loss", "lost", "unsent"]
 # half the CPU. One that takes its time needs many.
 _FIRST_LANES = 4
 _LOOK_S = 0.01
-_PATIENCE_S = 0.5
-"""How long a group may wait for a lane before the intake is stopped."""
 
 Group = Sequence["Delivery"]
 Loss = tuple["Delivery", DeliveryError]
@@ -47,14 +43,13 @@ class Lanes:
 
     def __init__(self, work: Callable[[Group], Sequence[Loss]], *, limit: int, link: Link, name: str) -> None:
         self._work, self._limit, self._link, self._name = work, limit, link, name
-        self._queue: queue.SimpleQueue[tuple[float, Group] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._threads = 0
         self._due = 0
         self._ended = 0
         self._busy, self._closed = threading.Event(), threading.Event()
-        self._reached = 0.0
         self._losses: list[Loss] = []
         self._losing = False
 
@@ -66,11 +61,9 @@ class Lanes:
         with self._lock:
             self._due += len(groups)
             wanted = min(_FIRST_LANES, self._due)
-        now = time.monotonic()
-        if self._queue.empty():
-            self._reached = now
+        self._link.wait([delivery for group in groups for delivery in group])
         for group in groups:
-            self._queue.put((now, group))
+            self._queue.put(group)
         if not self._threads:
             self._start(self._scout)
         self._grow(wanted - self._threads)
@@ -110,42 +103,27 @@ class Lanes:
 
     def _scout(self) -> None:
         """See to it that lanes are enough, and not overrun, while there is something to do."""
-        held = False
         while not self._closed.is_set():
             self._busy.wait()
-            held = self._hold(held)
             ended = self._ended
             if self._closed.wait(_LOOK_S):
                 return
             with self._lock:
-                if not (self._due or held):
+                if not self._due:
                     self._busy.clear()
             if self._queue.qsize() and self._ended - ended < self._threads:
                 self._grow(self._threads)
 
-    def _hold(self, held: bool) -> bool:
-        """Stop or start the intake by how long the next group has waited; return whether it is stopped."""
-        waiting = not self._queue.empty()
-        if held and not waiting:
-            with self._lock:
-                losing = self._losing
-            if not losing:
-                self._link.release()
-            return losing
-        if not held and waiting and time.monotonic() - self._reached > _PATIENCE_S:
-            self._link.hold()
-            return True
-        return held
-
     def _run(self) -> None:
         while (taken := self._queue.get()) is not None:
-            # The queue is in order, so the next group has waited no longer than this one would have by now.
-            self._reached, group = taken
-            self._done(self._attempted(group))
+            self._done(self._attempted(taken))
 
-    def _attempted(self, group: Group) -> Sequence[Loss]:
+    def _attempted(self, taken: Group) -> Sequence[Loss]:
         if self._losing:
-            return unsent(group)
+            return unsent(taken)
+        group = [delivery for delivery in taken if self._link.begin(delivery)]
+        if not group:
+            return ()
         try:
             return self._work(group)
         except BaseException as error:  # a bug, or MemoryError: it must not cost a lane, nor an outcome

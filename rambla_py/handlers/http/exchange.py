@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urldefrag, urljoin
 
 from rambla_py.errors import ConnectionLostError, DeliveryError, PermanentError, UnknownOutcomeError
-from rambla_py.handlers._http.answers import refusal
+from rambla_py.handlers._http.answers import FOLLOWED, refusal
 from rambla_py.handlers._http.carrier import Carrier
 from rambla_py.handlers._http.client import Answer, Request
 from rambla_py.handlers._http.groups import alike
@@ -28,7 +29,6 @@ _AROUND_EVENTS = 64
 
 # Of a batch that is refused with one of these, a part may pass: the content was judged, not the request.
 _DIVISIBLE = frozenset({400, 409, 413, 422})
-_FOLLOWED = frozenset({307, 308})
 _PUZZLED = frozenset({500, 501})
 """What servers answer that do not know HEAD; they are there, which was the question."""
 
@@ -127,7 +127,7 @@ class Exchange(Carrier):
         for _ in range(self.settings.redirects + 1):
             try:
                 answer = self.client.send(request)
-                if answer.status not in _FOLLOWED or "location" not in answer.headers:
+                if answer.status not in FOLLOWED or "location" not in answer.headers:
                     break
                 if self.settings.redirects:
                     request = self._moved(request, answer)
@@ -140,10 +140,12 @@ class Exchange(Carrier):
         return RefusedError(str(refused), answer.status) if type(refused) is PermanentError else refused
 
     def _moved(self, request: Request, answer: Answer) -> Request:
-        base = self.client.endpoint
-        path, _, query = request.target.partition("?")
-        place = answer.headers["location"]
-        path, query = same_server(base._replace(path=path, query=query), place, "the server's redirect")
+        base, what = self.client.endpoint, "the server's redirect"
+        try:
+            place = urldefrag(urljoin(base.origin + request.target, answer.headers["location"])).url
+        except ValueError as error:
+            raise PermanentError(f"{what}: {error}") from None
+        path, query = same_server(base, place, what)
         return self._requests.redirected(request, f"{path}?{query}" if query else path)
 
     def _pinged(self) -> DeliveryError | None:

@@ -32,9 +32,10 @@ class KombuTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ca_file: CaFile = None
     cert_file: OurCertFile = None
     key_file: OurKeyFile = None
-    server_name: Annotated[str | None, Meta(description="amqp: the name that the certificate must show")] = (
-        None
-    )
+    server_name: Annotated[
+        str | None,
+        Meta(description="amqp: the name that the certificate must show; with redis it is the URL's host"),
+    ] = None
     verify: Verify = True
 
 

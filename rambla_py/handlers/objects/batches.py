@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -36,6 +37,13 @@ class Bundle(NamedTuple):
     def body(self) -> bytes:
         """The lines, each with its line break."""
         return b"\n".join([*self.lines, b""])
+
+    def only(self, which: Callable[[Delivery], bool]) -> Bundle:
+        """Return those messages with their lines."""
+        chosen = [which(message) for message in self.messages]
+        if all(chosen):
+            return self
+        return Bundle([*compress(self.messages, chosen)], [*compress(self.lines, chosen)])
 
     def halves(self) -> tuple[Bundle, Bundle]:
         """Return two bundles in its place."""

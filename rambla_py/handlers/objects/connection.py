@@ -45,6 +45,7 @@ class StoreConnection:
 
     def put(self, job: Bundle) -> None:
         """Put an object as soon as a thread is free; settles its messages."""
+        self._link.wait(job.messages)
         lanes = self.files if job.options.file is not None else self.small
         lanes.put(job)
 
@@ -54,14 +55,17 @@ class StoreConnection:
         self.small.end(lost)
         self.files.end(lost)
 
-    def _run(self, job: Bundle) -> None:
+    def _run(self, waiting: Bundle) -> None:
+        job = waiting.only(self._link.begin)
+        if not job.messages:
+            return
         began = time.monotonic()
         try:
             result = self._result(job)
         except (ConnectionLostError, UnknownOutcomeError) as error:
             self._lost(job, error, began)
         except PayloadTooLargeError as error:
-            self._moved()
+            self._answered()
             if len(job.messages) == 1:
                 _fail(job, error)
                 return
@@ -69,10 +73,10 @@ class StoreConnection:
             for half in job.halves():
                 self.put(half)
         except BaseException as error:  # a payload's own code, or the driver's
-            self._moved()
+            self._answered()
             _fail(job, error)
         else:
-            self._moved()
+            self._answered()
             for message in job.messages:
                 message.ok(result)
 
@@ -84,12 +88,14 @@ class StoreConnection:
         self.end(error)
         _fail(job, error)
 
-    def _moved(self) -> None:
-        """Set the clock of the attempts back, as the store is at work: what waits here is not overdue.
+    def _answered(self) -> None:
+        """Take note that the store is at work."""
+        self._answered_at = time.monotonic()
 
-        Its time begins with the batch, and a batch of hundreds may take long for good reasons.
-        """
-        now = self._answered_at = time.monotonic()
+    def _moved(self) -> None:
+        """Set the clock of the attempts back, as a file is on its way, and a large one takes its time."""
+        self._answered()
+        now = self._answered_at
         if now - self._told_at >= _TELL_S:
             self._told_at = now
             self._link.release()

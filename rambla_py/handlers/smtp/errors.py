@@ -97,6 +97,8 @@ def connect_error(
     if isinstance(error, smtplib.SMTPAuthenticationError):
         kind = ConnectionLostError if 400 <= error.smtp_code < 500 else AccessError
         return kind(f"{where} refused the login: {error.smtp_code} {words_of(error.smtp_error)}")
+    if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code < 0:
+        return ConnectionLostError(f"{where} does not speak SMTP; is the port right?")
     if isinstance(error, smtplib.SMTPResponseException):
         return ConnectionLostError(
             f"{where} refused the connection: {error.smtp_code} {words_of(error.smtp_error)}"

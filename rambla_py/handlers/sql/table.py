@@ -20,11 +20,15 @@ __all__ = ["Table", "look_at"]
 
 
 class Table(NamedTuple):
-    """What of a table a row has to know: the columns of bytes, of JSON, and of times without a zone."""
+    """What of a table a row has to know: the columns of bytes, of JSON, and of times without a zone.
+
+    ``kinds`` has all columns with their types, to tell whether it is still the same.
+    """
 
     binary: frozenset[str]
     json: frozenset[str]
     naive: frozenset[str]
+    kinds: frozenset[tuple[str, str]]
 
 
 def look_at(
@@ -89,6 +93,7 @@ def _table(
         naive=frozenset(
             key for key, kind in names.items() if isinstance(kind, sqlalchemy.DateTime) and not kind.timezone
         ),
+        kinds=frozenset((key, repr(kind)) for key, kind in names.items()),
     )
 
 

@@ -20,6 +20,7 @@ from rambla_py.handlers.sql.writers import MysqlWriter, Row, SqliteWriter, Write
 from rambla_py.sql.database import Database
 from rambla_py.sql.errors import (
     SqlConnectionLostError,
+    SqlDataError,
     SqlError,
     SqlStatementError,
     SqlTooLargeError,
@@ -111,14 +112,25 @@ class SqlWire:
     def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
         try:
             refused = write_batch(self.writer, rows)
-            return {at: self._sized(error, rows[at]) for at, error in refused.items()}
         except SqlStatementError as error:
-            try:
-                self._look(create=False)
-            except SqlStatementError as gone:
-                # The table, or a column, went since we connected: connecting makes it, or waits for it.
-                raise SqlConnectionLostError(str(gone)) from error
+            if (changed := self._changed()) is not None:
+                raise changed from error
             raise
+        if any(isinstance(error, SqlDataError) for error in refused.values()):
+            # The values were made, and PostgreSQL was told to read them, for the columns of before.
+            self.lost = self._changed()
+        if self.lost is not None:
+            return dict.fromkeys(refused, self.lost)
+        return {at: self._sized(error, rows[at]) for at, error in refused.items()}
+
+    def _changed(self) -> SqlConnectionLostError | None:
+        """Return an error when the table went, or changed, since we connected: the next one looks anew."""
+        try:
+            if self._look(create=False) == self._seen:
+                return None
+        except SqlStatementError as gone:
+            return SqlConnectionLostError(str(gone))
+        return SqlConnectionLostError(f"the table {self._table!r} was changed meanwhile")
 
     def _sized(self, error: SqlError, row: Row) -> SqlError:
         """Return the error of a refused row, with both sizes where it is too large and they were not told."""
@@ -170,7 +182,7 @@ class SqlWire:
 
     def _prepare(self) -> None:
         kind = self.database.kind
-        table = self._look(create=self._options.create_table)
+        table = self._seen = self._look(create=self._options.create_table)
         self.rows = RowMaker(self._columns, kind, binary=table.binary, json=table.json, naive=table.naive)
         texts = statements(self._table, self.rows.names, kind, upsert_on=self._unique)
         if self._unique is not None and not self._is_unique(texts.probe):
