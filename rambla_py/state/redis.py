@@ -93,7 +93,8 @@ class RedisStore(RowStore):
     ) -> None:
         super().__init__(clock=clock)
         self._prefix = prefix.encode()
-        self._timeout_s, self._most = timeout_s, max_value_bytes or _MOST_BYTES
+        self._connect_timeout_s, self._timeout_s = connect_timeout_s, timeout_s
+        self._most = max_value_bytes or _MOST_BYTES
         try:
             self._pool = redis.ConnectionPool.from_url(
                 url,
@@ -117,8 +118,15 @@ class RedisStore(RowStore):
         return f"RedisStore({self._where}, prefix {self._prefix.decode()!r})"
 
     def _open(self) -> None:
-        with self._asking():
-            self._client.ping()
+        # By a connection of its own: the first answer may take less time than those to come.
+        kwargs = {**self._pool.connection_kwargs, "socket_timeout": self._connect_timeout_s}
+        pool = redis.ConnectionPool(connection_class=self._pool.connection_class, **kwargs)
+        try:
+            redis.Redis(connection_pool=pool).ping()
+        except (redis.RedisError, OSError) as error:
+            raise self._ours(error, sent=False) from error
+        finally:
+            pool.disconnect()
 
     def _shut(self) -> None:
         self._pool.disconnect()

@@ -115,7 +115,7 @@ class Served(Sql, KilledContract):
         return self.secret_at(self.proxy.host, self.proxy.port)
 
     def secret_at(self, host: str, port: int) -> dict[str, Any]:
-        return {"url": self.server.url_at(host, port, CANARY), "read_timeout_s": 0.5}
+        return {**self.at(host, port), "url": self.server.url_at(host, port, CANARY)}
 
     def wrong_name(self) -> dict[str, Any]:
         url = self.server.url_at("127.0.0.2", self.server.port)

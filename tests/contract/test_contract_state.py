@@ -150,13 +150,10 @@ class TestStateOverHttp(Served):
         return HttpStore(self.server.url, token=TOKEN)
 
     def connection(self) -> dict[str, Any]:
-        return self.at(self.proxy.host, self.proxy.port) | {"token": TOKEN, "connect_timeout_s": 5.0}
+        return self.at(self.proxy.host, self.proxy.port) | {"connect_timeout_s": 5.0}
 
     def at(self, host: str, port: int) -> dict[str, Any]:
-        return {"url": f"http://{host}:{port}", "connect_timeout_s": 0.5}
-
-    def impatient(self) -> dict[str, Any]:
-        return self.at(self.proxy.host, self.proxy.port) | {"token": TOKEN}
+        return {"url": f"http://{host}:{port}", "token": TOKEN, "connect_timeout_s": 0.5}
 
     def wrong_password(self) -> dict[str, Any]:
         return self.connection() | {"token": CANARY}

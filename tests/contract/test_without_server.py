@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,20 @@ from rambla_py.message import Message
 from rambla_py.testing import HandlerContract, Received
 
 
-class TestNull(HandlerContract):
+class Within(HandlerContract):
+    """What has no server: nothing to refuse a size, a certificate or a password, nothing to fall silent or die."""
+
+    has_limit = has_tls = has_secrets = can_silence = can_die = False
+
+
+class TestNull(Within):
     """It forgets everything."""
 
     handler = "null"
     stores = serializes = has_poison = has_server = has_address = has_login = can_cut = False
 
 
-class TestStub(HandlerContract):
+class TestStub(Within):
     """It answers what its options say, which makes any message a poison one."""
 
     handler = "stub"
@@ -39,7 +47,7 @@ class TestStub(HandlerContract):
         return Message("poison", error="refused", retryable=False)
 
 
-class TestMock(HandlerContract):
+class TestMock(Within):
     """It takes what was expected; its calls are what arrived."""
 
     handler = "mock"
@@ -69,7 +77,7 @@ class TestMock(HandlerContract):
         return "poison"
 
 
-class TestMemory(HandlerContract):
+class TestMemory(Within):
     """It keeps the payloads themselves; nothing is serialized, so only ``format`` can make one fail."""
 
     handler = "memory"
@@ -94,8 +102,11 @@ class TestMemory(HandlerContract):
         return Message({"value": object()}, format="bytes")
 
 
-class Lines(HandlerContract):
-    """What the handlers share that write lines of JSON: bytes must be UTF-8."""
+class Lines(Within):
+    """What the handlers share that write lines of JSON: bytes must be UTF-8.
+
+    A full disk is no limit of a payload: it is retried, as ``test_handler_file.py`` has it.
+    """
 
     has_address = has_login = can_cut = False
 
@@ -120,13 +131,20 @@ class Lines(HandlerContract):
 
 
 class TestFile(Lines):
-    """It writes lines to a file."""
+    """It writes lines to a file; what holds its lock makes it silent."""
 
     handler = "file"
+    can_silence = True
 
     @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
+    def _folder(self, tmp_path: Path) -> Iterator[None]:
         self.folder = tmp_path
+        with ExitStack() as self.held:
+            yield
+
+    def silence(self) -> None:
+        file = self.held.enter_context((self.folder / "deep" / "orders.jsonl").open())
+        fcntl.flock(file, fcntl.LOCK_EX)
 
     def connection(self) -> dict[str, Any]:
         return {"path": str(self.folder / "deep" / "orders.jsonl")}
@@ -141,6 +159,8 @@ class TestFile(Lines):
 
 class TestFileRotated(TestFile):
     """It writes lines to files that are moved aside."""
+
+    can_silence = False  # the lock is that of the file that is not
 
     def options(self) -> dict[str, Any]:
         return {"record": "full", "rotate_bytes": 20_000, "fsync": "never"}

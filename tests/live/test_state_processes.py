@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +32,8 @@ from rambla_py.state import (
     StateUnavailableError,
     store_from_url,
 )
-from rambla_py.testing import RedisServer, TlsFiles
+from rambla_py.testing import FaultProxy, RedisServer, TlsFiles
+from rambla_py.testing.ports import free_port
 from rambla_py.testing.processes import deadline
 from rambla_py.testing.trial import until
 
@@ -218,6 +220,18 @@ def test_redis_without_memory_is_told_and_the_old_value_stays() -> None:
         assert client.pttl("rambla:state:a") > 0
         client.config_set("maxmemory", 0)
         assert store.set("a", "new") == store.get("a")
+
+
+def test_redis_that_is_silent_is_given_up_soon() -> None:
+    """The first answer is waited for as long as a connection is, and not as long as those to come."""
+    with FaultProxy("127.0.0.1", free_port()) as proxy:
+        proxy.black_hole()
+        store = RedisStore(f"redis://{proxy.host}:{proxy.port}/0", connect_timeout_s=0.2, timeout_s=60.0)
+        began = time.monotonic()
+        with pytest.raises(StateUnavailableError) as caught:
+            store.init()
+        assert time.monotonic() - began < 10.0
+    assert caught.value.applied == "no"
 
 
 def test_redis_expires_what_expires_and_nothing_else(redis_server: RedisServer, unique_name: str) -> None:
