@@ -13,6 +13,7 @@ from proxied_contract import ProxiedContract
 from rambla_py.handlers.kafka.wire import KafkaRecord
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
+from rambla_py.testing.contract_case import MANY
 from rambla_py.testing.kafka_cluster import KafkaCluster
 from rambla_py.testing.kafka_refusal import KafkaRefusal
 
@@ -85,6 +86,20 @@ class TestKafka(ProxiedContract):
     def too_large(self) -> tuple[dict[str, Any], Any]:
         # Not over the limit by itself: the id and the record around it count.
         return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_000
+
+    def test_a_loss_is_reported_where_unknown_is_not_retried(self) -> None:
+        """Each is attempted once, and what is ok has arrived.
+
+        It may be there twice: librdkafka sends again what had no answer, with its sequence number. Brokers
+        know it by that; those of the test, which only pretend to be some, append it.
+        """
+        with self.trial(on_unknown="report") as trial:
+            outcomes, ends = self.publish_over_a_cut(trial)
+            assert {outcome.status for outcome in outcomes} <= {"ok", "unknown"}
+            assert {outcome.attempts for outcome in outcomes} == {1}
+            assert set(ends.values()) == {1}
+            assert len(ends) == MANY
+            self.check_nothing_missing([outcome for outcome in outcomes if outcome.status == "ok"])
 
     def silence(self) -> None:
         self.proxy.black_hole()
