@@ -39,6 +39,7 @@ _SUCCESSES_A_TURN = 500
 _ANSWERS_A_TURN = 50
 _MANY = 64
 _GATHER_S = 0.0005
+_GATHER_LONG_S = 0.005
 _LOSSES = (ConnectionLostError, UnknownOutcomeError)
 
 
@@ -80,9 +81,10 @@ class Worker(Actor):
         self._target.roster.wakes.begun(self)
         self._unlist()
         session = self.session
-        if session is not None and len(session.flying) >= _MANY:
+        if session is not None and session.in_flight >= _MANY:
             # More answers are on their way: one turn for those of half a millisecond, and not one for each.
-            time.sleep(_GATHER_S)
+            # A handler that has many waiting does not miss us for longer.
+            time.sleep(_GATHER_S if len(session.unsent) < _MANY else _GATHER_LONG_S)
         self._run()
 
     def wake(self) -> None:
