@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import os
+import select
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -819,6 +820,26 @@ def test_a_loss_during_the_commit(upsert: bool, served: Base, fault_proxy: Proxi
     assert isinstance(answers[0], UnknownOutcomeError)
     assert proxy.cuts == 1
     assert len(served.rows()) >= 2
+
+
+@pytest.mark.parametrize("options", [{}, *ARRAYS], ids=str)
+@pytest.mark.parametrize("how", ["cut", "terminated"])
+def test_a_connection_that_went_while_it_was_idle(
+    how: str, options: dict[str, Any], postgres: Base, fault_proxy: Proxies
+):
+    """It is noticed before anything is written: what comes next is unsent, and not unknown."""
+    proxy = fault_proxy(postgres.server)
+    url = postgres.server.url_at(proxy.host, proxy.port)
+    with postgres.worker(url=url, create_table=True, **options) as w:
+        assert w.publish(["x"]) == [None]
+        if how == "cut":
+            proxy.cut()
+        else:
+            cursor = w.connection.raw.execute("SELECT pg_backend_pid()")
+            postgres.db.execute("SELECT pg_terminate_backend(:pid)", {"pid": cursor.fetchone()[0]})
+        wait_until(lambda: bool(select.select([w.connection.raw.fileno()], [], [], 0)[0]))
+        assert kinds(w.publish(["y"] * 3)) == {SqlConnectionLostError}
+    assert len(postgres.rows()) == 1
 
 
 def test_a_loss_in_the_middle_of_a_batch(served: Base, fault_proxy: Proxies):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -32,11 +33,14 @@ _head = struct.Struct("!iiIii").pack
 _length = struct.Struct("!i").pack
 _NULL = b"\xff\xff\xff\xff"
 
+_LOOKS = 3
+"""What a server says before it closes comes first, and the end of the connection at the next look."""
+
 
 class PostgresWriter(TransactionWriter):
     """Writes by COPY; where rows replace others, or COPY is not wanted, by one INSERT of arrays.
 
-    A COPY outside of a transaction is one by itself, which saves two exchanges a batch. The INSERT takes a
+    Outside of a transaction either is one by itself, which saves two exchanges a batch. The INSERT takes a
     column as an array of texts and lets the server read them as COPY does: three times as many rows a second
     as an INSERT of many values, half as many again as COPY into a temporary table and an INSERT from there.
     """
@@ -53,12 +57,14 @@ class PostgresWriter(TransactionWriter):
         if not self._copies:
             self._cursor.adapters.register_dumper(_Texts, _TextsDumper)
             types = self._types()
+            self._poll = select.poll()
+            self._poll.register(raw.fileno(), select.POLLIN)
             self._insert = texts.insert_arrays([types[name] for name in names])
 
     def write_all(self, rows: Sequence[Row]) -> None:
         """Write rows in a transaction of their own: all of them, or none."""
         if not self._copies:
-            super().write_all(rows)
+            self._insert_all(rows)
             return
         ended = False
         try:
@@ -72,6 +78,25 @@ class PostgresWriter(TransactionWriter):
             if ended and isinstance(mapped, SqlConnectionLostError):
                 raise unknown(mapped) from error
             raise mapped from error
+
+    def _insert_all(self, rows: Sequence[Row]) -> None:
+        self._check_connected()
+        try:
+            self.write(rows)
+        except SqlConnectionLostError as error:
+            if error.code:  # the server has ended it, and says so in place of the answer
+                raise
+            raise unknown(error) from error
+
+    def _check_connected(self) -> None:
+        """Raise when the server has gone since the last time: noticed now, nothing was written."""
+        try:
+            for _ in range(_LOOKS):
+                if not self._poll.poll(0):
+                    return
+                self._raw.pgconn.consume_input()
+        except Exception as error:
+            raise sql_error(error) from error
 
     def write(self, rows: Sequence[Row]) -> None:
         """Write rows inside of a transaction."""
