@@ -129,6 +129,8 @@ class Database:
         _, named = self._arguments()
         named.setdefault("connect_timeout", max(1, math.ceil(self.connect_timeout_s)))
         named.setdefault("application_name", "rambla_py")
+        # By default it would be the database's own, and of SQL_ASCII psycopg gives bytes for texts.
+        named.setdefault("client_encoding", "UTF8")
         if self.tls is not None:
             named["sslmode"] = "verify-full" if self.tls.verify else "require"
             named["sslrootcert"] = self.tls.ca_file or ("system" if self.tls.verify else None)

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
+import sqlalchemy
 from database_fixtures import client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -367,6 +369,21 @@ def test_columns_of_many_types_by_arrays(options: dict[str, Any], postgres: Base
         payloads[2],
         payloads[3],
     ]
+
+
+@pytest.mark.parametrize("options", [{}, *ARRAYS], ids=str)
+def test_a_database_that_knows_of_no_encoding(options: dict[str, Any], postgres: Base):
+    """It keeps the bytes that it is given: those of UTF-8."""
+    name = f"{postgres.table}_ascii"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"create database {name} encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C' template template0"
+        )
+    url = sqlalchemy.make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
+    with postgres.worker(url=url, columns=["a"], create_table=True, **options) as w:
+        assert w.publish([{"a": "é ☃"}]) == [None]
+    with psycopg.connect(url, client_encoding="UTF8") as connection:
+        assert connection.execute(f"select a from {postgres.table}").fetchall() == [("é ☃",)]
 
 
 @pytest.mark.parametrize("options", ARRAYS, ids=str)
