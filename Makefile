@@ -3,36 +3,69 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Test processes: tests wait more than they compute, so that two cores do with three.
+WORKERS ?= 3
+# How long a soak takes, about.
+MINUTES ?= 40
+# Without bytecode on disk each test process rewrites the assertions of all tests, which takes it eight seconds.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: venv demo test bench lint types clean
+.PHONY: help venv demo unit test soak mutants coverage matrix newest bench lint types clean
 
-venv: $(READY)
+help:  ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+venv: $(READY)  ## the virtual environment, with everything that the gates need
 
 $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || scripts/make_venv.sh $(PYTHON)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## 2,000 flights through the embedded default; BROKER=1: through RabbitMQ and Redis
-	$(BIN)/python scripts/demo.py $(if $(BROKER),--broker)
+demo: $(READY)  ## 2,000 flights through the embedded default; BROKER=1: RabbitMQ and Redis; CHAOS=1: killed on the way
+	$(BIN)/python scripts/demo.py $(if $(BROKER),--broker) $(if $(CHAOS),--chaos)
 
-test: $(READY)  ## ARGS="-k name" is handed to pytest
+unit: $(READY)  ## the tests that need no server, in seconds; ARGS="-k name"
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+test: $(READY)  ## all tests, in parallel; WORKERS=0: in one process; ARGS="-k name" is handed to pytest
 	scripts/install_servers.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-bench: $(READY)  ## CASE=amqp or CASE=amqp,redis; ARGS="--rounds 5"
+soak: $(READY)  ## break the outbox for MINUTES=40, and count; ARGS="--only faults"
+	scripts/install_servers.sh
+	$(BIN)/python scripts/soak.py --minutes $(MINUTES) $(ARGS)
+
+mutants: $(READY)  ## break the outbox in a copy, one way at a time: a test must turn red; ARGS='"without fsync"'
+	scripts/install_servers.sh
+	$(BIN)/python scripts/mutants.py $(ARGS)
+
+coverage: $(READY)  ## all tests with coverage, which must not fall below the floor
+	scripts/install_servers.sh
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+
+matrix:  ## unit and contract tests on every interpreter from 3.11 up, with pinned and with newest dependencies
+	scripts/install_servers.sh
+	WORKERS=$(WORKERS) scripts/matrix.sh
+
+newest:  ## the unit tests with the newest dependencies
+	scripts/matrix.sh --unit-only --newest $(PYTHON)
+
+bench: $(READY)  ## every case beside its peers; CASE=amqp,redis; ARGS="--rounds 5"
 	scripts/install_servers.sh
 	@$(BIN)/python -c 'import aio_pika, celery, dramatiq, faststream, matplotlib' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	PYTHONPATH=scripts $(BIN)/python -m bench $(CASE) $(ARGS)
 
-lint: $(READY)
+lint: $(READY)  ## ruff, spelling, and the words that our prose does without
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell rambla_py docs examples scripts README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md
+	$(BIN)/python scripts/check_prose.py
 
-types: $(READY)
+types: $(READY)  ## mypy in strict mode
 	$(BIN)/mypy
 
-clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove what these commands made
+	rm -rf .venv .matrix build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

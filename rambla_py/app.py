@@ -1,28 +1,32 @@
-"""This module is the app: the one place that knows everyone, and the start of the main path."""
+"""The app: an object for a configuration, and the start of the main path."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rambla_py.actors.inside import is_inside_worker
-from rambla_py.actors.looking import audit_of, status_of
-from rambla_py.actors.ping import ping_all
-from rambla_py.actors.plan import Plan, make_plan
-from rambla_py.actors.target import Target
+from rambla_py._internal.durations import DEFAULT, Default, time_limit
+from rambla_py._internal.waiting import warn_in_event_loop
+from rambla_py.channel import Channel
 from rambla_py.config import Config, load_config
-from rambla_py.errors import MailboxFullError, UnknownChannelError
-from rambla_py.life import Life
+from rambla_py.outbox.attaching import Attached, attach_outbox
+from rambla_py.outbox.outbox import Outbox
+from rambla_py.outbox.view import OutboxView
 from rambla_py.receipt import Receipt
-from rambla_py.redaction import Redactor
-from rambla_py.report import Audit, Ping, TargetStatus
-from rambla_py.route import PLAIN, draft, find, is_plain
+from rambla_py.runtime.lifecycle import Lifecycle
+from rambla_py.runtime.ping import Pinged, ping_all, ping_all_async, pinged_of
+from rambla_py.runtime.publisher import Publisher
+from rambla_py.runtime.routing import bound_options, configured
+from rambla_py.runtime.supervision.plan import Plan, make_plan
+from rambla_py.runtime.target.snapshot import audit_of, status_of
+from rambla_py.runtime.target.target import Target
+from rambla_py.runtime.worker_threads import is_inside_worker
+from rambla_py.status import Audit, Ping, TargetStatus
+from rambla_py.telemetry.error_text import ErrorText
 from rambla_py.telemetry.events import Event
+from rambla_py.telemetry.observer import Observer
 
 __all__ = ["Rambla"]
 
@@ -41,22 +45,26 @@ class Rambla:
 
     def __init__(self, config: Config | Mapping[str, Any]) -> None:
         self.config = config if isinstance(config, Config) else load_config(config)
-        self._redact = Redactor(self.config.secrets).text
-        self._life = Life(self.config, self._redact)
-        # Channels that one plain message reaches in one step; empty whenever it must take the longer way.
-        self._hot = self._life.hot
+        self._error_text = ErrorText(self.config.secrets, details=self.config.rambla.log_payloads)
+        self._lifecycle = Lifecycle(self.config, self._error_text, attach_outbox)
+        self._publisher = Publisher(self._lifecycle)
+        # The ways into channels that take ordinary messages in one step; empty when there are none.
+        self._fast_paths = self._lifecycle.fast_paths
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str] | None = None) -> Self:
+    def from_toml(
+        cls, path: str | os.PathLike[str] | None = None, *, overrides: Mapping[str, Any] | None = None
+    ) -> Self:
         """Return an app of a TOML file.
 
         Without ``path`` it looks at ``$RAMBLA_CONFIG``, ``rambla.toml``, ``config/rambla.toml``, and
-        ``[tool.rambla]`` in ``pyproject.toml``. Raises ``ConfigError`` with every problem at once.
+        ``[tool.rambla]`` in ``pyproject.toml``. ``overrides`` is a mapping, shaped as the file, that is laid
+        over it table by table. Raises ``ConfigError`` with every problem at once.
         """
-        return cls(load_config(None if path is None else os.fspath(path)))
+        return cls(load_config(None if path is None else os.fspath(path), overrides=overrides))
 
     def __repr__(self) -> str:
-        return f"<Rambla {self._life.state}, {len(self.channels())} channels>"
+        return f"<Rambla {self._lifecycle.state}, {len(self.channels())} channels>"
 
     # -- life -----------------------------------------------------------------------------------------
 
@@ -66,21 +74,36 @@ class Rambla:
         return make_plan(self.config)
 
     def start(self) -> Self:
-        """Start; lazy channels (the default) wait for their first message. Starting twice is once."""
-        self._life.start()
+        """Start; lazy channels (the default) wait for their first message. A second call does nothing.
+
+        Raises ``AlreadyRunningError`` while the app stops.
+        """
+        self._lifecycle.start()
         return self
 
-    def stop(self, timeout_s: float = 30.0) -> dict[str, Audit] | None:
-        """Take no new messages, deliver what can be within ``timeout_s`` seconds, drop the rest.
+    def stop(self, timeout_s: float | None = 20.0) -> dict[str, Audit]:
+        """Take no new messages, deliver within ``timeout_s`` seconds, drop the rest; return the accounts.
 
-        Returns the accounts. From a callback or a handler it happens in the background, and returns None.
+        It returns as soon as nothing is left. ``None`` and ``inf`` mean no limit. In a handler or a callback
+        it returns the accounts of that moment, and goes on in the background. A second call, from another
+        thread, waits for the first; one from a signal handler that interrupts the first takes over. An
+        exception in the waiting thread (``KeyboardInterrupt``) propagates at once: messages are delivered as
+        before, and the next ``stop``, or else the exit of the interpreter, finishes.
+
+        Raises ``OptionError`` for a time that is none, before anything is stopped.
         """
+        limit_s = time_limit(timeout_s)
         if is_inside_worker():
-            threading.Thread(
-                target=self._life.stop, args=(timeout_s,), name="rambla stop", daemon=True
-            ).start()
-            return None
-        self._life.stop(timeout_s)
+            self._lifecycle.request_stop(limit_s)
+        else:
+            if self._lifecycle.state in ("running", "stopping"):
+                warn_in_event_loop("stop()", "astop()")
+            self._lifecycle.stop(limit_s)
+        return self.audit()
+
+    async def astop(self, timeout_s: float | None = 20.0) -> dict[str, Audit]:
+        """Stop as ``stop`` does, without blocking the event loop. A cancellation interrupts it."""
+        await self._lifecycle.stop_async(time_limit(timeout_s))
         return self.audit()
 
     def __enter__(self) -> Self:
@@ -92,88 +115,77 @@ class Rambla:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.start)
+        return self.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.stop)
+        await self.astop()
 
     # -- publishing -----------------------------------------------------------------------------------
 
     def publish(self, channels: str | Iterable[str], message: Any, /, **options: Any) -> Receipt:
         """Accept a message for one or several channels, and return the receipt of its outcomes.
 
-        It does not wait for the network. ``message`` is any value, a ``Message``, an envelope (a dict with
-        the key ``"message"``), or a callable that a worker calls with the live connection. ``options`` win
-        over those of the message, which win over the channel's.
+        A channel is given by its name, or as ``"service.channel"`` for one target of several. The call does
+        not wait for the network. ``message`` is any value, a ``Message``, or a callable that a worker calls
+        with the live connection. The message is captured: later changes to the payload, headers or options
+        have no effect. ``options`` win over those of the message, which win over the channel's.
 
-        Raises, before anything is accepted: ``UnknownChannelError``, ``OptionError``, ``NotRunningError``;
-        ``MailboxFullError`` when there is no room within ``publish_timeout_s``, or at once inside an event
-        loop, a handler or a callback.
+        Raises, before anything is accepted: ``UnknownChannelError``, ``OptionError``, ``NotRunningError``,
+        ``SerializationError`` (with the path to the value); ``MailboxFullError`` when there is no room within
+        ``publish_timeout_s``, or at once inside an event loop, a handler or a callback.
         """
-        try:
-            target = self._hot[channels]  # type: ignore[index]
-        except (KeyError, TypeError):  # several, unknown, or on the longer way: a miss costs little there
-            pass
-        else:
-            kind = type(message)
-            if "message" not in message if kind is dict else kind in PLAIN:
-                return target.submit_with(message, options) if options else target.submit(message)
-        return self._publish(channels, (message,), options, many=False)
+        if not options:
+            try:
+                # Not called at once: an attribute that is no method is faster to read than to call.
+                accept = self._fast_paths[channels].accept  # type: ignore[index]  # several raise TypeError
+            except (KeyError, TypeError):  # the slow path, where an exception costs little
+                pass
+            else:
+                receipt = accept(message)
+                if receipt is not None:
+                    return receipt
+        return self._publisher.publish(channels, message, options)
 
     def publish_many(
         self, channels: str | Iterable[str], messages: Iterable[Any], /, **options: Any
     ) -> Receipt:
-        """Accept many messages at once; each has an outcome of its own, and one receipt tells of all.
+        """Accept many messages at once; each has an outcome of its own, and one receipt holds all of them.
 
-        All of them are checked before the first is accepted. Raises as ``publish`` does; once one message is
-        accepted, those that find no room end as ``dropped``: the first after ``publish_timeout_s``, those
-        behind it at once.
+        All of them are checked and captured before the first is accepted. Raises as ``publish`` does; once
+        one message is accepted, those that find no room end as ``dropped``: the first after
+        ``publish_timeout_s``, those behind it at once.
         """
-        messages = tuple(messages)
-        target = self._hot.get(channels) if isinstance(channels, str) and not options else None
-        if target is not None and target.room.has(len(messages)) and all(map(is_plain, messages)):
-            return target.submit_many(messages)
-        return self._publish(channels, messages, options, many=True)
+        return self._publisher.publish_many(channels, messages, options)
 
-    async def publish_async(self, channels: str | Iterable[str], message: Any, /, **options: Any) -> Receipt:
-        """Publish from an event loop: wait for room without blocking it, for up to ``publish_timeout_s``.
+    def publish_async(
+        self, channels: str | Iterable[str], message: Any, /, **options: Any
+    ) -> Coroutine[Any, Any, Receipt]:
+        """Publish from an event loop: ``receipt = await app.publish_async(...)``.
 
-        Returns the receipt; ``await`` that for the result. Raises as ``publish`` does.
+        The message is checked and captured in this call, which raises as ``publish`` does; it is accepted in
+        the coroutine returned, which waits for room without blocking the loop, for up to
+        ``publish_timeout_s``. ``await receipt`` gives the result.
         """
-        began = time.monotonic()
-        channels = channels if isinstance(channels, str) else tuple(channels)
-        while True:
-            targets = find(self._life.running().routes, channels)
-            for target in targets:
-                await target.room.wait_async(began)
-            try:
-                return self.publish(channels, message, **options)
-            except MailboxFullError as error:
-                # Another thread was quicker. Where the overflow policy itself raises, so do we.
-                if error.waited_s is not None or not all(target.room.waits for target in targets):
-                    raise
+        return self._publisher.publish_async(channels, message, options)
 
-    def _publish(
-        self, channels: str | Iterable[str], messages: tuple[Any, ...], options: dict[str, Any], *, many: bool
-    ) -> Receipt:
-        system = self._life.running()
-        targets = find(system.routes, channels)
-        receipt = Receipt.expecting(system.home, len(messages), len(targets), many=many)
-        deliveries = [
-            delivery
-            for at, message in enumerate(messages)
-            for delivery in draft(targets, message, options, receipt, system.next_id, at * len(targets))
-        ]
-        for target in targets:
-            target.room.check(len(messages))
-        stuck: set[object] = set()  # whoever waited for one in vain does not wait for each of the others, too
-        for at, delivery in enumerate(deliveries):
-            target = targets[at % len(targets)]
-            if not target.admit(delivery, may_raise=at == 0, may_wait=target not in stuck):
-                stuck.add(target)
-        return receipt
+    def publish_many_async(
+        self, channels: str | Iterable[str], messages: Iterable[Any], /, **options: Any
+    ) -> Coroutine[Any, Any, Receipt]:
+        """Publish many messages from an event loop: ``receipt = await app.publish_many_async(...)``.
+
+        They are checked and captured in this call, and accepted in the coroutine returned; other tasks run
+        every 1,000 messages.
+        """
+        return self._publisher.publish_many_async(channels, messages, options)
+
+    def channel(self, name: str, **options: Any) -> Channel:
+        """Return a channel, or ``"service.channel"`` for one target, with options bound and checked once.
+
+        Needs no start. Raises ``UnknownChannelError`` and ``OptionError``.
+        """
+        return Channel(self._publisher, name, bound_options(self.config, name, options))
 
     # -- looking --------------------------------------------------------------------------------------
 
@@ -195,34 +207,76 @@ class Rambla:
 
     def status(self) -> dict[str, TargetStatus]:
         """Return how each target is now, by ``service.channel``."""
-        return {target.config.name: status_of(target) for target in self._targets()}
+        redact = self._error_text.redacted
+        return {target.config.name: status_of(target, redact) for target in self._targets()}
 
     def audit(self) -> dict[str, Audit]:
         """Return the accounts of each target: accepted = the outcomes + pending, exact once nothing moves."""
         return {target.config.name: audit_of(target) for target in self._targets()}
 
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until all that was accepted by now has its outcome; say whether it has, in time."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        return self._life.running().flush(deadline)
+    def flush(self, timeout_s: float | Default | None = DEFAULT) -> bool:
+        """Wait until all that was accepted by now has its outcome; return whether it has.
 
-    def ping(self, channel: str | None = None, timeout_s: float = 5.0) -> list[Ping]:
+        Without a time it raises ``ReceiptTimeoutError`` once none of it has ended for
+        ``[rambla] result_timeout_s`` seconds. ``None`` and ``inf`` mean no limit.
+        """
+        limit = _limit(timeout_s)
+        flush = self._lifecycle.running().flush()
+        if not flush.done:
+            warn_in_event_loop("flush()", "aflush()")
+        return flush.wait(limit, self.config.rambla.result_timeout_s)
+
+    async def aflush(self, timeout_s: float | Default | None = DEFAULT) -> bool:
+        """Wait as ``flush`` does, without blocking the event loop."""
+        limit = _limit(timeout_s)
+        return await self._lifecycle.running().flush().wait_async(limit, self.config.rambla.result_timeout_s)
+
+    def ping(self, channel: str | None = None, timeout_s: float | None = 5.0) -> list[Ping]:
         """Connect to the servers of a channel, or of all, on connections of their own; needs no start.
 
         Raises ``UnknownChannelError``.
         """
-        known = self.channels()
-        if channel is not None and channel not in known:
-            raise UnknownChannelError(channel, known)
-        chosen = [config for config in self.config.every_channel() if channel in (None, config.channel)]
-        return ping_all(chosen, timeout_s, self._redact)
+        chosen, limit_s = self._pinged(channel), time_limit(timeout_s)
+        warn_in_event_loop("ping()", "aping()")
+        return ping_all(chosen, limit_s, self._error_text)
+
+    async def aping(self, channel: str | None = None, timeout_s: float | None = 5.0) -> list[Ping]:
+        """Ping as ``ping`` does, without blocking the event loop."""
+        return await ping_all_async(self._pinged(channel), time_limit(timeout_s), self._error_text)
+
+    def _pinged(self, channel: str | None) -> list[Pinged]:
+        config = self._lifecycle.config_in_use()
+        chosen = config.every_channel() if channel is None else configured(config, channel)
+        targets = {target.config.name: target for target in self._targets()}
+        return [pinged_of(targets[one.name]) if one.name in targets else Pinged(one) for one in chosen]
+
+    @property
+    def outbox(self) -> OutboxView:
+        """What the outbox holds: its audit, its status, its dead letters, which it can replay."""
+        return OutboxView(self.config, self._running_outbox)
+
+    def _running_outbox(self) -> Outbox | None:
+        attached = self._lifecycle.outbox
+        if isinstance(attached, Attached):
+            return attached.outbox
+        return attached if isinstance(attached, Outbox) else None
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Call an observer once a batch from now on; return a function that ends it."""
+        return self._lifecycle.observe(observer)
 
     def listen(self, listener: Callable[[Event], Any]) -> Callable[[], None]:
-        """Tell a listener of every event (published, attempt, outcome, worker up and down) from now on.
+        """Call a listener with every event from now on; return a function that ends it.
 
-        Returns a function that ends it. The listener runs where the event happens, and has to be quick.
+        The listener runs on the thread where the thing happens, once for each message, and must be quick.
+        While there is one, every ``publish`` costs as much as one with options; ``observe`` costs next to
+        nothing.
         """
-        return self._life.listen(listener)
+        return self._lifecycle.listen(listener)
 
     def _targets(self) -> list[Target]:
-        return self._life.targets()
+        return self._lifecycle.targets()
+
+
+def _limit(timeout_s: float | Default | None) -> float | Default:
+    return DEFAULT if timeout_s is DEFAULT else time_limit(timeout_s)

@@ -1,115 +1,423 @@
-"""This module is one message on its way to one target, as handlers see it."""
+"""One message on its way to one target: what handlers see of it, and what the runtime keeps about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import msgspec
 
+from rambla_py._internal.message_ids import SharedId, shared_or_new
 from rambla_py.errors import UnknownOutcomeError
 from rambla_py.message import Failed
 from rambla_py.outcome import Outcome, Status
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from rambla_py.policy import Policy
     from rambla_py.receipt import Receipt
 
-__all__ = ["Delivery"]
+    OptionsT = TypeVar("OptionsT", default=Any)
+else:
+    from typing import TypeVar
+
+    OptionsT = TypeVar("OptionsT")
+
+__all__ = ["Delivery", "History", "LiveDelivery", "Stored"]
 
 
 class _Target(Protocol):
     service: str
     channel: str
-    id_prefix: str
 
-    def encode(self, delivery: Delivery) -> bytes: ...
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def error_text(self) -> Callable[[BaseException | None], str]: ...
+
+    def encode(self, delivery: LiveDelivery) -> bytes: ...
+
+    def expect_ids(self) -> None: ...
 
 
-class _Session(Protocol):
-    def settle(self, delivery: Delivery, answer: Any) -> None: ...
+class _Connection(Protocol):
+    @property
+    def worker(self) -> int: ...
 
-    def settle_ok(self, delivery: Delivery, result: Any) -> None: ...
+    def settle(self, delivery: LiveDelivery, answer: Any) -> None: ...
+
+    def settle_ok(self, delivery: LiveDelivery, result: Any) -> None: ...
 
 
-class Delivery(msgspec.Struct, gc=False, eq=False):
-    """A message with everything that one target needs to deliver it.
+class Delivery(msgspec.Struct, Generic[OptionsT], gc=False, eq=False):
+    """One message on its way to one target, as a handler sees it.
 
-    A handler reads ``payload``, ``id``, ``key``, ``headers``, ``options`` (its own ``Options``, merged),
-    ``policy`` (the reserved options) and ``body()``. One that implements ``handle_deliveries`` settles it
-    with ``ok``, ``failed`` or ``unknown``: once, from any thread; a second settle, or one for an attempt
-    that was given up in the meantime, is ignored.
+    ``payload`` is shared by all targets of the message: read it, do not change it. ``options`` is an
+    instance of the handler's ``Options`` with all levels merged (None where the class declares none),
+    ``policy`` holds the reserved options. ``accepted_at`` is on the monotonic clock, in seconds; ``attempts``
+    counts the attempts that began, this one included.
 
-    The object stands for one attempt: a retry travels as a renewed one, which is how a late settle of the
-    first is told from an answer to the second. It has no part in garbage collection (a million may wait);
-    the cycle with its receipt is cut when the receipt is settled.
+    A handler that implements ``handle_deliveries`` settles it with ``ok``, ``failed`` or ``unknown``: once,
+    from any thread. A second settle, or one for an attempt that was given up in the meantime, is ignored.
     """
 
     payload: Any
+    options: OptionsT
+    policy: Policy
+    headers: dict[str, Any]
+    key: str | None
+    accepted_at: float
+    attempts: int
+
+    @property
+    def id(self) -> str:
+        """The message's id: the one given, or 32 hexadecimal digits drawn when it is first looked at."""
+        raise NotImplementedError
+
+    @property
+    def service(self) -> str:
+        """The service of its target."""
+        raise NotImplementedError
+
+    @property
+    def channel(self) -> str:
+        """The channel of its target."""
+        raise NotImplementedError
+
+    @property
+    def origin(self) -> Outcome | None:
+        """How it ended at the target that it was published to; None unless it came as its fallback."""
+        raise NotImplementedError
+
+    @property
+    def origin_error(self) -> str | None:
+        """Why it ended there, as a string without secrets; None unless it came as a fallback."""
+        raise NotImplementedError
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it expires, on the monotonic clock in seconds; None for never."""
+        policy = self.policy
+        if policy.expires_s is None:
+            return None
+        return self.accepted_at + policy.expires_s + (policy.delay_s if policy.expires_when_due else 0.0)
+
+    def body(self) -> bytes:
+        """Return the bytes for the wire; raises ``SerializationError``. Encoded once, kept for retries."""
+        raise NotImplementedError
+
+    def ok(self, result: Any = None) -> None:
+        """Settle as delivered."""
+        raise NotImplementedError
+
+    def failed(self, reason: str | BaseException = "failed", *, retryable: bool | None = None) -> None:
+        """Settle as a failed attempt; ``retryable`` defaults to what the reason itself says."""
+        raise NotImplementedError
+
+    def unknown(self, reason: str | BaseException = "the connection was lost before the answer") -> None:
+        """Settle as unknown: it was written and no answer came.
+
+        An ``UnknownOutcomeError`` as the reason decides whether the connection is lost; a string, or any
+        other exception, means that it is.
+        """
+        raise NotImplementedError
+
+
+class History(msgspec.Struct, gc=False, eq=False):
+    """What the attempts of one delivery have shown; kept only once one of them did not succeed.
+
+    ``maybe_sent``: an attempt may have reached the backend. ``group``: how many deliveries were in flight
+    together at its last attempt as a suspect. ``probing``: the scope for which it is the probe. ``refusals``
+    counts the attempts that the backend was unavailable for, ``delivered_before`` is what its target had
+    delivered at the last of them; ``alone_since`` is the first one that met an available target. ``origin``
+    is the delivery whose fallback it is, the first of a chain.
+    """
+
+    maybe_sent: bool = False
+    group: int = 0
+    probing: str | None = None
+    refusals: int = 0
+    delivered_before: int = 0
+    alone_since: float | None = None
+    origin: LiveDelivery | None = None
+
+    def probe(self, scope: str) -> None:
+        """Make it the probe of a scope."""
+        self.probing = scope
+
+    def end_probe(self) -> str | None:
+        """Return the scope that it was the probe of, once."""
+        scope, self.probing = self.probing, None
+        return scope
+
+    def refused(self, delivered: int) -> bool:
+        """Count an attempt that the backend was unavailable for.
+
+        Returns whether it was refused before, and its target has delivered others since.
+        """
+        again = self.refusals > 0 and delivered > self.delivered_before
+        self.refusals += 1
+        self.delivered_before = delivered
+        return again
+
+    def alone_for(self, now: float) -> float:
+        """Return for how many seconds it was refused while others were delivered."""
+        if self.alone_since is None:
+            self.alone_since = now
+        return now - self.alone_since
+
+    def in_group(self, size: int) -> None:
+        """Record how many suspects are attempted together with it, itself included."""
+        self.group = size
+
+
+_SPILLED = -2
+
+
+class Stored(msgspec.Struct, gc=False, eq=False):
+    """What the outbox knows of a durable delivery: its row, and how often its process died with it.
+
+    ``adopted``: the row was stored before this process delivered its share of the outbox, or by another one.
+    ``readable``: the delivery has the payload of the row, and not None in its place.
+    """
+
+    row: Any
+    adopted: bool = False
+    crashes: int = 0
+    readable: bool = True
+
+
+class LiveDelivery(Delivery[OptionsT], gc=False, eq=False):
+    """A delivery with everything that the runtime keeps about it.
+
+    The object represents one attempt: a retry travels as a renewed one, which is how a late settle of the
+    first is distinguished from an answer to the second. It takes no part in garbage collection (a million may
+    wait); the cycle with its receipt is cut when the receipt is settled.
+    """
+
     target: _Target
     receipt: Receipt | None
     seq: int
-    accepted_at: float
-    options: Any
-    policy: Policy
-    headers: dict[str, Any]
-    key: str | None = None
-    given_id: str | None = None
+    given_id: str | SharedId | None = None
     slot: int = 0
     calls: bool = False
+    encoded: bytes | None = None
     holds_lane: bool = False
-    attempts: int = 0
     failures: int = 0
     left: int = -1
     rounds: int = 0
     losses: int = 0
+    history: History | None = None
     started_at: float = 0.0
     ended_at: float = 0.0
     status: Status | None = None
     result: Any = None
     error: BaseException | None = None
     fallback: Outcome | None = None
-    session: _Session | None = None
-    encoded: bytes | None = None
+    session: _Connection | None = None
+    stored: Stored | None = None
 
     @property
     def id(self) -> str:
-        """The message's id: the one given, or time, a random number of the process, and a count."""
-        return self.given_id or f"{self.target.id_prefix}{self.seq:x}"
+        given = self.given_id
+        return given if type(given) is str else self._first_look()
+
+    def _first_look(self) -> str:
+        if self.status is None and self.attempts:  # by its handler, which does so with every message
+            self.target.expect_ids()
+        return shared_or_new(self)
 
     @property
-    def expires_at(self) -> float | None:
-        """When it expires, on the monotonic clock in seconds; None for never."""
-        expires_s = self.policy.expires_s
-        return None if expires_s is None else self.accepted_at + expires_s
+    def service(self) -> str:
+        return self.target.service
+
+    @property
+    def channel(self) -> str:
+        return self.target.channel
+
+    @property
+    def origin(self) -> Outcome | None:
+        first = self._origin
+        return None if first is None else first.outcome()
+
+    @property
+    def origin_error(self) -> str | None:
+        first = self._origin
+        return None if first is None else first.target.error_text(first.error)
+
+    @property
+    def _origin(self) -> LiveDelivery[OptionsT] | None:
+        return None if self.history is None else self.history.origin
+
+    @property
+    def worker(self) -> int:
+        """The number of the worker whose connection attempts it; 0 while there is none."""
+        return 0 if self.session is None else self.session.worker
 
     def body(self) -> bytes:
-        """Return the bytes for the wire; raises ``SerializationError``. Encoded once, kept for retries."""
         if self.encoded is None:
             self.encoded = self.target.encode(self)
         return self.encoded
 
     def ok(self, result: Any = None) -> None:
-        """Settle as delivered."""
         if self.session is not None:
             self.session.settle_ok(self, result)
 
     def failed(self, reason: str | BaseException = "failed", *, retryable: bool | None = None) -> None:
-        """Settle as a failed attempt; ``retryable`` defaults to what the reason itself says."""
         if self.session is None:
             return
         if retryable is None and isinstance(reason, BaseException):
             self.session.settle(self, reason)
         else:
-            self.session.settle(self, Failed(reason, True if retryable is None else retryable))
+            self.session.settle(self, Failed(reason, retryable))
 
     def unknown(self, reason: str | BaseException = "the connection was lost before the answer") -> None:
-        """Settle as lost between the write and the answer; the worker takes the connection as gone."""
         if self.session is not None:
             error = reason if isinstance(reason, UnknownOutcomeError) else UnknownOutcomeError(str(reason))
             self.session.settle(self, error)
 
-    def renewed(self) -> Delivery:
+    def came_from(self, other: LiveDelivery) -> None:
+        """Record that it is the fallback of another delivery, which ended elsewhere."""
+        self.history = History(origin=other._origin or other)
+
+    def store(self, stored: Stored) -> None:
+        """Record its row in the outbox."""
+        self.stored = stored
+
+    def reread(self, payload: Any) -> None:
+        """Take the payload as it is read back from the outbox, so that a restart changes nothing."""
+        self.payload = payload
+
+    def resume(self, *, attempts: int, failures: int, left: int, rounds: int, maybe_sent: bool) -> None:
+        """Continue where an earlier process left it."""
+        self.attempts, self.failures, self.left, self.rounds = attempts, failures, left, rounds
+        if maybe_sent:
+            self.past().maybe_sent = True
+
+    def accept(self, seq: int, now: float) -> None:
+        """Record its acceptance."""
+        self.seq, self.accepted_at = seq, now
+
+    def spill(self, now: float) -> None:
+        """Record its acceptance without a number: it stays in the outbox for now."""
+        self.seq, self.accepted_at = _SPILLED, now
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it has a number: it is, or was, in the mailbox."""
+        return self.seq >= 0
+
+    @property
+    def spilled(self) -> bool:
+        """Whether it was accepted to stay in the outbox."""
+        return self.seq == _SPILLED
+
+    def start(self, now: float) -> None:
+        """Record that its attempt starts only now: it waited inside the handler."""
+        self.started_at = now
+
+    def undo_attempt(self) -> None:
+        """Take back an attempt that the handler never began."""
+        self.attempts -= 1
+        self.started_at = 0.0
+
+    def pass_lane_to(self, other: LiveDelivery) -> None:
+        """Let another delivery of the same key hold the lane."""
+        self.holds_lane, other.holds_lane = False, True
+
+    def answered(self, now: float) -> None:
+        """Record when its attempt was answered."""
+        self.ended_at = now
+
+    def fail(self, error: BaseException) -> None:
+        """Record a failed attempt."""
+        if self.left < 0:
+            self.left = self.policy.retries
+        self.failures += 1
+        self.status, self.error = "failed", error
+
+    def exhaust(self) -> None:
+        """Record that it ends as fatal unless ``on_fatal`` decides otherwise."""
+        self.status = "fatal"
+
+    def next_round(self) -> None:
+        """Begin a full round of retries, granted by ``on_fatal``."""
+        self.rounds += 1
+        self.failures = 0
+
+    def end(self, status: Status, error: BaseException | None, now: float) -> None:
+        """Record an end other than ``ok``."""
+        self.status, self.result, self.error, self.ended_at = status, None, error, now
+
+    def release(self) -> None:
+        """Drop what it needed until its end; this cuts the cycle with its receipt."""
+        self.receipt = self.encoded = self.session = None
+
+    def succeeded(self, result: Any) -> None:
+        """Record what the handler returned."""
+        self.result = result
+
+    def handed_over(self, fallback: Outcome) -> None:
+        """Record how it ended on the channel's fallback."""
+        self.fallback = fallback
+
+    @property
+    def maybe_sent(self) -> bool:
+        """Whether an attempt without an answer may have reached the backend."""
+        return self.history is not None and self.history.maybe_sent
+
+    def unanswered(self) -> None:
+        """Record that its attempt may have reached the backend, and has no answer."""
+        self.past().maybe_sent = True
+
+    def refused(self, error: BaseException) -> None:
+        """Record an attempt that the backend was unavailable for: no failure."""
+        self.status, self.error = "failed", error
+
+    def isolate(self, group: int) -> None:
+        """Make it a suspect: one of ``group`` in flight together, of which one may be to blame."""
+        self.losses = max(self.losses, 2)
+        self.past().in_group(group)
+
+    def clear_suspicion(self) -> None:
+        """Forget its losses: the backend answered it, and the connection stayed."""
+        self.losses = 0
+        if self.history is not None:
+            self.history.in_group(0)
+
+    def unsent(self, error: BaseException) -> LiveDelivery[OptionsT]:
+        """Return it for another try after a loss before the handler began with it."""
+        again = self.renewed()
+        again.error = error
+        again.attempts -= 1
+        return again
+
+    def after_loss(self, error: BaseException, *, written: bool) -> LiveDelivery[OptionsT]:
+        """Return it for another try after a lost connection; an attempt counts if it was ``written``."""
+        again = self.renewed()
+        again.error = error
+        again.losses += 1
+        if not written:
+            again.attempts -= 1
+        return again
+
+    def after_failure(self, left: int) -> LiveDelivery[OptionsT]:
+        """Return it for its next attempt, with that many retries left."""
+        again = self.renewed()
+        again.left = left
+        return again
+
+    def past(self) -> History:
+        """Return its history, a new one when there is none."""
+        if self.history is None:
+            self.history = History()
+        return self.history
+
+    def renewed(self) -> LiveDelivery[OptionsT]:
         """Return the same delivery for its next attempt; this object is inert from now on."""
+        self.id  # noqa: B018 - drawn now at the latest: both objects are the same message
         return msgspec.structs.replace(self, session=None, status=None, result=None)
 
     def outcome(self) -> Outcome:

@@ -1,25 +1,53 @@
-"""This module is the contract that every handler fulfils, ours and a stranger's."""
+"""The contract that every handler fulfils, built-in or third-party."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn
 
 import msgspec
 
+from rambla_py._internal.endpoints import endpoint_of
+
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from rambla_py.delivery import Delivery
     from rambla_py.message import Retry, Stop
     from rambla_py.outcome import Outcome
 
-__all__ = ["ChildSpec", "Command", "Handler", "Link", "Secret", "State", "per_channel", "secret_text"]
+    ConnectionT = TypeVar("ConnectionT", default=Any)
+    OptionsT = TypeVar("OptionsT", default=Any)
+    SettingsT = TypeVar("SettingsT", default=Any)
+else:
+    from typing import TypeVar
+
+    ConnectionT, OptionsT, SettingsT = TypeVar("ConnectionT"), TypeVar("OptionsT"), TypeVar("SettingsT")
+
+__all__ = [
+    "ChildSpec",
+    "Command",
+    "ExternalServer",
+    "Handler",
+    "Link",
+    "Preflight",
+    "Promise",
+    "Secret",
+    "State",
+    "Takes",
+    "per_channel",
+    "routing",
+    "secret_text",
+]
 
 
 class Secret:
-    """A text that never shows: ``repr``, ``str`` and formatting give ``***``.
+    """A string that never shows: ``repr``, ``str`` and formatting give ``***``.
 
     Annotate the secret fields of a handler's ``Connection`` with it; call ``reveal()`` where the driver
-    needs the text.
+    needs the string. It cannot be pickled.
 
     >>> f"{Secret('hunter2')}", Secret("hunter2").reveal()
     ('***', 'hunter2')
@@ -46,6 +74,15 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled; load the configuration in the other process")
+
 
 def secret_text(value: Secret | str | None) -> str | None:
     """Return the text of a value that may be a ``Secret``."""
@@ -62,10 +99,27 @@ def per_channel(description: str, **constraints: Any) -> msgspec.Meta:
     return msgspec.Meta(description=description, extra={"rambla_per": "channel"}, **constraints)
 
 
-class Link:
-    """What a handler may tell its worker about the connection that ``connect`` is making; from any thread.
+def routing(description: str, **constraints: Any) -> msgspec.Meta:
+    """Mark an option that decides where a message goes, so that a channel's ``envelope`` may list it.
 
-    A link belongs to one connection: what is said over an earlier one is ignored.
+    >>> from typing import Annotated
+    >>> class Options(msgspec.Struct):
+    ...     topic: Annotated[str, routing("the topic that messages go to")] = "events"
+    """
+    return msgspec.Meta(description=description, extra={"rambla_per": "routing"}, **constraints)
+
+
+Promise = Literal["at least once", "at most once", "none"]
+"""What a success of a handler means: see ``Handler.promises``."""
+
+Takes = Literal["object", "bytes", "json", "table", "nothing"]
+"""What a handler uses of a payload: see ``Handler.takes``."""
+
+
+class Link:
+    """Reports to the worker about the connection that ``connect`` opens, from any thread.
+
+    A link belongs to one connection: calls on the link of an earlier one are ignored.
     """
 
     __slots__ = ("_begin", "_hold", "_lost", "_wait")
@@ -74,39 +128,71 @@ class Link:
         self,
         lost: Callable[[BaseException], None] = lambda error: None,
         hold: Callable[[bool], None] = lambda held: None,
-        wait: Callable[[Sequence[Delivery]], None] = lambda deliveries: None,
-        begin: Callable[[Delivery], bool] = lambda delivery: True,
+        wait: Callable[[Sequence[Any]], None] = lambda deliveries: None,
+        begin: Callable[[Any], bool] = lambda delivery: True,
     ) -> None:
         self._lost, self._hold, self._wait, self._begin = lost, hold, wait, begin
 
     def lost(self, error: BaseException) -> None:
-        """The connection is gone: what is in flight on it has an unknown outcome; reconnect now."""
+        """Report that the connection is lost: what is in flight on it has an unknown outcome; reconnect."""
         self._lost(error)
 
     def hold(self) -> None:
-        """The server asks for silence: take no new messages, and stop the clock of those in flight."""
+        """Send no new messages, and stop ``attempt_timeout_s`` for those in flight; state ``blocked``."""
         self._hold(True)
 
     def release(self) -> None:
-        """The server takes messages again."""
+        """Send messages again."""
         self._hold(False)
 
     def wait(self, deliveries: Sequence[Delivery]) -> None:
-        """These wait in the handler for their turn: their clock stands still, and they may be taken back.
+        """Report deliveries that the handler queues: they have not begun, may expire, and may be taken back.
 
         Call ``begin`` for each before it is written.
         """
         self._wait(deliveries)
 
     def begin(self, delivery: Delivery) -> bool:
-        """One that waited is to be written now; False: it expired, or was taken back, so leave it."""
+        """Begin a delivery that was queued; False means that it was taken back and must not be written."""
         return self._begin(delivery)
 
 
-class State(msgspec.Struct, frozen=True):
-    """What a handler's methods are given beside the message: where they are, and the live connection."""
+class Preflight:
+    """What ``rambla check`` found out about a target beside that its server answers; ``preflight`` fills it.
 
-    connection: Any
+    ``problems`` are reasons why every message would fail, each with a hint or None; ``creations`` is what the
+    first message, or a worker that connects, would create; ``unchecked`` is what could not be found out.
+
+    >>> found = Preflight()
+    >>> found.problem("there is no exchange 'orders'", hint="declare it")
+    >>> found.problems
+    [("there is no exchange 'orders'", 'declare it')]
+    """
+
+    __slots__ = ("creations", "problems", "unchecked")
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str | None]] = []
+        self.creations: list[str] = []
+        self.unchecked: list[str] = []
+
+    def problem(self, text: str, *, hint: str | None = None) -> None:
+        """Report why every message would fail, and what to do about it."""
+        self.problems.append((text, hint))
+
+    def would_create(self, what: str) -> None:
+        """Report what would be created: ``queue 'orders'``."""
+        self.creations.append(what)
+
+    def not_checked(self, what: str) -> None:
+        """Report what could not be found out: ``the right to write to 'orders'``."""
+        self.unchecked.append(what)
+
+
+class State(msgspec.Struct, Generic[ConnectionT], frozen=True):
+    """What a handler's methods get beside the message: the live connection, the channel, and the worker."""
+
+    connection: ConnectionT
     channel: str
     service: str
     worker: int = 0
@@ -115,8 +201,9 @@ class State(msgspec.Struct, frozen=True):
 class ChildSpec(msgspec.Struct, frozen=True):
     """An external server of any kind: how it starts, stops, and shows that it is alive.
 
-    ``start()`` returns a handle that ``stop(handle)`` and ``alive(handle)`` are given. A pykka actor class
-    may stand for ``start``. Without ``alive`` the server is taken to live until it is stopped.
+    ``start()`` returns a handle that ``stop(handle)`` and ``alive(handle)`` are given, and that the handler
+    finds as ``self.servers[id]``. A pykka actor class may be given as ``start``; its handle is the reference.
+    Without ``alive`` the server is taken to live until it is stopped.
     """
 
     id: str
@@ -129,10 +216,12 @@ class Command(msgspec.Struct, frozen=True):
     """An external server that is a program: ended with its process group, ready when its port answers.
 
     ``ready`` is ``tcp://host:port``, ``http://...`` (any answer below 500), ``file:///path``
-    (exists), or None. ``env`` is added to the environment.
+    (exists), or None. ``env`` is added to the environment. ``id``, the program unless it is given, is the
+    key in ``self.servers``, where the handler finds the ``subprocess.Popen``.
 
-    >>> Command(["redis-server", "--port", "6380"], ready="tcp://127.0.0.1:6380").ready_timeout_s
-    30.0
+    >>> command = Command(["redis-server", "--port", "6380"], ready="tcp://127.0.0.1:6380")
+    >>> command.id, command.ready_timeout_s
+    ('redis-server', 30.0)
     """
 
     argv: Sequence[str]
@@ -140,13 +229,26 @@ class Command(msgspec.Struct, frozen=True):
     env: dict[str, str] | None = None
     cwd: str | None = None
     ready_timeout_s: float = 30.0
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id and self.argv:
+            msgspec.structs.force_setattr(self, "id", self.argv[0])
 
 
-class Handler:
+ExternalServer = ChildSpec | Command | type
+"""What ``external_servers`` may list; a type is a pykka actor class."""
+
+
+class Handler(Generic[ConnectionT, OptionsT, SettingsT]):
     """Delivers the messages of a channel. Subclass it and write one of the three ``handle_*`` methods.
 
+    ``Handler[Client, AuditOptions, AuditSettings]`` names what ``connect`` returns, ``Options``, and
+    ``Connection``, so that a type checker knows ``state.connection``, ``options`` and ``self.settings``;
+    plain ``Handler`` leaves them open.
+
     Each worker has an instance of its own, and calls it from one thread. ``settings`` is the connection's
-    table: an instance of ``Connection``, or a dict where the class declares none. ``guarantee`` says, for
+    table: an instance of ``Connection``, or a dict where the class declares none. ``guarantee`` states, for
     ``rambla plan``, whether delivery is at least or at most once, what may duplicate, and what keeps order.
 
     >>> class AuditHandler(Handler):
@@ -158,15 +260,49 @@ class Handler:
     Connection: ClassVar[Any] = dict
     Options: ClassVar[Any] = None
     guarantee: ClassVar[str] = "not stated"
+    extra_connections: ClassVar[bool] = True
+    """Whether the backend allows a connection beside those of the workers, on which suspects are tried."""
+    _side_threads: ClassVar[int] = 0
+    """How many threads ``connect`` starts: they are prepared before the interpreter may be ending."""
     ordered: ClassVar[bool] = False
-    """Whether nothing of a batch after a failure is applied: messages of a key may then share a batch."""
+    """Whether nothing of a batch is applied after a failure in it.
 
-    def __init__(self, settings: Any, *, channel: str = "", service: str = "", options: Any = None) -> None:
+    A batch for a ``handle_batch`` that is not async may then have several messages of a key, in order. If one
+    of them fails, those of its key behind it are sent again once it has ended, one at a time, whatever error
+    is returned for them. Without it, and for every other method, no batch has a key twice.
+    """
+    takes: ClassVar[Takes] = "object"
+    """What the handler uses of a payload, which ``publish`` captures.
+
+    ``"object"``: ``message.payload``, a copy that later changes to the original do not reach. ``"bytes"``:
+    only ``message.body()``, encoded in ``publish``. ``"json"``: only ``message.body()``, which is JSON
+    always, to embed in JSON of the handler's own (strings as JSON strings). ``"table"``: the same for a
+    database, with decimals as numbers and ``"inf"``, ``"-inf"``, ``"nan"``. ``"nothing"``: neither.
+    """
+    header_types: ClassVar[tuple[type, ...]] = ()
+    """Types of header values that the backend holds beside strings, numbers, booleans and bytes."""
+    control_headers: ClassVar[tuple[str, ...]] = ()
+    """Headers that the backend acts on, in any case; ``"Nats-*"`` means all with that prefix.
+
+    An envelope that sets one of them is a payload.
+    """
+    servers: Mapping[str, Any] = MappingProxyType({})
+    """The handles of the channel's external servers by id, from ``connect`` on.
+
+    A ``ChildSpec`` gives what its ``start`` returned, an actor class the reference, a ``Command`` the
+    ``subprocess.Popen``. Empty in a process that does not run them: ``ping`` before the start.
+    """
+
+    def __init__(
+        self, settings: SettingsT, *, channel: str = "", service: str = "", options: Any = None
+    ) -> None:
         self.settings = settings
         self.channel = channel
         self.service = service
         self.options = options
         self.link = Link()
+        self.dry_run = False
+        """True under ``rambla check``: ``connect`` must then create nothing, on the server or on disk."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service}.{self.channel}>"
@@ -177,6 +313,11 @@ class Handler:
         return {}
 
     @classmethod
+    def endpoint(cls, settings: SettingsT | Any) -> str | None:
+        """Return where a connection leads, for status pages: its address without secrets, or None."""
+        return endpoint_of(settings)
+
+    @classmethod
     def event_prefix(cls, options: Any) -> str | None:
         """Return what stands before the name of a CloudEvents attribute in this backend's headers.
 
@@ -185,24 +326,57 @@ class Handler:
         """
         return None
 
-    def external_servers(self, channel: str) -> Sequence[ChildSpec | Command]:
-        """Return what must run before the pool does, in order; asked of an instance of its own."""
+    @classmethod
+    def promises(cls, settings: SettingsT | Any, options: OptionsT | Any) -> Promise:
+        """Return what a success means with these settings and options, for ``rambla explain``.
+
+        By default that with which ``guarantee`` begins: ``"at least once"`` (the backend has the message),
+        ``"at most once"`` (it was sent, without an answer), or else ``"none"``.
+        """
+        known: tuple[Promise, ...] = ("at least once", "at most once")
+        return next((one for one in known if cls.guarantee.startswith(one)), "none")
+
+    @classmethod
+    def takes_for(cls, options: OptionsT | Any) -> Takes:
+        """Return what the handler uses of payloads with these options; asked once for each set of options."""
+        return cls.takes
+
+    @classmethod
+    def control_headers_for(cls, settings: SettingsT | Any) -> tuple[str, ...]:
+        """Return ``control_headers``, with those that depend on the connection's settings."""
+        return cls.control_headers
+
+    def external_servers(self, channel: str) -> Sequence[ExternalServer]:
+        """Return what must run before the pool does, in order; asked of an instance of its own.
+
+        A pykka actor class is a ``ChildSpec`` with the class as ``start`` and its name as ``id``.
+        """
         return ()
 
-    def connect(self) -> Any:
+    def connect(self) -> ConnectionT | Any:
         """Open the connection of one worker; called again after a loss. Any exception counts as a loss.
 
         Raise ``AccessError`` when the server refuses the credentials or its certificate is refused.
         """
         return None
 
-    def close(self, connection: Any) -> Any:
+    def close(self, connection: ConnectionT) -> Any:
         """Close what ``connect`` returned; may be called twice, and after a loss."""
 
-    def ping(self, connection: Any) -> Any:
+    def ping(self, connection: ConnectionT) -> Any:
         """Raise when the server does not answer."""
 
-    def handle_publish(self, message: Delivery, options: Any, state: State) -> Any:
+    def preflight(self, connection: ConnectionT, report: Preflight) -> Any:
+        """Report to ``rambla check`` why every message would fail, without publishing or creating anything.
+
+        Called after ``ping``, on a connection that ``connect`` opened with ``dry_run`` set. What it raises is
+        reported as a problem.
+        """
+        report.not_checked("whether messages would be accepted")
+
+    def handle_publish(
+        self, message: Delivery[OptionsT], options: OptionsT, state: State[ConnectionT]
+    ) -> Any:
         """Deliver one message. What is returned is success (``Ok(v)`` gives ``v``), what is raised a failure.
 
         ``message`` has ``payload``, ``id``, ``key``, ``headers`` and ``body()``, the bytes for the wire.
@@ -210,32 +384,32 @@ class Handler:
         """
         raise NotImplementedError
 
-    def handle_batch(self, messages: Sequence[Delivery], state: State) -> Any:
+    def handle_batch(self, messages: Sequence[Delivery[OptionsT]], state: State[ConnectionT]) -> Any:
         """Deliver up to ``batch_size`` messages; return one result or error for each, in order.
 
         Each message has its own ``options``. A wrong length or an exception fails all that are not settled.
         """
         raise NotImplementedError
 
-    def handle_deliveries(self, deliveries: Sequence[Delivery], state: State) -> Any:
+    def handle_deliveries(self, deliveries: Sequence[Delivery[OptionsT]], state: State[ConnectionT]) -> Any:
         """Take the deliveries now, and settle each later, from any thread: ok, failed or unknown."""
         raise NotImplementedError
 
-    def destination(self, connection: Any) -> Any:
+    def destination(self, connection: ConnectionT) -> Any:
         """Return what a callable payload is given as ``destination``."""
         return connection
 
     def on_success(self, outcome: Outcome) -> Any:
-        """Hear of each success."""
+        """Called after each success."""
 
     def on_failure(self, outcome: Outcome) -> Retry | Stop | None | Any:
-        """Hear of each failed attempt, and decide: None, ``STOP``, ``RETRY`` or ``Retry(...)``."""
+        """Called after each failed attempt; return None, ``STOP``, ``RETRY`` or ``Retry(...)``."""
 
     def on_fatal(self, outcome: Outcome) -> Retry | None | Any:
-        """Hear of a fatal delivery; answer ``RETRY`` for one more round."""
+        """Called before a delivery ends as fatal; return ``RETRY`` for one more round."""
 
     def on_outcome(self, outcome: Outcome) -> Any:
-        """Hear of each delivery's end, once, however it ended."""
+        """Called once for each delivery, however it ended."""
 
 
 Level = Literal["publish", "batch", "deliveries"]
@@ -250,3 +424,10 @@ def level_of(handler: type[Handler]) -> Level | None:
     if handler.handle_publish is not Handler.handle_publish:
         return "publish"
     return None
+
+
+def takes_runs(handler: type[Handler]) -> bool:
+    """Return whether batches for a class may have several messages of a key: see ``Handler.ordered``."""
+    if not handler.ordered or level_of(handler) != "batch":
+        return False
+    return not inspect.iscoroutinefunction(handler.handle_batch)

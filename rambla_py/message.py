@@ -1,4 +1,4 @@
-"""This module holds what users hand in and hand back: messages, and the answers of handlers and callbacks."""
+"""Messages, and the answers of handlers and callbacks."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ class Ok(msgspec.Struct, frozen=True):
 class Failed(msgspec.Struct, frozen=True):
     """A failed attempt, returned instead of raised.
 
-    ``reason`` is a text or an exception; with ``retryable=False`` the delivery is fatal at once.
+    ``reason`` is a string or an exception; with ``retryable=False`` the delivery is fatal at once. Without
+    ``retryable`` the reason decides: a ``PermanentError`` is fatal at once, a string is retried.
     """
 
     reason: str | BaseException = "failed"
-    retryable: bool = True
+    retryable: bool | None = None
 
 
 class Retry(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""This module says how a delivery ended."""
+"""Outcomes: how deliveries ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module decides, as pure functions: when to retry, when to give up, when to restart."""
+"""Retry, restart and rate policy as pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from rambla_py.errors import DeliveryError, ExpiredError, describe
-from rambla_py.message import Retry, Stop
+from rambla_py.message import Failed, Retry, Stop
 from rambla_py.outcome import Status
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "after_failure",
     "backoff_delay",
     "is_retryable",
+    "misused_answer",
     "restarts_exceeded",
     "worker_of",
 ]
@@ -40,7 +41,7 @@ class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_s: float = 60.0
 
 
-RECONNECT = Backoff(initial_s=0.1, multiplier=2.0, max_s=30.0)
+RECONNECT = Backoff(initial_s=0.1, multiplier=2.0, max_s=3.0)
 
 
 class Callbacks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,17 +62,20 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retries: int = 5
     backoff: Backoff = Backoff()
     delay_s: float = 0.0
-    expires_s: float | None = 300.0
+    expires_s: float | None = None
     priority: Literal["normal", "high"] = "normal"
     callbacks: Callbacks = Callbacks()
     format: Literal["none", "object", "bytes"] = "none"
     serializer: str = "json"
+    nan: Literal["error", "null"] = "error"
     event_source: str | None = None
     event_type: str | None = None
     event_subject: str | None = None
     event_schema: str | None = None
     event_content_type: str | None = None
     event_extensions: tuple[tuple[str, Any], ...] = ()
+    expires_when_due: bool = False
+    """Whether ``expires_s`` counts from the due time: the default of a channel with a fallback."""
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -102,8 +106,26 @@ def backoff_delay(backoff: Backoff, failures: int, uniform: float) -> float:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Say whether another attempt may help: our errors know, a stranger's are given the chance."""
+    """Return whether another attempt may help: our errors declare it, third-party ones are retried."""
     return error.retryable if isinstance(error, DeliveryError) else True
+
+
+def misused_answer(answer: Any) -> str | None:
+    """Return what is wrong with an answer that means a failure and cannot be one; None for any other.
+
+    >>> misused_answer(Failed)
+    "the class Failed was returned; return Failed('reason') or raise an error"
+    >>> misused_answer({"id": 42})
+    """
+    if isinstance(answer, type):
+        if issubclass(answer, Failed | BaseException | Retry | Stop):
+            example = "Failed('reason')" if issubclass(answer, Failed) else "an instance of it"
+            return f"the class {answer.__name__} was returned; return {example} or raise an error"
+        return None
+    if isinstance(answer, Retry | Stop):
+        name = "RETRY" if isinstance(answer, Retry) else "STOP"
+        return f"{name} was returned, which only callbacks may answer; return Failed('reason') instead"
+    return None
 
 
 def after_failure(
@@ -150,7 +172,7 @@ def after_failure(
 def restarts_exceeded(
     restarts: Sequence[float], now: float, *, max_restarts: int, max_seconds: float
 ) -> bool:
-    """Say whether more than ``max_restarts`` of these times lie within the last ``max_seconds``.
+    """Return whether more than ``max_restarts`` of these times lie within the last ``max_seconds``.
 
     >>> restarts_exceeded([1.0, 2.0, 3.0], 3.0, max_restarts=2, max_seconds=10.0)
     True

@@ -1,24 +1,29 @@
-"""This module is what ``publish`` returns: the promise of an outcome for each delivery."""
+"""What ``publish`` returns: the outcomes to come."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from rambla_py.errors import ForkedError, PublishError, ReceiptTimeoutError
+from rambla_py._internal.durations import DEFAULT, Default, time_limit
+from rambla_py._internal.waiting import (
+    Pauses,
+    pauses,
+    wait_until_over,
+    wait_until_over_async,
+    warn_in_event_loop,
+)
+from rambla_py.errors import ForkedError, KeptError, PublishError, ReceiptTimeoutError
 
 if TYPE_CHECKING:
     from rambla_py.outcome import Outcome, Status
 
-__all__ = ["Home", "Receipt"]
+__all__ = ["DurableReceipt", "Home", "Receipt", "ReceiptHome"]
 
 log = logging.getLogger("rambla_py.receipt")
 
@@ -51,28 +56,57 @@ class _Ended(Protocol):
 
 
 class Home:
-    """The process that a receipt was made in; a fork marks it in the child."""
+    """The app and the process that a receipt was made in; a fork marks it in the child.
 
-    __slots__ = ("forked",)
+    ``result_timeout_s`` bounds the waits without a time.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("forked", "result_timeout_s")
+
+    def __init__(self, result_timeout_s: float = 60.0) -> None:
         self.forked = False
+        self.result_timeout_s = result_timeout_s
+
+    def release(self) -> None:
+        """Do nothing: no delivery waits for a batch to fill."""
+
+
+class ReceiptHome(Protocol):
+    """A ``Home`` as receipts use it; ``release`` is called when a thread or a task waits for one."""
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a forked child of the one that the receipt was made in."""
+
+    @property
+    def result_timeout_s(self) -> float:
+        """The bound of a wait without a time."""
+
+    def release(self) -> None:
+        """Let the awaited deliveries be attempted without waiting for a batch to fill."""
 
 
 class _Shape(msgspec.Struct, gc=False, eq=False):
-    """What a receipt of several deliveries has on top: their number, and a ticket for each that ended."""
+    """What a receipt of several deliveries has on top: their places, and a ticket for each that will end.
+
+    Each takes the last ticket once it is in its place; the one that takes ticket 0 is the last.
+    """
 
     size: int
     targets: int
     many: bool
-    tickets: Iterator[int]
+    tickets: list[int]
+    slots: list[Any]
 
 
 class Receipt(msgspec.Struct, gc=False, eq=False):
     """The outcomes to come of one ``publish`` or ``publish_many``: wait, await, or ignore it.
 
     Every method may be called from any thread. A receipt that is dropped costs nothing: the deliveries
-    go on.
+    go on, as they do when an await is cancelled.
+
+    Times are in seconds; ``None`` and ``inf`` mean no limit. Without a time, a wait goes on until none of
+    the awaited deliveries has ended for ``[rambla] result_timeout_s`` (60) seconds.
 
     >>> import rambla_py as rambla
     >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
@@ -82,132 +116,178 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     'ok'
     """
 
-    home: Home
-    complete: bool = False
-    slots: Any = None
-    shape: _Shape | None = None
-    waiters: list[Callable[[], None]] | None = None
-    callbacks: list[Callable[[Receipt], Any]] | None = None
+    # None until all have ended; then the only delivery, or all of them.
+    _home: ReceiptHome
+    _ended: Any = None
+    _shape: _Shape | None = None
+    _waiters: list[Callable[[], None]] | None = None
+    _callbacks: list[Callable[[Receipt], Any]] | None = None
+    # All of its messages are in the outbox; those with these ids have no outcome in this process.
+    _journaled: bool = False
+    _kept: list[str] | None = None
 
-    @classmethod
-    def expecting(cls, home: Home, messages: int, targets: int, *, many: bool) -> Receipt:
-        """Return a receipt for ``messages`` x ``targets`` deliveries, message by message."""
-        size = messages * targets
-        if size == 1 and not many:
-            return cls(home)
-        return cls(home, size == 0, [None] * size, _Shape(size, targets, many, itertools.count(1)))
+    # -- for everyone ---------------------------------------------------------------------------------
 
     def done(self) -> bool:
-        """Say whether every delivery has its outcome."""
-        return self.complete
+        """Return whether every delivery has its outcome."""
+        return self._ended is not None
 
-    def result(self, timeout_s: float | None = None) -> Any:
+    def result(self, timeout_s: float | Default | None = DEFAULT) -> Any:
         """Wait for all deliveries and return what the handlers returned.
 
         One target: its handler's result. A channel that fans out: a list in config order. ``publish_many``:
         a list of these, by message. Raises ``PublishError`` when a delivery (its fallbacks included) did
-        not end as ok, ``ReceiptTimeoutError`` after ``timeout_s`` seconds, ``ForkedError`` in a child.
+        not end as ok, ``ReceiptTimeoutError`` when the time is over, ``KeptError`` when a durable message
+        stays in the outbox, ``ForkedError`` in a child, ``OptionError`` for a time that is none. In a running
+        event loop it emits a ``RuntimeWarning`` and blocks: use ``await receipt`` or ``aresult``.
         """
-        if not self.complete:
+        if timeout_s is not DEFAULT:
+            timeout_s = time_limit(timeout_s)
+        if self._ended is None:
+            warn_in_event_loop("Receipt.result()", "receipt.aresult()")
             self._wait(timeout_s)
-        if self.shape is None:
-            return self._single_result()
-        deliveries = self._deliveries()
-        if all(delivery.status == "ok" for delivery in deliveries):
-            return _grouped(self.shape, [delivery.result for delivery in deliveries])
-        outcomes = self.outcomes()
-        if not all(outcome.succeeded for outcome in outcomes):
-            raise PublishError(outcomes)
-        return _grouped(self.shape, [outcome.final.result for outcome in outcomes])
+        return self._result()
 
-    def outcomes(self, timeout_s: float | None = None) -> list[Outcome]:
+    def outcomes(self, timeout_s: float | Default | None = DEFAULT) -> list[Outcome]:
         """Wait for all deliveries; return an outcome for each, message by message, targets in config order.
 
-        Raises ``ReceiptTimeoutError`` and ``ForkedError`` as ``result`` does; never ``PublishError``.
+        Raises ``ReceiptTimeoutError``, ``KeptError``, ``ForkedError`` and ``OptionError`` as ``result`` does;
+        never ``PublishError``.
         """
-        if not self.complete:
+        if timeout_s is not DEFAULT:
+            timeout_s = time_limit(timeout_s)
+        if self._ended is None:
+            warn_in_event_loop("Receipt.outcomes()", "receipt.aoutcomes()")
             self._wait(timeout_s)
-        return [delivery.outcome() for delivery in self._deliveries()]
+        return self._outcomes()
+
+    async def aresult(self, timeout_s: float | Default | None = DEFAULT) -> Any:
+        """Wait as ``result`` does, without blocking the event loop."""
+        await self._wait_async(timeout_s)
+        return self._result()
+
+    async def aoutcomes(self, timeout_s: float | Default | None = DEFAULT) -> list[Outcome]:
+        """Wait as ``outcomes`` does, without blocking the event loop."""
+        await self._wait_async(timeout_s)
+        return self._outcomes()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.aresult().__await__()
 
     def add_done_callback(self, fn: Callable[[Receipt], Any]) -> None:
         """Call ``fn(receipt)`` once all is done: on a worker's thread, or at once when it is done already."""
         self._refuse_inherited()
         callbacks: list[Callable[[Receipt], Any]] = []
         with _waiting:
-            if self.callbacks is None:
-                self.callbacks = callbacks
-            self.callbacks.append(fn)
-        if self.complete:
-            for late in self.take_callbacks():
-                _call(late, self)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        if not self.complete:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            self.when_done(lambda: _wake(loop, future))
-            yield from future
-        return self.result()
+            if self._callbacks is None:
+                self._callbacks = callbacks
+            self._callbacks.append(fn)
+        if self._ended is not None:
+            self._call_back()
 
     @property
     def level(self) -> Literal["accepted", "journaled", "confirmed", "unknown"]:
         """How far the messages are known to have come: the least of all deliveries."""
-        if not self.complete:
-            return "accepted"
-        statuses = {outcome.final.status for outcome in self.outcomes()}
+        if self._ended is None:
+            return "journaled" if self._journaled else "accepted"
+        statuses = {outcome.final.status for outcome in self._outcomes()}
         if "unknown" in statuses:
             return "unknown"
         return "confirmed" if statuses <= {"ok"} else "accepted"
 
-    def when_done(self, wake: Callable[[], None]) -> None:
+    def __repr__(self) -> str:
+        return f"Receipt({self._count_done()} of {self._size()} done)"
+
+    # -- for the runtime ------------------------------------------------------------------------------
+
+    @classmethod
+    def _expecting(cls, home: ReceiptHome, messages: int, targets: int, *, many: bool) -> Receipt:
+        """Return a receipt for ``messages`` x ``targets`` deliveries, message by message."""
+        size = messages * targets
+        if size == 1 and not many:
+            return cls(home)
+        slots: list[Any] = [None] * size
+        return cls(home, None if size else slots, _Shape(size, targets, many, [*range(size)], slots))
+
+    def _when_done(self, wake: Callable[[], None]) -> None:
         """Call something quick that cannot raise once all is done, on the thread that settles the last."""
-        if self.home.forked:
+        if self._home.forked:
             self._refuse_inherited()
         waiters = [wake]
         with _waiting:
-            if self.waiters is None:
-                self.waiters = waiters
+            if self._waiters is None:
+                self._waiters = waiters
             else:
-                self.waiters.append(wake)
-        if self.complete:
+                self._waiters.append(wake)
+        if self._ended is not None or self._kept is not None:
             self._release()
 
-    def settle(self, delivery: _Ended) -> bool:
-        """Take the end of one delivery; called once for each. Say whether callbacks are due now."""
-        shape = self.shape
+    def _when_awaited(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` as ``_when_done`` does; deliveries that wait for a batch to fill wait no longer."""
+        self._when_done(wake)
+        if self._ended is None:
+            self._home.release()
+
+    @property
+    def _awaited(self) -> bool:
+        return self._waiters is not None
+
+    def _store(self, *, whole: bool) -> None:
+        """Record that the messages are in the outbox, if the ``whole`` call is."""
+        self._journaled = whole
+
+    def _keep(self, message_id: str) -> None:
+        """Record that a message stays in the outbox: its outcome will not be known here."""
+        with _waiting:
+            self._kept = [*(self._kept or ()), message_id]
+        self._release()
+
+    def _settle(self, delivery: _Ended) -> bool:
+        """Record the end of one delivery, once for each; return whether callbacks are due now."""
+        shape = self._shape
         if shape is None:
-            self.slots = delivery
+            self._ended = delivery
         else:
-            self.slots[delivery.slot] = delivery
-            if next(shape.tickets) < shape.size:
+            shape.slots[delivery.slot] = delivery
+            if shape.tickets.pop() > 0:
                 return False
-        self.complete = True
-        return self.tell()
+            self._ended = shape.slots
+        return self._notify()
 
-    def tell(self) -> bool:
-        """Release those who wait, now that all is done; say whether callbacks are due."""
-        # A waiter is added before it looks at `complete`, and we look for waiters after it was set:
+    def _notify(self) -> bool:
+        """Notify the waiters, now that all is done; return whether callbacks are due."""
+        # A waiter is added before it looks at `_ended`, and we look for waiters after it was set:
         # whichever comes second sees the other.
-        if self.waiters is not None:
+        if self._waiters is not None:
             self._release()
-        return self.callbacks is not None
+        return self._callbacks is not None
 
-    def take_callbacks(self) -> list[Callable[[Receipt], Any]]:
+    def _take_callbacks(self) -> list[Callable[[Receipt], Any]]:
         """Return the functions to call now that all is done; each is returned once."""
         with _waiting:
-            taken, self.callbacks = self.callbacks, None
+            taken, self._callbacks = self._callbacks, None
         return taken or []
 
-    def __repr__(self) -> str:
-        done, size = len(self._deliveries()), 1 if self.shape is None else self.shape.size
-        return f"Receipt({done} of {size} done)"
+    def _call_back(self) -> None:
+        """Call the functions now that all is done, on this thread; what they raise is logged."""
+        for callback in self._take_callbacks():
+            _call(callback, self)
 
-    def _deliveries(self) -> list[_Ended]:
-        found = [self.slots] if self.shape is None else self.slots
-        return [delivery for delivery in found if delivery is not None]
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _result(self) -> Any:
+        if self._shape is None:
+            return self._single_result()
+        deliveries = self._deliveries()
+        if all(delivery.status == "ok" for delivery in deliveries):
+            return _grouped(self._shape, [delivery.result for delivery in deliveries])
+        outcomes = self._outcomes()
+        if not all(outcome.succeeded for outcome in outcomes):
+            raise PublishError(outcomes)
+        return _grouped(self._shape, [outcome.final.result for outcome in outcomes])
 
     def _single_result(self) -> Any:
-        delivery = self.slots
+        delivery = self._ended
         if delivery.status == "ok":
             return delivery.result
         outcome = delivery.outcome()
@@ -215,39 +295,76 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
             raise PublishError([outcome])
         return outcome.final.result
 
-    def _wait(self, timeout_s: float | None) -> None:
-        gate = threading.Lock()
-        gate.acquire()
-        self.when_done(gate.release)
-        if timeout_s is None:
-            gate.acquire()
-        else:
-            gate.acquire(timeout=max(0.0, timeout_s))
-        if not self.complete:
-            self._forget(gate.release)
-            raise self._late(timeout_s or 0.0)
+    def _outcomes(self) -> list[Outcome]:
+        return [delivery.outcome() for delivery in self._deliveries()]
 
-    def _late(self, timeout_s: float) -> ReceiptTimeoutError:
-        found = [self.slots] if self.shape is None else list(self.slots)
+    def _deliveries(self) -> list[_Ended]:
+        found = [self._ended] if self._shape is None else self._shape.slots
+        return [delivery for delivery in found if delivery is not None]
+
+    def _count_done(self) -> int:
+        return len(self._deliveries())
+
+    def _size(self) -> int:
+        return 1 if self._shape is None else self._shape.size
+
+    def _wait(self, timeout_s: float | Default) -> None:
+        self._refuse_inherited()
+        wait_until_over(_Done(self), self._pauses(timeout_s))
+        if self._ended is None:
+            raise self._late(timeout_s) if self._kept is None else KeptError(self._kept)
+
+    async def _wait_async(self, timeout_s: float | Default | None) -> None:
+        limit = timeout_s if isinstance(timeout_s, Default) else time_limit(timeout_s)
+        if self._ended is not None:
+            return
+        self._refuse_inherited()
+        await wait_until_over_async(_Done(self), self._pauses(limit))
+        if self._ended is None:
+            raise self._late(limit) if self._kept is None else KeptError(self._kept)
+
+    def _pauses(self, timeout_s: float | Default) -> Pauses:
+        return pauses(timeout_s, self._home.result_timeout_s, self._count_done)
+
+    def _late(self, timeout_s: float | Default) -> ReceiptTimeoutError:
+        found = [self._ended] if self._shape is None else list(self._shape.slots)
         results = [None if delivery is None else delivery.outcome().final.result for delivery in found]
         done = sum(delivery is not None for delivery in found)
-        if self.shape is not None:
-            results = _grouped(self.shape, results)
+        if self._shape is not None:
+            results = _grouped(self._shape, results)
+        if isinstance(timeout_s, Default):
+            return ReceiptTimeoutError(self._home.result_timeout_s, done, len(found), results, quiet=True)
         return ReceiptTimeoutError(timeout_s, done, len(found), results)
 
     def _refuse_inherited(self) -> None:
-        if self.home.forked and not self.complete:
+        if self._home.forked and self._ended is None:
             raise ForkedError
 
     def _forget(self, wake: Callable[[], None]) -> None:
         with _waiting:
-            self.waiters = [other for other in self.waiters or () if other != wake] or None
+            self._waiters = [other for other in self._waiters or () if other is not wake] or None
 
     def _release(self) -> None:
         with _waiting:
-            waiters, self.waiters = self.waiters, None
+            waiters, self._waiters = self._waiters, None
         for wake in waiters or ():
             wake()
+
+
+class DurableReceipt(Receipt, gc=True, weakref=True, eq=False):
+    """A receipt of a call to a durable channel.
+
+    A row that waits in the outbox refers to it weakly, so that a million of them cost no memory.
+    """
+
+
+class _Done:
+    """A receipt as something to wait for."""
+
+    __slots__ = ("forget", "when_set")
+
+    def __init__(self, receipt: Receipt) -> None:
+        self.when_set, self.forget = receipt._when_awaited, receipt._forget
 
 
 def _grouped(shape: _Shape, results: list[Any]) -> Any:
@@ -261,13 +378,3 @@ def _call(callback: Callable[[Receipt], Any], receipt: Receipt) -> None:
         callback(receipt)
     except (Exception, SystemExit):  # user code, run where another piece of user code is at work
         log.exception("a receipt's callback raised")
-
-
-def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    def finish() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    # The loop may have ended while its task waited: nobody is left to tell.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(finish)

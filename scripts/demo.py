@@ -1,8 +1,9 @@
-"""This script publishes 2,000 real flights and shows what became of them.
+"""Publish 2,000 real flights and show how they ended.
 
 Without options they go to the channels of ``config/rambla.toml``, which need no server. With ``--broker`` it
 starts a private RabbitMQ and a private Redis, publishes through ``config/broker.toml``, asks both servers how
-much they hold, and stops them.
+much they hold, and stops them. With ``--chaos`` a process that publishes to a durable channel is killed again
+and again (``demo_chaos.py``); what it had accepted is delivered all the same, and the audit shows it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,12 +29,13 @@ from rambla_py.handlers.memory import store
 from rambla_py.testing.servers import RabbitMqServer, RedisServer
 
 if TYPE_CHECKING:
-    from rambla_py.report import Audit
+    from rambla_py.status import Audit
 
 ROOT = Path(__file__).resolve().parent.parent
 FLIGHTS = ROOT / "examples" / "data" / "flights.jsonl"
 CHANNEL = "flights"
 TIMEOUT_S = 60.0
+KILLED_AFTER = 400
 
 console = Console()
 
@@ -39,8 +43,12 @@ console = Console()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--broker", action="store_true", help="to a private RabbitMQ and a private Redis")
-    if parser.parse_args().broker:
+    parser.add_argument("--chaos", action="store_true", help="kill the publisher, and show the recovery")
+    given = parser.parse_args()
+    if given.broker:
         to_brokers()
+    elif given.chaos:
+        chaos()
     else:
         embedded()
 
@@ -64,6 +72,48 @@ def to_brokers() -> None:
         os.environ.update(RABBITMQ_URL=rabbitmq.url, REDIS_URL=redis_server.url)
         publish_and_show(ROOT / "config" / "broker.toml")
         show_brokers(rabbitmq, redis_server)
+
+
+def chaos() -> None:
+    """Kill the process that publishes the flights, as often as it takes; show what became of them."""
+    flights = read_flights()
+    program = Path(__file__).with_name("demo_chaos.py")
+    with tempfile.TemporaryDirectory(prefix="rambla-demo-") as fresh:
+        folder = Path(fresh)
+        kills = 0
+        while (accepted := len(lines_of(folder / "accepted"))) < len(flights):
+            process = subprocess.Popen([sys.executable, str(program), fresh, str(accepted)])
+            while process.poll() is None and len(lines_of(folder / "accepted")) < accepted + KILLED_AFTER:
+                time.sleep(0.005)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+                kills += 1
+                audit_journal(folder, f"after kill {kills}")
+        console.print("one more start, which publishes nothing: it adopts what the killed ones left")
+        subprocess.run([sys.executable, str(program), fresh, str(len(flights))], check=True)
+        delivered = [str(json.loads(line)["number"]) for line in lines_of(folder / "delivered")]
+        lost = set(lines_of(folder / "accepted")) - set(delivered)
+        console.rule(f"{len(flights):,} flights, {kills} kills")
+        console.print(f"delivered {len(set(delivered)):,}, again {len(delivered) - len(set(delivered)):,}")
+        console.print(f"lost {len(lost)}")
+        audit_journal(folder, "at the end")
+        if lost:
+            raise SystemExit("messages were lost")
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def audit_journal(folder: Path, when: str) -> None:
+    """Print what ``rambla audit`` says of the outbox."""
+    config = folder / "rambla.toml"
+    command = [sys.executable, "-m", "rambla_py", "audit", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    console.print(f"[bold]{when}[/bold]\n{done.stdout.rstrip()}", highlight=False)
+    if done.returncode:
+        raise SystemExit(f"the audit does not add up: {done.stderr}")
 
 
 def publish_and_show(config: Path) -> None:

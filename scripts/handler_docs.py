@@ -1,7 +1,8 @@
-"""This script writes the tables of options in the documentation from the schema that checks them.
+"""Write the tables of options in the documentation from the schema that checks them.
 
 A page holds ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between is replaced. NAME is
-``connection HANDLER``, ``options HANDLER``, ``guarantee HANDLER``, ``rambla``, ``channel`` or ``reserved``.
+``connection HANDLER``, ``options HANDLER``, ``guarantee HANDLER``, ``rambla``, ``channel``, ``reserved`` or
+``errors``.
 With ``--check`` nothing is written: the exit code is 1 when a page differs or a handler has no page.
 """
 
@@ -16,21 +17,22 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import msgspec
+from error_docs import errors_page, missing_errors
 
 from rambla_py.config.conversion import holds_secret
+from rambla_py.config.describe import type_in_words
 from rambla_py.config.options import declared, reserved
 from rambla_py.config.reserved import PER_MESSAGE
-from rambla_py.config.schema import ChannelSettings, RamblaSettings
-from rambla_py.config.shapes import fields_of, is_struct
-from rambla_py.config.words import type_in_words
+from rambla_py.config.schema import ChannelSettings, OutboxSettings, RamblaSettings
+from rambla_py.config.struct_fields import fields_of, is_struct
 from rambla_py.handler import Handler
 from rambla_py.registry import GROUP, find_handler
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 HANDLERS = ROOT / "docs" / "handlers"
-ELSEWHERE = frozenset({"options", "outbox", "durable"})
-"""Settings whose text stands on the page itself, or that this version refuses."""
+ELSEWHERE = frozenset({"options", "outbox"})
+"""Settings whose text stands on the page itself."""
 
 _MARKED = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -70,12 +72,18 @@ def wanted() -> dict[str, list[str]]:
     """Return the generated parts that each page must have, by its path below ``docs``."""
     parts = ("guarantee", "connection", "options")
     pages = {f"handlers/{name}.md": [f"{part} {name}" for part in parts] for name in handler_names()}
-    return {"configuration.md": ["rambla", "channel", "reserved"], **pages}
+    return {
+        "configuration.md": ["rambla", "outbox", "channel", "reserved"],
+        "troubleshooting.md": ["errors"],
+        **pages,
+    }
 
 
 def generated(name: str) -> str:
     """Return the text of one generated part."""
     part, _, handler = name.partition(" ")
+    if part == "errors":
+        return errors_page()
     if part == "guarantee":
         return f"> {find_handler(handler).guarantee}\n"
     if part == "connection":
@@ -84,8 +92,9 @@ def generated(name: str) -> str:
         return _table(_option_rows(find_handler(handler)), places=True)
     if part == "reserved":
         return _table(_reserved_rows(), places=True)
-    shape: type[msgspec.Struct] = RamblaSettings if part == "rambla" else ChannelSettings
-    return _table([row for row in _rows(shape) if row.key not in ELSEWHERE], places=False)
+    shapes: dict[str, type[msgspec.Struct]] = {"rambla": RamblaSettings, "outbox": OutboxSettings}
+    shape = shapes.get(part, ChannelSettings)
+    return _table([row for row in _rows(shape) if row.key.split(".")[0] not in ELSEWHERE], places=False)
 
 
 def _missing(docs: Path) -> Iterator[str]:
@@ -94,6 +103,7 @@ def _missing(docs: Path) -> Iterator[str]:
         text = path.read_text("utf-8") if path.exists() else ""
         marked = [found["name"] for found in _MARKED.finditer(text)]
         yield from (f"docs/{page}: no part 'generated: {part}'" for part in parts if part not in marked)
+    yield from (f"scripts/error_docs.py: no entry for {name}" for name in missing_errors())
 
 
 def _outdated(docs: Path, *, write: bool) -> Iterator[str]:
@@ -136,21 +146,25 @@ def _rows(shape: type[msgspec.Struct], lead: str = "", place: str = "") -> Itera
 
 
 def _field_rows(key: str, declared_type: Any, default: Any, place: str) -> Iterator[Row]:
-    told = "" if place == "message" else _default(default)
-    yield Row(key, _type(declared_type), told, place, _meaning(declared_type))
-    for inner, listed in _inner_tables(declared_type).items():
-        yield from _rows(inner, f"{key}{'[]' if listed else ''}.", place)
+    shown = "" if place == "message" else _default(default)
+    yield Row(key, _type(declared_type), shown, place, _meaning(declared_type))
+    for inner, between in _inner_tables(declared_type).items():
+        yield from _rows(inner, f"{key}{between}.", place)
 
 
-def _inner_tables(declared_type: Any, *, listed: bool = False) -> dict[type[msgspec.Struct], bool]:
-    """Return the tables that a value may hold, each with whether it stands in lists only."""
+_BETWEEN: dict[Any, str] = {list: "[]", dict: ".NAME"}
+
+
+def _inner_tables(declared_type: Any, between: str = "") -> dict[type[msgspec.Struct], str]:
+    """Return the tables that a value may hold, each with what stands before its keys in a list or a table."""
     if is_struct(declared_type):
-        return {declared_type: listed}
-    found: dict[type[msgspec.Struct], bool] = {}
+        return {declared_type: between}
+    found: dict[type[msgspec.Struct], str] = {}
     for part in get_args(declared_type):
-        in_list = listed or get_origin(declared_type) is list
-        for inner, only_listed in _inner_tables(part, listed=in_list).items():
-            found[inner] = found.get(inner, True) and only_listed
+        below = _BETWEEN.get(get_origin(declared_type), between)
+        for inner, where in _inner_tables(part, below).items():
+            if not where or inner not in found:
+                found[inner] = where
     return found
 
 
@@ -170,7 +184,7 @@ def _meaning(declared_type: Any) -> str:
 def _default(default: Any) -> str:
     if default is msgspec.NODEFAULT:
         return "required"
-    if default is None or isinstance(default, msgspec.Struct) or default in ({}, []):
+    if default is None or isinstance(default, msgspec.Struct) or default in ({}, [], ()):
         return ""  # a table's own defaults stand in the lines below it
     return f"`{_toml(default)}`"
 
@@ -180,6 +194,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, int):
         return f"{value:_}" if value >= 100_000 else str(value)
     if isinstance(value, float):

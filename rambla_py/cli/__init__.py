@@ -1,4 +1,4 @@
-"""This module is the door of the command line: ``rambla``, and ``python -m rambla_py``."""
+"""The command line: ``rambla``, or ``python -m rambla_py``."""
 
 from rambla_py.cli.program import main
 

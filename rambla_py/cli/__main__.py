@@ -1,4 +1,4 @@
-"""This module runs the command line as ``python -m rambla_py.cli``."""
+"""The command line as ``python -m rambla_py.cli``."""
 
 from rambla_py.cli.program import main
 

@@ -1,4 +1,4 @@
-"""This module says how to mend what a ping found."""
+"""Hints for the errors that a ping may return."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-from rambla_py.errors import AccessError
+from rambla_py.errors import AccessError, StartError
 
 __all__ = ["advice"]
 
@@ -20,7 +20,7 @@ _LATE: Final = re.compile(r"did not answer|no answer|timed? ?out", re.IGNORECASE
 
 
 def advice(error: BaseException | None, text: str, *, connection: str) -> str:
-    """Return what a person should look at; ``text`` is the error without secrets.
+    """Return what to look at; ``text`` is the error without secrets.
 
     ``connection`` is the dotted name of the connection's table.
 
@@ -28,20 +28,23 @@ def advice(error: BaseException | None, text: str, *, connection: str) -> str:
     'is the server running at localhost:6379? Its address is in [redis.connections.a]'
     """
     causes = list(_causes(error))
+    refused = _has(causes, AccessError) or text.startswith(AccessError.__name__)
     place = _place(text)
+    if _has(causes, StartError):
+        return "the server itself was not asked: the handler needs this first"
     if _has(causes, ConnectionRefusedError) or "connection refused" in text.lower():
         return f"is the server running{place}? Its address is in [{connection}]"
     if _has(causes, socket.gaierror) or _UNKNOWN_HOST.search(text):
-        return f"the host is not known: correct its name in [{connection}]"
-    if _has(causes, AccessError) and _CERTIFICATE.search(text):
-        return f"look at the tls settings of [{connection}]"
-    if _has(causes, AccessError):
-        return f"look at the name and the password in [{connection}], and at the server's rights"
+        return f"the host is unknown: correct its name in [{connection}]"
+    if refused and _CERTIFICATE.search(text):
+        return f"check the tls settings of [{connection}]"
+    if refused:
+        return f"check the user name and the password in [{connection}], and the user's rights on the server"
     if _has(causes, PermissionError):
-        return "may this user write there?"
+        return "check that this user may write there"
     if _has(causes, TimeoutError) or _LATE.search(text):
-        return f"is the address right, or a firewall in between{place}? --timeout waits longer"
-    return f"look at [{connection}]"
+        return f"check the address and firewalls{place}; --timeout waits longer"
+    return f"check [{connection}]"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

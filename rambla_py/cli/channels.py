@@ -1,4 +1,4 @@
-"""This module is the command ``rambla channels``."""
+"""The command ``rambla channels``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def channels(ctx: typer.Context, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the channels: service, handler, connection, workers, and what is guaranteed.
 
-    A channel under several services has a line for each: a message goes to all of them. One that is off has
-    'off' for its workers. The guarantee is cut to its first words; --json and 'rambla plan' have all of it.
+    A channel of several services has a line for each; its messages go to all of them. A disabled one shows
+    'off' for its workers. The guarantee is shortened; --json and 'rambla plan' show all of it.
     """
     found = rows(load(ctx, config))
     if as_json:

@@ -1,4 +1,4 @@
-"""This module is the command ``rambla check``."""
+"""The command ``rambla check``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from rich.padding import Padding
 from rich.text import Text
 
 from rambla_py import errors
-from rambla_py.app import Rambla
-from rambla_py.cli import exits
+from rambla_py._internal.redaction import Redactor
+from rambla_py.cli import exit_codes
 from rambla_py.cli.advice import advice
+from rambla_py.cli.handler_checks import with_servers
 from rambla_py.cli.loading import load, load_sound
+from rambla_py.cli.outbox_check import outbox_checked
 from rambla_py.cli.parameters import AsJson, ConfigFile
 from rambla_py.cli.terminal import counted, show, show_json
 from rambla_py.config import ChannelConfig, Config
 from rambla_py.errors import ConfigError, Problem
-from rambla_py.report import Ping
+from rambla_py.handler import Preflight
+from rambla_py.runtime.ping import Checked, check_all
+from rambla_py.runtime.routing import configured
+from rambla_py.status import Ping
+from rambla_py.telemetry.error_text import ErrorText
 
 __all__ = ["app"]
 
@@ -30,20 +36,19 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def check(
     ctx: typer.Context,
     channel: Annotated[
-        str | None, typer.Argument(metavar="[CHANNEL]", help="Ask the servers of this channel only.")
+        str | None,
+        typer.Argument(metavar="[CHANNEL]", help="This channel only, or service.channel."),
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long a server may take to answer.")
-    ] = 5.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Time-out of each server.")] = 5.0,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the configuration, and whether every server answers.
+    """Check the configuration, the servers, and whether messages would be accepted.
 
-    Connects to each target's server and pings it, on a connection of its own; nothing is published. Says
-    what is wrong and how to mend it. Exits with 78 when the configuration is wrong, 1 when a server does not
-    answer as it should. Channels that are off are not asked to answer. Of a wrong configuration the services
-    without a problem are asked all the same.
+    Connects to the server of each target and looks for what would make every message fail: a missing
+    exchange, table or topic, no right to write. Nothing is published or created; what could not be checked
+    is named. Exits with 78 if the configuration is wrong, 1 if a target has a problem. Disabled channels need
+    not answer. With a wrong configuration, services without a problem are still checked.
     """
     refused: ConfigError | None = None
     try:
@@ -51,6 +56,8 @@ def check(
     except ConfigError as error:
         refused, found = error, load_sound(ctx, config, error)
     targets = [] if found is None else _targets(found, channel, timeout, refused)
+    if found is not None and channel is None:
+        targets += outbox_checked(found)
     problems = refused.problems if refused is not None else ()
     ok = not problems and all(target["status"] != "failed" for target in targets)
     if as_json:
@@ -59,17 +66,26 @@ def check(
         show(_shown(targets, found, problems))
     if refused is not None:
         raise refused
-    raise typer.Exit(exits.OK if ok else exits.FAILED)
+    raise typer.Exit(exit_codes.OK if ok else exit_codes.FAILED)
 
 
 def _targets(
     config: Config, channel: str | None, timeout_s: float, refused: ConfigError | None
 ) -> list[dict[str, Any]]:
-    """Ask the servers; a channel that only a wrong service has is not looked for among the others."""
-    known = {target.channel for target in config.every_channel()}
+    """Check the targets; a channel that only a wrong service has is not looked for among the others."""
+    targets = config.every_channel()
+    known = {name for target in targets for name in (target.channel, target.name)}
     if refused is not None and channel is not None and channel not in known:
         return []
-    return [_target(ping, config) for ping in Rambla(config).ping(channel, timeout_s)]
+    chosen = targets if channel is None else configured(config, channel)
+    text = ErrorText(config.secrets, details=config.rambla.log_payloads)
+    found = with_servers(
+        config,
+        chosen,
+        lambda some: check_all(some, timeout_s, text),
+        lambda ping: Checked(ping, Preflight()),
+    )
+    return [_target(checked, config) for checked in found]
 
 
 def _document(
@@ -83,17 +99,22 @@ def _document(
     }
 
 
-def _target(ping: Ping, config: Config) -> dict[str, Any]:
+def _target(checked: Checked, config: Config) -> dict[str, Any]:
+    ping, found = checked
     channel = config.services[ping.service].channels[ping.channel]
+    mask = Redactor(config.secrets).text
+    problems = [{"error": mask(text), "advice": hint and mask(hint)} for text, hint in found.problems]
+    if ping.error is not None:
+        problems.insert(0, {"error": ping.error, "advice": _advice(ping, channel)})
     on = channel.enabled and config.rambla.enabled
-    status = ("ok" if ping.ok else "failed") if on else "off"
-    told = ping.error if status == "failed" else None
+    status = ("failed" if problems else "ok") if on else "off"
     return {
         "target": channel.name,
         "status": status,
         "took_s": round(ping.took_s, 6),
-        "error": told,
-        "advice": _advice(ping, channel) if told else None,
+        "problems": problems if on else [],
+        "would_create": [mask(what) for what in found.creations],
+        "not_checked": [mask(what) for what in found.unchecked],
     }
 
 
@@ -111,11 +132,18 @@ def _shown(targets: list[dict[str, Any]], config: Config, problems: Sequence[Pro
         if target["status"] == "ok":
             line.append(f"  {target['took_s'] * 1e3:,.1f} ms", "dim")
         lines.append(line)
-        if target["status"] == "failed":
-            lines.append(Padding(Text(_without_class(target["error"])), (0, 0, 0, 8), expand=False))
-            lines.append(Padding(Text(f"hint: {target['advice']}", "yellow"), (0, 0, 0, 8), expand=False))
+        for problem in target["problems"]:
+            lines.append(_indented(_without_class(problem["error"])))
+            if problem["advice"]:
+                lines.append(_indented(f"hint: {problem['advice']}", "yellow"))
+        lines += [_indented(f"would create: {what}", "cyan") for what in target["would_create"]]
+        lines += [_indented(f"not checked: {what}", "dim") for what in target["not_checked"]]
     lines.append(Text(_summary(targets, config, problems), "bold"))
     return Group(*lines)
+
+
+def _indented(text: str, style: str = "") -> Padding:
+    return Padding(Text(text, style), (0, 0, 0, 8), expand=False)
 
 
 def _without_class(error: str) -> str:
@@ -127,10 +155,10 @@ def _without_class(error: str) -> str:
 def _summary(targets: list[dict[str, Any]], config: Config, problems: Sequence[Problem]) -> str:
     failed = sum(target["status"] == "failed" for target in targets)
     files = ", ".join(config.files)
-    told = counted(len(targets), "target")
+    total = counted(len(targets), "target")
     if problems:  # each stands on stderr
         wrong = counted(len(problems), "problem")
-        return f"{files}: {wrong} in the configuration; {failed:,} of the other {told} failed"
+        return f"{files}: {wrong} in the configuration; {failed:,} of the other {total} failed"
     if not targets:
         return f"{files}: no channels"
-    return f"{files}: {failed:,} of {told} failed" if failed else f"{files}: {told}, no problems"
+    return f"{files}: {failed:,} of {total} failed" if failed else f"{files}: {total}, no problems"

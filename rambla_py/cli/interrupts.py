@@ -1,4 +1,4 @@
-"""This module turns SIGINT and SIGTERM into something that a waiting main thread hears of."""
+"""SIGINT and SIGTERM as events for a waiting main thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """Somebody does not want to wait any longer."""
+    """A signal ended the wait."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -23,7 +23,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def heard(tell: Callable[[int], object]) -> Iterator[None]:
-    """Call ``tell`` with the number of each signal; it has to be something that may be called anywhere."""
+    """Call ``tell`` with the number of each signal; it must be safe to call in a signal handler."""
     with _handled(tell):
         yield
 
@@ -44,7 +44,7 @@ def _handled(act: Callable[[int], object]) -> Iterator[None]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         act(number)
 
-    # A shell that starts us in the background has SIGINT ignored, and means it.
+    # A shell that starts the program in the background ignores SIGINT for it; that stays so.
     taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, on_signal) for number in taken}
     try:

@@ -1,4 +1,4 @@
-"""This module loads the configuration that a command was given."""
+"""Loading of the configuration that a command was given."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from rambla_py.config import Config, load_config
-from rambla_py.config.findings import Findings
-from rambla_py.config.node import plain
+from rambla_py.config.problems import ProblemList
+from rambla_py.config.raw_tree import plain
 from rambla_py.config.reading import read
 from rambla_py.errors import ConfigError
 
@@ -19,7 +19,7 @@ __all__ = ["load", "load_sound"]
 
 
 def load(ctx: typer.Context, file: Path | None) -> Config:
-    """Load the file of the command, or the one given before the command, or the one that is found.
+    """Load the file given after the command, or before it, or else the one that is found.
 
     Raises ``ConfigError``, which ends the program with exit code 78.
     """
@@ -27,13 +27,13 @@ def load(ctx: typer.Context, file: Path | None) -> Config:
 
 
 def load_sound(ctx: typer.Context, file: Path | None, refused: ConfigError) -> Config | None:
-    """Return the services of a refused configuration that have no problem, for who only wants to look.
+    """Return the services of a refused configuration that have no problem, to check them all the same.
 
-    None when there is no such service, or none that stands without the others. Nothing may be published with
-    it: the application itself does not start with this configuration.
+    None if there is no such service, or none that works without the others. Nothing may be published with it:
+    an application does not start with this configuration.
     """
     wrong = {problem.path.partition(".")[0] for problem in refused.problems}
-    reading = read(file or ctx.obj, os.environ, Findings())
+    reading = read(file or ctx.obj, os.environ, ProblemList())
     tree = plain(reading.tree)
     sound = {name: table for name, table in tree.items() if name not in wrong}
     if len(sound) == len(tree) or "rambla" in wrong:

@@ -1,4 +1,4 @@
-"""This module shows what the running app logs, without letting it flood the terminal."""
+"""Log lines of the running app on the terminal, rate-limited."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class _Shown(logging.Handler):
         self._seen: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        # One kind is one place in the code: a million failures differ in their numbers only.
+        if not self._everything and getattr(record, "rambla_status", "failed") != "failed":
+            return  # how a delivery ended is in the report
+        # The format string identifies the kind: records of one kind differ in their arguments only.
         kind = str(record.msg)
         self._seen[kind] += 1
         if not self._everything and self._seen[kind] > OF_A_KIND:

@@ -1,4 +1,4 @@
-"""This module reads ``--option name=value``."""
+"""Values of ``--option NAME=VALUE``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_options(given: Iterable[str]) -> dict[str, Any]:
 
 
 def read_option(text: str) -> tuple[str, Any]:
-    """Return name and value; the value is read as JSON or TOML where it is that, and is a text else.
+    """Return name and value; the value is parsed as JSON or TOML if it is one of them, else it is a string.
 
     >>> read_option("delay_s=1.5"), read_option("id='42'"), read_option("routing_key=a.b=c")
     (('delay_s', 1.5), ('id', '42'), ('routing_key', 'a.b=c'))
@@ -46,7 +46,7 @@ def _value(text: str) -> Any:
 
 
 def _is_meant(value: Any) -> bool:
-    """Whether somebody who typed this meant TOML: a date, nan and inf are far more often a text."""
+    """Whether a TOML value was meant: dates, nan and inf are far more often strings."""
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, str | int | list | dict)

@@ -1,13 +1,16 @@
-"""This module holds the options that several commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "ConfigFile"]
+from rambla_py.cli import exit_codes
+
+__all__ = ["AsJson", "ConfigFile", "Yes", "ask_before"]
 
 ConfigFile = Annotated[
     Path | None,
@@ -18,3 +21,15 @@ ConfigFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+def ask_before(what: str, *, yes: bool) -> None:
+    """Ask for confirmation on a terminal; without a terminal, ``--yes`` is required."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"to {what} needs --yes without a terminal", param_hint="'--yes'")
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+        typer.echo("Nothing was done.", err=True)
+        raise typer.Exit(exit_codes.FAILED)

@@ -1,4 +1,4 @@
-"""This module is the command ``rambla plan``."""
+"""The command ``rambla plan``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 import typer
 from rich.tree import Tree
 
-from rambla_py.actors.plan import ChannelPlan, Plan, make_plan
 from rambla_py.cli.loading import load
 from rambla_py.cli.parameters import AsJson, ConfigFile
 from rambla_py.cli.terminal import counted, show, show_json, show_text
+from rambla_py.runtime.supervision.plan import ChannelPlan, Plan, make_plan
 
 __all__ = ["app"]
 
@@ -46,11 +46,13 @@ def _add_channel(branch: Tree, channel: ChannelPlan) -> None:
     leaf = branch.add(f"{config.channel} ({channel.strategy})", style="cyan")
     for name in channel.server_names:
         leaf.add(f"external server: {name}", style="default")
+    if channel.unknown is not None:
+        leaf.add(f"external servers: not known, {channel.unknown}", style="default")
     start = "lazy" if config.lazy else "at once"
     off = "" if config.enabled else ", disabled"
     pool = leaf.add(
         f"pool: {counted(config.count, 'worker')}, {start}, connection {config.connection!r}{off}",
         style="default",
     )
-    # On a branch of its own: it is often longer than the terminal is wide.
+    # A branch of its own: the guarantee is often longer than a line.
     pool.add(config.handler.guarantee, style="dim")

@@ -1,4 +1,4 @@
-"""This module is the program ``rambla``: its commands by name, and what an error means for the exit code.
+"""The program ``rambla``: its commands by name, and the exit code of each error.
 
 A command is imported when it is called: ``rambla --help`` needs neither rich nor any handler.
 """
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from rambla_py.cli import exits
+from rambla_py.cli import exit_codes
 from rambla_py.cli.parameters import ConfigFile
 from rambla_py.errors import ConfigError, OptionError, RamblaError, UnknownChannelError, nearest
 
@@ -21,12 +21,17 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS: Final = {
     "publish": "Publish a message, or every line of a file, to a channel.",
-    "check": "Check the configuration, and whether every server answers.",
+    "check": "Check the configuration, the servers, and whether messages would be accepted.",
     "plan": "Show the supervision tree that a start would build.",
     "channels": "List the channels, with their services and guarantees.",
     "schema": "Print the JSON Schema of a configuration file.",
+    "outbox": "Make the outbox, show what it holds, rescue a damaged one.",
+    "dead": "List, show, replay, drop and export dead letters.",
+    "relay": "Deliver what is in the outbox, until SIGTERM.",
+    "audit": "Check that every message that the outbox accepted has an outcome or is waiting.",
+    "explain": "Explain what a channel promises: delivery, order, the longest wait.",
     "rabbit": "Declare, delete, purge, bind and look at queues and exchanges of RabbitMQ.",
-    "state": "Serve keyed records to other machines.",
+    "state": "Read and write keyed records, or serve them to other machines.",
 }
 """Each command, in the order of the help; the module of that name in this package has its ``app``."""
 
@@ -35,11 +40,11 @@ class _Commands(TyperGroup):
     """The commands of ``COMMANDS``, each imported when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names in our order, not in the alphabet's."""
+        """Return the names in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command; an unknown name ends the program, with the nearest one."""
+        """Import a command; for an unknown one, exit and suggest the nearest."""
         if cmd_name not in COMMANDS:
             close = nearest(cmd_name, COMMANDS)
             ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {close!r}?" if close else ""))
@@ -70,28 +75,28 @@ def rambla(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Publish to the channels of a TOML file, and look at what it configures.
+    """Publish to the channels of a TOML file, and check and show its configuration.
 
-    Data goes to stdout, everything else to stderr. Exit codes: 0 all is well; 1 something failed;
-    2 wrong usage; 78 wrong configuration.
+    Data goes to stdout, everything else to stderr. Exit codes: 0 success; 1 failure; 2 usage error;
+    78 configuration error.
     """
     ctx.obj = config
 
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit with its code."""
-    # Handlers of the application are found as `python -m` would find them; what is installed goes first.
+    # Handlers of the application are imported as with `python -m`, after installed packages.
     if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.append(str(Path.cwd()))
     try:
         app(prog_name="rambla")
     except ConfigError as error:
-        _end(error, exits.CONFIG)
+        _end(error, exit_codes.CONFIG)
     except (UnknownChannelError, OptionError) as error:
-        _end(error, exits.USAGE)
+        _end(error, exit_codes.USAGE)
     except RamblaError as error:
-        _end(error, exits.FAILED)
-    sys.exit(exits.OK)
+        _end(error, exit_codes.FAILED)
+    sys.exit(exit_codes.OK)
 
 
 def _end(error: RamblaError, code: int) -> NoReturn:

@@ -1,128 +1,140 @@
-"""This module is the command ``rambla publish``."""
+"""The command ``rambla publish``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 from rich.console import Console
 
+from rambla_py._internal.redaction import Redactor
 from rambla_py.app import Rambla
-from rambla_py.cli.bar import Now, bar
-from rambla_py.cli.closing import Report, print_report
+from rambla_py.cli.connecting import ConnectWatch
+from rambla_py.cli.counts import NOT_CONNECTED, Counts
 from rambla_py.cli.interrupts import Interrupted, heard, raised
-from rambla_py.cli.lines import BadLine, Item
 from rambla_py.cli.loading import load
 from rambla_py.cli.logs import shown_on
-from rambla_py.cli.option_values import read_options
+from rambla_py.cli.message_reader import Item
 from rambla_py.cli.parameters import AsJson, ConfigFile
+from rambla_py.cli.progress import Now, bar
+from rambla_py.cli.rejects import RejectFile, Rejects
 from rambla_py.cli.sending import Sender
-from rambla_py.cli.sources import FORMATS, Source, format_of, from_file, from_stdin, from_text
-from rambla_py.cli.tally import Tally
+from rambla_py.cli.sources import SeveralLinesError, Source
+from rambla_py.cli.summary import Report, print_report
 from rambla_py.cli.terminal import show_json, talk
-from rambla_py.errors import UnknownChannelError
-from rambla_py.redaction import Redactor
+from rambla_py.cli.wanted import FormatName, Wanted, checked, open_rejects, open_source
+from rambla_py.runtime.routing import configured
 
 __all__ = ["app"]
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _AWAKE_S: Final = 0.2
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line asked for."""
-
-    channel: str
-    message: str | None
-    file: Path | None
-    options: dict[str, Any]
-    key: str | None
-    text: bool
-    lines: bool
-    delimiter: str | None
-    strict: bool
-    timeout_s: float
-    verbose: bool
+_FIRST_STEP_S: Final = 0.002
 
 
 @app.command()
 def publish(
     ctx: typer.Context,
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel to publish to.")],
-    message: Annotated[
+    channel: Annotated[
         str | None,
         typer.Argument(
-            metavar="MESSAGE|-", help="The message, read as JSON where it is JSON; '-' for stdin."
+            metavar="CHANNEL",
+            help="The channel, or service.channel for one target; may be left out with --format record.",
         ),
+    ] = None,
+    message: Annotated[
+        str | None,
+        typer.Argument(metavar="MESSAGE|-", help="The message, parsed as JSON if it is JSON; '-': stdin."),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            "--from",
-            metavar="FILE",
-            help="Publish each line: .jsonl, .ndjson, .csv, or any of them with .gz.",
+            "--from", metavar="FILE", help="Publish each line, row or record of a file; '-': stdin."
         ),
+    ] = None,
+    format: Annotated[  # noqa: A002
+        FormatName | None,
+        typer.Option("--format", help="How to read the input; default: by the file's name."),
     ] = None,
     key: Annotated[
         str | None,
         typer.Option(
-            metavar="FIELD", help="Take each message's key from this field; dots lead into objects."
+            metavar="FIELD", help="Take each message's key from this field; dots descend into objects."
         ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An option for all messages; may be given again."),
+        typer.Option(metavar="NAME=VALUE", help="An option for all messages; may be repeated."),
     ] = None,
     text: Annotated[
-        bool, typer.Option("--text", help="Send texts as they are, without reading JSON.")
+        bool, typer.Option("--text", help="Send the message, or each line, as a string; do not parse JSON.")
     ] = False,
     lines: Annotated[
-        bool, typer.Option("--lines", help="With '-': each line of stdin is a message.")
+        bool, typer.Option("--lines", help="With '-': each line is a message; as --format jsonl.")
     ] = False,
     delimiter: Annotated[
         str | None,
-        typer.Option(metavar="CHAR", help="Separates the columns of a .csv file; a comma, or tab."),
+        typer.Option(metavar="CHAR", help="Separator of CSV columns, or 'tab'; default: a comma."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop reading at the first bad line.")] = False,
+    null: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="CSV fields that are null; may be repeated; default: empty ones."),
+    ] = None,
+    skip: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Leave out lines 1 to N: continues an interrupted run."),
+    ] = 0,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Append refused rows to this file; --format record reads it."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first invalid line.")] = False,
+    connect_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Give up when a target has not connected within this."),
+    ] = 10.0,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to deliver after the last line.")
     ] = 30.0,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show every warning, not the first of a kind.")
+        bool, typer.Option("--verbose", "-v", help="Show every warning and refused row, not only the first.")
     ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a message, or every line of a file, to a channel.
+    """Publish a message, or each line, row or record of a file, to a channel.
 
-    Exits with 0 when every message was delivered to every target of the channel, 1 when one was not or a
-    line was bad, 2 for an unknown channel or option. Ctrl-C or SIGTERM stops reading, delivers what was read
-    within --timeout, and exits with 130 or 143; a second one ends it at once.
+    Exits with 0 if every message was delivered to every target of the channel, 1 if one was not or a line was
+    invalid, 2 for an unknown channel or option. Ctrl-C or SIGTERM stops the reading, delivers what was read
+    within --timeout, and exits with 130 or 143; a second one ends the command at once.
     """
-    wanted = Wanted(
+    wanted = checked(
         channel=channel,
         message=message,
         file=file,
-        options=_options(option or []),
+        format=format,
+        options=option or [],
         key=key,
         text=text,
         lines=lines,
-        delimiter={"tab": "\t", "\\t": "\t"}.get(delimiter or "", delimiter),
+        delimiter=delimiter,
+        nulls=null,
+        skip=skip,
+        rejects=rejects,
         strict=strict,
+        connect_timeout_s=connect_timeout,
         timeout_s=timeout,
         verbose=verbose,
     )
-    _check_usage(wanted)
     rambla = Rambla(load(ctx, config))
-    if channel not in rambla.channels():
-        raise UnknownChannelError(channel, rambla.channels())
+    if wanted.channel is not None:
+        configured(rambla.config, wanted.channel)
     console = talk()
     with shown_on(console, everything=verbose):
         report = _run(rambla, wanted, console)
@@ -133,111 +145,121 @@ def publish(
     raise typer.Exit(report.exit_code)
 
 
-def _options(given: list[str]) -> dict[str, Any]:
-    try:
-        return read_options(given)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--option") from error
-
-
-def _check_usage(wanted: Wanted) -> None:
-    """Raise ``typer.BadParameter`` for what does not go together; exit code 2."""
-    file, csv = wanted.file, wanted.file is not None and format_of(wanted.file) == ".csv"
-    wrong = {
-        "give a MESSAGE, '-' for stdin, or --from FILE": wanted.message is None and file is None,
-        "give a MESSAGE or --from FILE, not both": wanted.message is not None and file is not None,
-        f"--from: expected a file named {', '.join(FORMATS)}, or one of them with .gz": file is not None
-        and format_of(file) is None,
-        "--lines goes with '-', for stdin": wanted.lines and wanted.message != "-",
-        "--delimiter goes with a .csv file": wanted.delimiter is not None and not csv,
-        "--delimiter: expected one character": wanted.delimiter is not None
-        and not _separates(wanted.delimiter),
-        "--text does not go with a .csv file": wanted.text and csv,
-        "--key needs fields, which --text has none of": wanted.text and wanted.key is not None,
-        "--key and --option key=... say the same": wanted.key is not None and "key" in wanted.options,
-    }
-    for reason, applies in wrong.items():
-        if applies:
-            raise typer.BadParameter(reason)
-
-
-def _separates(delimiter: str) -> bool:
-    return len(delimiter) == 1 and delimiter not in '"\r\n'
-
-
-def _source(wanted: Wanted) -> tuple[str, Iterable[Item]]:
-    """Open what is to be read; returns how it is called in reports."""
-    if wanted.file is not None:
-        try:
-            source = from_file(wanted.file, text=wanted.text, delimiter=wanted.delimiter or ",")
-        except OSError as error:
-            raise typer.BadParameter(f"{wanted.file}: {error.strerror}", param_hint="--from") from error
-        return str(wanted.file), source
-    if wanted.message == "-":
-        return "stdin", from_stdin(lines=wanted.lines, text=wanted.text)
-    return "MESSAGE", from_text(wanted.message or "", text=wanted.text)
-
-
 def _run(rambla: Rambla, wanted: Wanted, console: Console) -> Report:
-    name, source = _source(wanted)
+    name, source = open_source(wanted)
+    kept = open_rejects(wanted, source)
+    try:
+        return _sent(rambla, wanted, console, name, source, kept)
+    finally:
+        if kept is not None:
+            kept.close()
 
-    def complain(bad: BadLine) -> None:
-        where = f"{name}:{bad.number}" + (f"-{bad.last}" if bad.last else "")
-        console.print(f"{where}: {bad.reason}", style="yellow", soft_wrap=True)
 
-    tally = Tally(Redactor(rambla.config.secrets).text)
+def _sent(
+    rambla: Rambla,
+    wanted: Wanted,
+    console: Console,
+    name: str,
+    source: Iterable[Item],
+    kept: RejectFile | None,
+) -> Report:
+    def show(text: str) -> None:
+        console.print(text, style="yellow", soft_wrap=True)
+
+    # What becomes of a single message is in the summary.
+    rejects = Rejects(
+        name, file=kept, show=show if wanted.is_many else _say_nothing, everything=wanted.verbose
+    )
+    counts = Counts(Redactor(rambla.config.secrets).text, rejects.add_outcome)
     sender = Sender(
         rambla,
         wanted.channel,
         options=wanted.options,
         key=wanted.key,
         strict=wanted.strict,
-        tally=tally,
-        complain=complain,
+        skip=wanted.skip,
+        counts=counts,
+        rejects=rejects,
     )
+    watch = ConnectWatch(rambla, wanted.connect_timeout_s)
     rambla.start()
     began = time.monotonic()
     with _progress(rambla, wanted, console, source):
-        number = _send(rambla, sender, source, wanted.timeout_s)
+        number = _send(rambla, sender, source, watch, wanted.timeout_s)
+    if isinstance(sender.error, SeveralLinesError):
+        raise typer.BadParameter(
+            "stdin holds several lines of JSON: --lines publishes each line, --text all of it as one string"
+        )
     if sender.error is not None:
         raise sender.error
+    if watch.unconnected is not None:
+        counts.dropped_reason = NOT_CONNECTED
     return Report(
         channel=wanted.channel,
         source=name,
         sent=sender.sent,
-        pending=tally.sweep(),
-        failed=tally.failed,
+        pending=counts.sweep(),
+        failed=counts.failed,
         bad_lines=sender.bad,
         took_s=time.monotonic() - began,
         targets={name: audit for name, audit in rambla.audit().items() if audit.accepted},
-        failures=tally.as_data(),
-        why=sender.why,
-        signal=number,
+        failures=counts.as_data(),
+        refused=rejects.rows,
+        refused_rows=rejects.number,
+        all_shown=wanted.is_many and rejects.all_shown,
+        last_line=counts.last_line if wanted.is_many else None,
+        why=watch.unconnected or sender.why,
+        hint=watch.hint,
+        signal=number or None,
     )
 
 
-def _send(rambla: Rambla, sender: Sender, source: Iterable[Item], timeout_s: float) -> int | None:
-    """Publish all, and deliver what was published; return the number of a signal that cut it short."""
+def _say_nothing(text: str) -> None:
+    """Print no line for a row."""
+
+
+def _send(
+    rambla: Rambla, sender: Sender, source: Iterable[Item], watch: ConnectWatch, timeout_s: float
+) -> int:
+    """Publish all, and deliver what was published; return the number of a signal that cut it short, or 0."""
     events: SimpleQueue[int] = SimpleQueue()
     with heard(events.put):
         thread = sender.start(source, events)
-        number = _first(events) or None
+        number = _event(events, watch.gave_up)
+        deadline = time.monotonic() + timeout_s
+
+        def is_late() -> bool:
+            return time.monotonic() >= deadline
+
+        if not number:
+            number = _event(events, lambda: watch.gave_up() or not watch.is_waiting() or is_late())
+        if watch.unconnected is not None and not number:
+            sender.stop()
+            number = _event(events, lambda: watch.others_ended() or is_late())
     try:
         with raised():
             sender.stop()
             # It may wait for a pipe that says nothing for hours; else it is about to end.
             thread.join(0.25)
-            rambla.stop(timeout_s)
+            left_s = 0.0 if watch.unconnected is not None else max(0.0, deadline - time.monotonic())
+            rambla.stop(left_s)
     except Interrupted as interrupted:
         number = interrupted.number
     return number
 
 
-def _first(events: SimpleQueue[int]) -> int:
-    """Wait for an event; awake now and then, for a signal that another thread got wakes nobody here."""
+def _event(events: SimpleQueue[int], is_over: Callable[[], bool]) -> int:
+    """Wait for an event, 0 at the end of the sender or the number of a signal; return 0 if it is over.
+
+    It waits in short steps: a signal that another thread received does not wake this one.
+    """
+    step_s = _FIRST_STEP_S
     while True:
         with suppress(Empty):
-            return events.get(timeout=_AWAKE_S)
+            return events.get(timeout=step_s)
+        if is_over():
+            return 0
+        step_s = min(2 * step_s, _AWAKE_S)
 
 
 def _progress(rambla: Rambla, wanted: Wanted, console: Console, source: Iterable[Item]) -> Any:
@@ -247,6 +269,5 @@ def _progress(rambla: Rambla, wanted: Wanted, console: Console, source: Iterable
         position = source.position if isinstance(source, Source) else 0
         return Now(position, ended, ended - sum(audit.ok for audit in audits))
 
-    many = wanted.lines or wanted.file is not None
-    shown = console if many else Console(quiet=True, force_terminal=False)
+    shown = console if wanted.is_many else Console(quiet=True, force_terminal=False)
     return bar(shown, Path(wanted.file or "stdin").name, getattr(source, "size", None), now)

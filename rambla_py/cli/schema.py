@@ -1,4 +1,4 @@
-"""This module is the command ``rambla schema``."""
+"""The command ``rambla schema``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def schema(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Print the JSON Schema of a configuration file, for editors.
 
-    It knows every handler that can be loaded here, with its connections and options, and is the same for
-    every file: --config is taken, as by each command, and not read. It is JSON with or without --json.
+    It covers every handler that can be loaded, with its connections and options. It does not depend on the
+    configuration: --config is accepted and ignored. The output is JSON with and without --json.
     """
     show_json(json_schema())

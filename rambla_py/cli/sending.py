@@ -1,17 +1,18 @@
-"""This module publishes what a source holds, message by message, on a thread of its own."""
+"""Publishing from a source, message by message, on a thread of its own."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from queue import SimpleQueue
 from typing import Any
 
 from rambla_py.app import Rambla
-from rambla_py.cli.lines import BadLine, Item, Line, key_at
+from rambla_py.cli.counts import Counts
+from rambla_py.cli.message_reader import BadLine, Item, Line, key_at
+from rambla_py.cli.rejects import Rejects
 from rambla_py.cli.sources import SourceError
-from rambla_py.cli.tally import Tally
-from rambla_py.errors import MailboxFullError
+from rambla_py.errors import MailboxFullError, NotRunningError, UnknownChannelError
 from rambla_py.message import Message
 from rambla_py.receipt import Receipt
 
@@ -21,30 +22,31 @@ __all__ = ["Sender"]
 class Sender:
     """Reads items and publishes them; the thread ends with the items, at ``stop()``, or at an error.
 
-    A thread of its own, for reading may wait for a pipe, and publishing for room: neither must keep the main
-    thread from hearing a signal, and none of them may be broken off in its midst.
+    Reading may wait for a pipe, and publishing for room: on a thread of its own neither keeps the main thread
+    from receiving a signal.
 
-    ``complain`` hears of each bad line, on this thread. ``error`` is what ended it too early, ``why`` the
-    same for a person.
+    ``channel`` is None if each item has its own target. Items up to line ``skip`` are left out. ``error`` is
+    the exception that ended it too early, ``why`` the same as a string.
     """
 
     def __init__(
         self,
         app: Rambla,
-        channel: str,
+        channel: str | None,
         *,
         options: dict[str, Any],
         key: str | None,
         strict: bool,
-        tally: Tally,
-        complain: Callable[[BadLine], None],
+        skip: int,
+        counts: Counts,
+        rejects: Rejects,
     ) -> None:
         self.sent = 0
         self.bad = 0
         self.why: str | None = None
         self.error: BaseException | None = None
         self._app, self._channel, self._options, self._key = app, channel, options, key
-        self._strict, self._tally, self._complain = strict, tally, complain
+        self._strict, self._skip, self._counts, self._rejects = strict, skip, counts, rejects
         self._stopping = False
 
     def start(self, items: Iterable[Item], ended: SimpleQueue[int]) -> threading.Thread:
@@ -60,12 +62,14 @@ class Sender:
     def _run(self, items: Iterable[Item], ended: SimpleQueue[int]) -> None:
         try:
             for item in items:
-                if self._stopping or not self._take(item):
+                if self._stopping or not (item.end <= self._skip or self._take(item)):
                     return
+                self._counts.read_to(item.end)
         except (SourceError, MailboxFullError) as error:
             self.why = str(error)
-        except BaseException as error:  # the main thread tells of it
-            self.error = error
+        except BaseException as error:  # the main thread raises it
+            if not (self._stopping and isinstance(error, NotRunningError)):
+                self.error = error
         finally:
             ended.put(0)
 
@@ -73,33 +77,46 @@ class Sender:
         """Publish one; return whether to go on."""
         try:
             if isinstance(item, Line):
-                message = self._message(item)
-        except ValueError as error:
-            item = BadLine(item.number, str(error))
+                line = self._completed(item)
+                receipt = self._published(line)
+        except (ValueError, UnknownChannelError) as error:
+            item = BadLine(item.number, str(error), item.last, raw=_raw(item))
         if isinstance(item, BadLine):
             self.bad += 1
-            self._complain(item)
+            self._rejects.add_line(item, keep=not self._strict)
             if self._strict:
-                self.why = "stopped at the first bad line (--strict)"
+                self.why = "stopped at the first invalid line (--strict)"
             return not self._strict
-        self._tally.add(self._published(message))
         self.sent += 1
+        self._counts.add(line, receipt)
         return True
 
-    def _message(self, line: Line) -> Message:
-        # A Message, for its payload is never read as an envelope: nothing in a file may set options.
-        if self._key is None:
-            return Message(line.payload, **self._options)
-        return Message(line.payload, **self._options, key=key_at(line.payload, self._key))
+    def _completed(self, line: Line) -> Line:
+        """Return a line with all options of its message; raises ``ValueError``."""
+        options = {**line.options, **self._options}
+        if "headers" in line.options and "headers" in self._options:
+            options["headers"] = {**line.options["headers"], **self._options["headers"]}
+        if self._key is not None:
+            options["key"] = key_at(line.payload, self._key)
+        return line._replace(options=options)
 
-    def _published(self, message: Message) -> Receipt:
+    def _published(self, line: Line) -> Receipt:
+        channel = self._channel or line.target
+        if channel is None:
+            raise ValueError("the record names no target: give a CHANNEL")
+        # A Message: its payload is never read as an envelope, so that nothing in it can set options.
+        message = Message(line.payload, **line.options)
         try:
-            return self._app.publish(self._channel, message)
+            return self._app.publish(channel, message)
         except MailboxFullError as error:
-            # Where the channel waits (overflow = "block"), it has waited. Where it raises, we wait for it.
+            # With overflow = "block" publish has waited; with "raise" this waits for room.
             if error.waited_s is not None or not self._app.flush(timeout_s=_longest_wait_s(self._app)):
                 raise
-        return self._app.publish(self._channel, message)
+        return self._app.publish(channel, message)
+
+
+def _raw(item: Item) -> Any:
+    return item.payload if isinstance(item, Line) else item.raw
 
 
 def _longest_wait_s(app: Rambla) -> float:

@@ -1,4 +1,4 @@
-"""This module writes: data to stdout, talk to stderr, in colours and tables where a person looks on."""
+"""Output: data to stdout, messages to stderr, colours and tables on a terminal."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from rich.text import Text
 __all__ = ["counted", "show", "show_json", "show_text", "table", "talk"]
 
 _ENDLESS: Final = 100_000
-"""The width of what is no terminal: nothing is cut or wrapped on its way into a file or a pipe."""
+"""Width for files and pipes: nothing is cut or wrapped."""
 
 
 def talk() -> Console:
-    """Return a console on stderr, which honours ``NO_COLOR``."""
+    """Return a console on stderr; it respects ``NO_COLOR``."""
     return Console(
         stderr=True, highlight=False, markup=False, width=None if sys.stderr.isatty() else _ENDLESS
     )
 
 
 def show(what: RenderableType) -> None:
-    """Print something of rich's to stdout."""
+    """Print a rich renderable to stdout."""
     console = Console(
         file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else _ENDLESS
     )
@@ -37,7 +37,7 @@ def show(what: RenderableType) -> None:
     with console.capture() as captured:
         console.print(what)
     text = captured.get()
-    # Columns are filled with spaces, which are of use to nobody in a file.
+    # Columns are padded with spaces, which a file does not need.
     show_text(text if console.is_terminal else re.sub(r" +$", "", text, flags=re.MULTILINE))
 
 
@@ -47,33 +47,42 @@ def show_json(data: Any) -> None:
 
 
 def show_text(text: str) -> None:
-    """Write to stdout; a reader who has seen enough (``| head -1``) is no error."""
+    """Write to stdout; a reader that closes the pipe (``| head -1``) is no error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more at its exit, and would complain then.
+        # The interpreter flushes again at exit, which would raise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Container[str] = ()) -> Table:
+def table(
+    names: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Container[str] = (),
+    cut: str | None = None,
+) -> Table:
     """Return a table without lines between rows; columns among ``numbers`` are aligned to the right.
 
-    Names never wrap or lose their ends; where a terminal is too narrow it is the last column that gives way.
+    Names are never wrapped or cut; on a narrow terminal the column ``cut`` is, by default the last one.
     """
     cells = [names, *rows]
+    wide = len(names) - 1 if cut is None else names.index(cut)
     made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for at, name in enumerate(names):
         width = max(cell_len(row[at]) for row in cells)
         made.add_column(
             name,
             justify="right" if name in numbers else "left",
-            # To rich a column that may wrap is one that may shrink; its cells are cut all the same.
-            no_wrap=at < len(names) - 1,
-            min_width=width if at < len(names) - 1 else 1,
+            # rich shrinks only columns that may wrap; the cells of this one are cut instead.
+            no_wrap=at != wide,
+            min_width=1 if at == wide else width,
         )
-    for *first, last in cells[1:]:
-        made.add_row(*first, Text(last, no_wrap=True, overflow="ellipsis"))
+    for row in cells[1:]:
+        shown: list[RenderableType] = list(row)
+        shown[wide] = Text(row[wide], no_wrap=True, overflow="ellipsis")
+        made.add_row(*shown)
     return made
 
 

@@ -1,4 +1,4 @@
-"""This module is the door of the configuration: TOML in, a checked and frozen ``Config`` out."""
+"""Configuration: from TOML to a checked, frozen ``Config``."""
 
 from rambla_py.config.json_schema import json_schema
 from rambla_py.config.loading import load_config

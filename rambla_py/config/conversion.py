@@ -1,20 +1,22 @@
-"""This module converts raw nodes to declared types, field by field, and notes every misfit."""
+"""Conversion of raw nodes to declared types, field by field, with a problem for each mismatch."""
 
 from __future__ import annotations
 
+import tomllib
 import types
 from collections.abc import Iterable
 from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 
-from rambla_py.config.findings import Findings, joined
-from rambla_py.config.node import Node, plain
-from rambla_py.config.shapes import Field, bare, fields_of
-from rambla_py.config.words import choices, type_in_words, value_in_words
+from rambla_py._internal.redaction import MASK, looks_secret
+from rambla_py.config.describe import choices, type_in_words, value_in_words
+from rambla_py.config.guesses import Elsewhere, nowhere
+from rambla_py.config.problems import ProblemList, joined
+from rambla_py.config.raw_tree import Node, plain
+from rambla_py.config.struct_fields import Field, bare, fields_of
 from rambla_py.errors import nearest
 from rambla_py.handler import Secret
-from rambla_py.redaction import MASK, looks_secret
 
 __all__ = [
     "BAD",
@@ -29,7 +31,7 @@ __all__ = [
 
 
 class _Bad:
-    """Stands for a value that was refused; why has been noted."""
+    """Placeholder for a value that was refused; the problem has been recorded."""
 
     def __repr__(self) -> str:
         return "BAD"
@@ -40,7 +42,7 @@ _SWITCHES = {"on": True, "yes": True, "off": False, "no": False}
 
 
 def dec_hook(declared: Any, value: Any) -> Any:
-    """Convert what msgspec does not know: a ``Secret`` from a text; an instance passes as it is."""
+    """Convert types that msgspec does not know: a string to a ``Secret``; instances are kept as they are."""
     if declared is Secret and isinstance(value, str):
         return Secret(value)
     if isinstance(declared, type) and isinstance(value, declared):
@@ -49,12 +51,12 @@ def dec_hook(declared: Any, value: Any) -> Any:
 
 
 def holds_secret(declared: Any) -> bool:
-    """Say whether a type is, or may be, a ``Secret``."""
+    """Return whether a type is, or may be, a ``Secret``."""
     return declared is Secret or any(holds_secret(part) for part in get_args(declared))
 
 
 def is_broken(node: Node) -> bool:
-    """Say whether something in this tree has been reported already."""
+    """Return whether something in this tree has been reported already."""
     if isinstance(node.value, dict):
         return node.failed or any(map(is_broken, node.value.values()))
     if isinstance(node.value, list):
@@ -62,66 +64,83 @@ def is_broken(node: Node) -> bool:
     return node.failed
 
 
-def convert(node: Node, declared: Any, path: str, findings: Findings) -> Any:
-    """Return the value of a node as the declared type, or ``BAD`` with the reason among the problems."""
+def convert(node: Node, declared: Any, path: str, problems: ProblemList) -> Any:
+    """Return the value of a node as the declared type, or ``BAD`` with a problem recorded."""
     if node.failed:
         return BAD
     options = _alternatives(declared)
     if isinstance(node.value, dict):
         struct = _only_struct(options)
         if struct is not None:
-            return convert_struct(node, struct, path, findings)
+            return convert_struct(node, struct, path, problems)
         inner = _item_type(options, dict)
         if inner is not None:
-            return _mapping(node, inner, declared, path, findings)
+            return _mapping(node, inner, declared, path, problems)
     elif isinstance(node.value, list):
         inner = _item_type(options, list)
         if inner is not None:
-            return _list(node, inner, declared, path, findings)
-    return _leaf(node, declared, path, findings)
+            return _list(node, inner, declared, path, problems)
+    return _leaf(node, declared, path, problems)
 
 
-def convert_struct(node: Node, struct: type[msgspec.Struct], path: str, findings: Findings) -> Any:
+def convert_struct(
+    node: Node,
+    struct: type[msgspec.Struct],
+    path: str,
+    problems: ProblemList,
+    *,
+    elsewhere: Elsewhere = nowhere,
+) -> Any:
     """Return an instance of a struct made from a table, or ``BAD``; unknown and missing keys are problems."""
     fields = fields_of(struct)
-    values = convert_fields(node, fields, path, findings)
+    values = convert_fields(node, fields, path, problems, elsewhere=elsewhere)
     for field in fields:
         if field.required and field.key not in node.value:
             missing = joined(path, field.key)
-            findings.missing(missing, expected=type_in_words(field.type), file=node.file)
+            problems.missing(missing, expected=type_in_words(field.type), file=node.file)
             values[field.name] = BAD
     if len(values) < len(node.value) or BAD in values.values():
         return BAD
     try:
         return struct(**values)
     except (ValueError, TypeError) as error:
-        findings.problem(path, expected="values that fit together", got=str(error), file=node.file)
+        problems.add(path, expected="compatible values", got=str(error), file=node.file)
         return BAD
 
 
 def convert_fields(
-    node: Node, fields: Iterable[Field], path: str, findings: Findings, *, beside: Iterable[str] = ()
+    node: Node,
+    fields: Iterable[Field],
+    path: str,
+    problems: ProblemList,
+    *,
+    beside: Iterable[str] = (),
+    elsewhere: Elsewhere = nowhere,
 ) -> dict[str, Any]:
-    """Return the values of a table's keys by field name, ``BAD`` where one was refused.
+    """Return the values of a table's keys by field name; ``BAD`` for a value that was refused.
 
-    ``beside`` are keys that the caller reads; any other key that no field has is a problem.
+    ``beside`` are keys that the caller reads itself; any other unknown key is a problem, with the hint of
+    ``elsewhere`` if it belongs to another table.
     """
     by_key = {field.key: field for field in fields}
     values: dict[str, Any] = {}
     for key, item in node.value.items():
         if key in by_key:
-            values[by_key[key].name] = convert(item, by_key[key].type, joined(path, key), findings)
+            values[by_key[key].name] = convert(item, by_key[key].type, joined(path, key), problems)
         elif key not in beside:
-            findings.unknown(joined(path, key), [*beside, *by_key], what="a known key", node=item, name=key)
+            known = [*beside, *by_key]
+            problems.unknown(
+                joined(path, key), known, what="a known key", node=item, name=key, hint=elsewhere(key)
+            )
     return values
 
 
-def convert_table(node: Node, path: str, findings: Findings, what: str = "a table") -> Node | None:
-    """Return the node when it is a table, or None with a problem."""
+def convert_table(node: Node, path: str, problems: ProblemList, what: str = "a table") -> Node | None:
+    """Return the node if it is a table, else None with a problem recorded."""
     if node.is_table:
         return node
     if not node.failed:
-        findings.problem(path, expected=what, got=value_in_words(plain(node)), file=node.file)
+        problems.add(path, expected=what, got=value_in_words(plain(node)), file=node.file)
     return None
 
 
@@ -148,30 +167,30 @@ def _item_type(options: list[Any], container: type) -> Any:
     return None
 
 
-def _mapping(node: Node, inner: Any, declared: Any, path: str, findings: Findings) -> Any:
-    values = {key: convert(item, inner, joined(path, key), findings) for key, item in node.value.items()}
-    return BAD if BAD in values.values() else _constrained(values, node, declared, path, findings)
+def _mapping(node: Node, inner: Any, declared: Any, path: str, problems: ProblemList) -> Any:
+    values = {key: convert(item, inner, joined(path, key), problems) for key, item in node.value.items()}
+    return BAD if BAD in values.values() else _constrained(values, node, declared, path, problems)
 
 
-def _list(node: Node, inner: Any, declared: Any, path: str, findings: Findings) -> Any:
-    values = [convert(item, inner, f"{path}[{at}]", findings) for at, item in enumerate(node.value)]
-    return BAD if BAD in values else _constrained(values, node, declared, path, findings)
+def _list(node: Node, inner: Any, declared: Any, path: str, problems: ProblemList) -> Any:
+    values = [convert(item, inner, f"{path}[{at}]", problems) for at, item in enumerate(node.value)]
+    return BAD if BAD in values else _constrained(values, node, declared, path, problems)
 
 
-def _constrained(values: Any, node: Node, declared: Any, path: str, findings: Findings) -> Any:
+def _constrained(values: Any, node: Node, declared: Any, path: str, problems: ProblemList) -> Any:
     try:
         return msgspec.convert(values, declared, dec_hook=dec_hook)
     except msgspec.ValidationError as error:
-        _misfit(node, declared, path, findings, error)
+        _misfit(node, declared, path, problems, error)
         return BAD
 
 
-def _leaf(node: Node, declared: Any, path: str, findings: Findings) -> Any:
+def _leaf(node: Node, declared: Any, path: str, problems: ProblemList) -> Any:
     if is_broken(node):
         return BAD
     value = plain(node)
     if isinstance(value, str) and holds_secret(declared):
-        findings.secret(value)
+        problems.secret(value)
     try:
         return msgspec.convert(value, declared, strict=not node.lenient, dec_hook=dec_hook)
     except msgspec.ValidationError as error:
@@ -179,33 +198,51 @@ def _leaf(node: Node, declared: Any, path: str, findings: Findings) -> Any:
             typed = _typed(value, declared)
             if typed is not BAD:
                 return typed
-        _misfit(node, declared, path, findings, error)
+        _misfit(node, declared, path, problems, error)
         return BAD
 
 
 def _typed(text: Any, declared: Any) -> Any:
-    """Read a text from outside the file the other ways there are: as JSON, or as a switch."""
+    """Convert a string from outside the file as a switch (on, off, yes, no), as JSON, or as TOML."""
     if not isinstance(text, str):
         return BAD
-    try:
-        value = _SWITCHES[text.lower()] if text.lower() in _SWITCHES else msgspec.json.decode(text.encode())
-        return msgspec.convert(value, declared, dec_hook=dec_hook)
-    except (msgspec.MsgspecError, ValueError):
-        return BAD
+    for read in (_switch, msgspec.json.decode, _toml):
+        try:
+            return msgspec.convert(read(text), declared, dec_hook=dec_hook)
+        except (msgspec.MsgspecError, ValueError):
+            continue
+    return BAD
 
 
-def _misfit(node: Node, declared: Any, path: str, findings: Findings, error: Exception) -> None:
+def _switch(text: str) -> bool:
+    if text.lower() not in _SWITCHES:
+        raise ValueError(text)
+    return _SWITCHES[text.lower()]
+
+
+def _toml(text: str) -> Any:
+    """Return one TOML value: 1_000, 0xff, inf."""
+    if "\n" in text:
+        raise ValueError("more than a value")
+    return tomllib.loads(f"value = {text}")["value"]
+
+
+def _misfit(node: Node, declared: Any, path: str, problems: ProblemList, error: Exception) -> None:
     value = plain(node)
     hidden = node.hidden or holds_secret(declared) or looks_secret(path.rpartition(".")[2])
     got = MASK if hidden and value is not None else value_in_words(value)
-    findings.problem(
+    problems.add(
         path, expected=type_in_words(declared), got=got, file=node.file, hint=_hint(node, declared, error)
     )
 
 
 def _hint(node: Node, declared: Any, error: Exception) -> str | None:
     if isinstance(node.value, str) and not node.lenient and _fits_unquoted(node.value, declared):
-        return "write it without the quotes"
+        return (
+            "write it without the quotes"
+            if not node.final
+            else "only a value that is all ${...} is converted"
+        )
     text = str(error)
     if " - at " in text:
         return text

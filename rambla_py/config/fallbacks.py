@@ -1,4 +1,4 @@
-"""This module checks that fallbacks lead somewhere, and not round in a circle."""
+"""Checks that every fallback exists and that none is circular."""
 
 from __future__ import annotations
 
@@ -6,39 +6,59 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from rambla_py.config.findings import Findings, joined
-from rambla_py.config.node import Node
+from rambla_py.config.problems import ProblemList, joined
+from rambla_py.config.raw_tree import Node
 
 __all__ = ["check_fallbacks", "fallback_cycle"]
 
 
 class _Fallback(msgspec.Struct, frozen=True):
-    channel: str
+    target: str
     to: str
     path: str
     node: Node
+    in_list: bool
 
 
-def check_fallbacks(tables: Mapping[str, Node], findings: Findings) -> None:
-    """Note fallbacks in the tables of all services that name no channel, or form a cycle."""
-    names = list(dict.fromkeys(channel for table in tables.values() for channel, _ in _channels(table)))
+def check_fallbacks(tables: Mapping[str, Node], problems: ProblemList) -> None:
+    """Report fallbacks of all services that name no channel, or that form a cycle.
+
+    A fallback names a channel, or ``service.channel`` for one of its targets.
+    """
+    targets: dict[str, list[str]] = {}
+    for service, table in tables.items():
+        for channel, _ in _channels(table):
+            targets.setdefault(channel, []).append(f"{service}.{channel}")
+    targets |= {name: [name] for names in list(targets.values()) for name in names}
+    having = {fallback.target for fallback in _fallbacks(tables)}
     followers: dict[str, dict[str, _Fallback]] = {}
     for fallback in _fallbacks(tables):
-        followers.setdefault(fallback.channel, {})[fallback.to] = fallback
-        if fallback.to not in names and not findings.incomplete:
-            others = [name for name in names if name != fallback.channel]
-            findings.unknown(
+        for name in targets.get(fallback.to, ()):
+            followers.setdefault(fallback.target, {})[name] = fallback
+        if fallback.to not in targets and not problems.incomplete:
+            dotted = "." in fallback.to
+            others = [
+                name for name in targets if fallback.target not in targets[name] and dotted >= ("." in name)
+            ]
+            problems.unknown(
                 fallback.path, others, what="the name of a channel", node=fallback.node, name=fallback.to
+            )
+        if fallback.in_list and having.intersection(targets.get(fallback.to, ())):
+            problems.add(
+                fallback.path,
+                expected="a channel without a fallback of its own, because the list gives the order",
+                got=repr(fallback.to),
+                file=fallback.node.file,
             )
     cycle = fallback_cycle(followers)
     if cycle:
         first = followers[cycle[0]][cycle[1]]
-        expected, got = "fallbacks that come to an end", " -> ".join(cycle)
-        findings.problem(first.path, expected=expected, got=got, file=first.node.file)
+        expected, got = "fallbacks without a cycle", " -> ".join(cycle)
+        problems.add(first.path, expected=expected, got=got, file=first.node.file)
 
 
 def fallback_cycle(followers: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the names of a cycle in the fallbacks of channels, the first one again at its end; or nothing.
+    """Return the names of a cycle in the fallbacks of targets, with the first repeated at the end; or [].
 
     >>> fallback_cycle({"a": ["b"], "b": ["c"], "c": ["b"]})
     ['b', 'c', 'b']
@@ -76,6 +96,10 @@ def _fallbacks(tables: Mapping[str, Node]) -> Iterator[_Fallback]:
     for service, table in tables.items():
         for channel, settings in _channels(table):
             node = settings.get("fallback")
-            if node is not None and isinstance(node.value, str) and not node.failed:
-                path = joined(joined(joined(joined("", service), "channels"), channel), "fallback")
-                yield _Fallback(channel, node.value, path, node)
+            if node is None or node.failed:
+                continue
+            path = joined(joined(joined(joined("", service), "channels"), channel), "fallback")
+            target, in_list = f"{service}.{channel}", isinstance(node.value, list)
+            for at, one in enumerate(node.value if in_list else [node]):
+                if isinstance(one.value, str) and not one.failed:
+                    yield _Fallback(target, one.value, f"{path}[{at}]" if in_list else path, one, in_list)

@@ -1,10 +1,12 @@
-"""This module replaces ``${...}`` in a text."""
+"""Interpolation of ``${...}`` in strings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from rambla_py._internal.text_files import without_line_break
 
 __all__ = ["Expansion", "InterpolationError", "expand"]
 
@@ -13,7 +15,7 @@ _NEXT = re.compile(r"\$\$|\$\{")
 
 
 class InterpolationError(Exception):
-    """What stands in the text cannot be replaced: what was expected, what came, what to do."""
+    """A ``${...}`` that cannot be replaced: what was expected, what was found, and a hint."""
 
     def __init__(self, expected: str, got: str, hint: str | None = None) -> None:
         super().__init__(expected, got, hint)
@@ -21,10 +23,10 @@ class InterpolationError(Exception):
 
 
 class Expansion(NamedTuple):
-    """A text with everything replaced.
+    """A string with everything replaced.
 
-    ``whole`` says that the text was one ``${...}`` and nothing else; ``names`` are the variables that gave a
-    value, with the value; ``contents`` are what came out of files.
+    ``whole``: the string was a single ``${...}``. ``names`` are the variables that were used, with their
+    values; ``contents`` are the contents of files that were read.
     """
 
     text: str
@@ -34,11 +36,11 @@ class Expansion(NamedTuple):
 
 
 def expand(text: str, environ: Mapping[str, str], read: Callable[[str], str]) -> Expansion:
-    """Replace ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``, ``${file:PATH}`` and ``$$`` in a text.
+    """Replace ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``, ``${file:PATH}`` and ``$$``.
 
-    ``read(path)`` returns a file's text and may raise ``OSError`` or ``UnicodeError``. A default counts when
-    the variable is unset or empty, and may hold ``${...}`` itself; what came in is not read again. Raises
-    ``InterpolationError``.
+    ``read(path)`` returns a file's text and may raise ``OSError`` or ``UnicodeError``. A line break at the
+    end of a file or a variable is removed. A default is used when the variable is unset or empty, and may
+    itself contain ``${...}``; inserted values are not interpolated again. Raises ``InterpolationError``.
 
     >>> expand("amqp://${HOST:-localhost}/$$x", {}, open).text
     'amqp://localhost/$x'
@@ -95,10 +97,11 @@ def _replace(body: str, environ: Mapping[str, str], read: Callable[[str], str]) 
             "write $$ for a dollar sign",
         )
     value = environ.get(name)
+    value = None if value is None else without_line_break(value)
     if rest.startswith(":-") and not value:
         return expand(rest[2:], environ, read)
     if value is None or (rest.startswith(":?") and not value):
-        state = "an empty one" if value == "" else "none"
+        state = "an empty value" if value == "" else "none"
         hint = rest[2:] or f"set it, or write ${{{name}:-default}}"
         raise InterpolationError(f"the environment variable {name}", state, hint)
     return Expansion(value, names=((name, value),))
@@ -107,8 +110,11 @@ def _replace(body: str, environ: Mapping[str, str], read: Callable[[str], str]) 
 def _from_file(path: str, read: Callable[[str], str]) -> Expansion:
     try:
         text = read(path)
+    except UnicodeDecodeError as error:
+        got = f"other bytes at {error.start}"
+        raise InterpolationError(f"text in UTF-8 in the file {path!r}", got) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise InterpolationError(f"a readable file {path!r}", reason.lower()) from error
-    content = text.removesuffix("\n").removesuffix("\r")
+    content = without_line_break(text)
     return Expansion(content, contents=(content,))

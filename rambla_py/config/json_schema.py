@@ -1,4 +1,4 @@
-"""This module writes the JSON Schema of a configuration file, for editors."""
+"""The JSON Schema of a configuration file, for editors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 
 from rambla_py.config.options import OptionField, declared, reserved
 from rambla_py.config.reserved import PER_MESSAGE
-from rambla_py.config.schema import ChannelSettings, RamblaSettings
-from rambla_py.config.shapes import Field, fields_of, is_struct
+from rambla_py.config.schema import ChannelSettings, OutboxSettings, RamblaSettings
+from rambla_py.config.struct_fields import Field, fields_of, is_struct
 from rambla_py.errors import HandlerError
 from rambla_py.handler import Handler
 from rambla_py.registry import find_handler, handler_names
@@ -19,12 +19,12 @@ __all__ = ["json_schema"]
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 INTERPOLATED: Final = {"type": "string", "pattern": r"^\$\{.*\}$"}
-"""What may stand for a value of any type: a text that is wholly one ``${...}``."""
+"""Allowed in place of any value: a string that is a single ``${...}``."""
 
 INCLUDE: Final = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "files that this one is laid over",
+    "description": "files that this one is merged over",
 }
 _ANNOTATIONS: Final[tuple[str, ...]] = ("title", "description", "default", "x-rambla-per")
 
@@ -32,7 +32,7 @@ _ANNOTATIONS: Final[tuple[str, ...]] = ("title", "description", "default", "x-ra
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a configuration file, with every handler that can be loaded.
 
-    Nothing is required in it: what a file leaves out may stand in one that it includes or in the environment.
+    No key is required: it may be in an included file or in the environment.
 
     >>> json_schema()["properties"]["rambla"]
     {'$ref': '#/$defs/rambla'}
@@ -81,7 +81,7 @@ def _define_handler(name: str, handler: type[Handler], defs: dict[str, Any]) -> 
 
 
 def _define_service(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) -> None:
-    """A service of any name: of the named handler's shape where we know it, else a free one."""
+    """Define a service with any name: the schema of the handler it names if known, else any table."""
     known = [
         {
             "if": {"required": ["handler"], "properties": {"handler": {"const": name}}},
@@ -96,7 +96,7 @@ def _define_service(handlers: Mapping[str, type[Handler]], defs: dict[str, Any])
 def _define_rambla(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) -> None:
     fields = [field for field in fields_of(RamblaSettings) if field.name not in ("options", "outbox")]
     options = _options({}, defs, "rambla", anything=any(one.Options is dict for one in handlers.values()))
-    # Handlers may give one name different types: what fits one of them is right here.
+    # Handlers may give one name different types, so any value is allowed here.
     options["properties"].update(
         {
             name: {"description": field.description}
@@ -104,8 +104,10 @@ def _define_rambla(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) 
             for name, field in declared(handler).items()
         }
     )
-    options["properties"]["envelope"] = _properties(fields_of(ChannelSettings), defs, "rambla")["envelope"]
-    defs["rambla"] = _table({**_properties(fields, defs, "rambla"), "include": INCLUDE, "options": options})
+    outbox = _table(_properties(fields_of(OutboxSettings), defs, "rambla"))
+    defs["rambla"] = _table(
+        {**_properties(fields, defs, "rambla"), "include": INCLUDE, "options": options, "outbox": outbox}
+    )
 
 
 def _service(connection: dict[str, Any], options: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _table(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named_service(name: str) -> dict[str, Any]:
-    """A table of a handler's name is that handler's, unless it names another."""
+    """A table with the name of a handler belongs to that handler, unless it names another."""
     return {
         "if": {"required": ["handler"]},
         "then": {"$ref": "#/$defs/service"},
@@ -167,7 +169,7 @@ def _named_service(name: str) -> dict[str, Any]:
 
 
 def _custom(declared_type: Any) -> dict[str, Any]:
-    """Secrets are texts; of other types of a handler's own nothing is known."""
+    """Secrets are strings; other types of a handler's own are unknown."""
     return {"type": "string"} if getattr(declared_type, "__name__", "") == "Secret" else {}
 
 
@@ -175,13 +177,15 @@ def _with_default(schema: dict[str, Any], default: Any) -> dict[str, Any]:
     if default is msgspec.NODEFAULT or default is None:
         return schema
     try:
-        return {**schema, "default": msgspec.to_builtins(default)}
+        # A tuple becomes an array in JSON, but never equals a list.
+        written = msgspec.to_builtins(default)
+        return {**schema, "default": list(written) if isinstance(written, tuple) else written}
     except TypeError:
         return schema
 
 
 def _strict(component: dict[str, Any]) -> dict[str, Any]:
-    """Make a nested table as the checks take it: no unknown keys, nothing required, texts to interpolate."""
+    """Adapt a nested table to the checks: no unknown keys, nothing required, strings interpolated."""
     if "properties" not in component:
         return component
     properties = {name: _open_to_interpolation(schema) for name, schema in component["properties"].items()}
@@ -190,7 +194,7 @@ def _strict(component: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open_to_interpolation(schema: dict[str, Any]) -> dict[str, Any]:
-    """Let a ``${...}`` stand for the value, unless any text may."""
+    """Allow a ``${...}`` in place of the value, unless any string is allowed."""
     outer = {key: schema[key] for key in _ANNOTATIONS if key in schema}
     inner = {key: value for key, value in schema.items() if key not in _ANNOTATIONS}
     if "items" in inner and isinstance(inner["items"], dict):

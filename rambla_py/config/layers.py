@@ -1,4 +1,4 @@
-"""This module reads the option tables of a configuration and merges them into what a channel has."""
+"""Option tables of a configuration, merged level by level into a channel's."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from typing import Any
 import msgspec
 
 from rambla_py.config.conversion import BAD, convert, convert_fields, convert_table, is_broken
-from rambla_py.config.findings import Findings, joined
-from rambla_py.config.node import Node, plain
+from rambla_py.config.describe import type_in_words, value_in_words
 from rambla_py.config.options import OptionField, reserved
-from rambla_py.config.reserved import PER_MESSAGE, CallbacksTable, callback, finished
+from rambla_py.config.problems import ProblemList, joined
+from rambla_py.config.raw_tree import Node, plain
+from rambla_py.config.reserved import PER_MESSAGE, CallbacksTable, as_policy_value, callback
 from rambla_py.config.schema import ChannelSettings
-from rambla_py.config.shapes import fields_of
-from rambla_py.config.words import type_in_words, value_in_words
+from rambla_py.config.struct_fields import fields_of
 from rambla_py.policy import Callbacks
 
 __all__ = ["Known", "Layer", "merged", "read_layer"]
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The options a handler declares; with ``anything`` it takes every name."""
+    """The options that a handler declares; with ``anything`` it accepts every name.
+
+    ``settings`` are the keys of its connections' tables.
+    """
 
     fields: Mapping[str, OptionField]
     anything: bool = False
+    settings: frozenset[str] = frozenset()
 
 
 class Layer(msgspec.Struct):
@@ -36,7 +40,7 @@ class Layer(msgspec.Struct):
 
 
 def merged(layers: list[Layer]) -> Layer:
-    """Lay each layer over those before it; headers merge key by key.
+    """Merge each layer over those before it; headers merge key by key.
 
     >>> merged([Layer({"retries": 1}, {"a": "1"}), Layer({"retries": 2}, {"b": "2"})]).headers
     {'a': '1', 'b': '2'}
@@ -50,14 +54,14 @@ def merged(layers: list[Layer]) -> Layer:
 
 
 def read_layer(
-    node: Node | None, path: str, known: Known, findings: Findings, *, skip_unknown: bool = False
+    node: Node | None, path: str, known: Known, problems: ProblemList, *, skip_unknown: bool = False
 ) -> Layer:
-    """Check one table of options; with ``skip_unknown`` names that the handler does not declare pass."""
+    """Check one table of options; with ``skip_unknown``, undeclared names are skipped without a problem."""
     layer = Layer()
     if node is None or not node.is_table:
         return layer
     for name, item in node.value.items():
-        value = _read(name, item, joined(path, name), known, findings, skip_unknown=skip_unknown)
+        value = _read(name, item, joined(path, name), known, problems, skip_unknown=skip_unknown)
         if value is BAD:
             layer.failed.add(name)
         elif name == "headers":
@@ -67,64 +71,70 @@ def read_layer(
     return layer
 
 
-def _read(name: str, item: Node, path: str, known: Known, findings: Findings, *, skip_unknown: bool) -> Any:
+def _read(
+    name: str, item: Node, path: str, known: Known, problems: ProblemList, *, skip_unknown: bool
+) -> Any:
     if name in PER_MESSAGE:
         hint = f"give it with each message: publish(..., {name}=...)"
-        findings.problem(
+        problems.add(
             path, expected="an option that a configuration may set", got=repr(name), file=item.file, hint=hint
         )
         return BAD
     if name == "callbacks":
-        return _callbacks(item, path, findings)
+        return _callbacks(item, path, problems)
     if name in reserved():
-        return _reserved(name, item, path, findings)
+        return _reserved(name, item, path, problems)
     if name in known.fields:
-        return convert(item, known.fields[name].type, path, findings)
+        return convert(item, known.fields[name].type, path, problems)
     if known.anything:
         return BAD if is_broken(item) else plain(item)
     if not skip_unknown:
-        _undeclared(name, item, path, known, findings)
+        _undeclared(name, item, path, known, problems)
         return BAD
     return None
 
 
-def _reserved(name: str, item: Node, path: str, findings: Findings) -> Any:
+def _reserved(name: str, item: Node, path: str, problems: ProblemList) -> Any:
     declared = reserved()[name].type
-    value = convert(item, declared, path, findings)
+    value = convert(item, declared, path, problems)
     if value is BAD:
         return BAD
     try:
-        return finished(name, value)
+        return as_policy_value(name, value)
     except ValueError as error:
         expected = reserved()[name].description if name == "serializer" else type_in_words(declared)
-        findings.problem(path, expected=expected, got=value_in_words(value), file=item.file, hint=str(error))
+        problems.add(path, expected=expected, got=value_in_words(value), file=item.file, hint=str(error))
         return BAD
 
 
-def _callbacks(item: Node, path: str, findings: Findings) -> Any:
-    table = convert_table(item, path, findings)
+def _callbacks(item: Node, path: str, problems: ProblemList) -> Any:
+    table = convert_table(item, path, problems)
     if table is None:
         return BAD
-    hooks = convert_fields(table, fields_of(CallbacksTable), path, findings)
+    hooks = convert_fields(table, fields_of(CallbacksTable), path, problems)
     for hook, given in hooks.items():
         if given is not BAD:
-            hooks[hook] = _callback(given, table.value[hook], joined(path, hook), findings)
+            hooks[hook] = _callback(given, table.value[hook], joined(path, hook), problems)
     return BAD if len(hooks) < len(table.value) or BAD in hooks.values() else Callbacks(**hooks)
 
 
-def _callback(given: Any, node: Node, path: str, findings: Findings) -> Any:
+def _callback(given: Any, node: Node, path: str, problems: ProblemList) -> Any:
     try:
         return callback(given)
     except ValueError as error:
         expected, got = "a function, as 'module:function'", value_in_words(given)
-        findings.problem(path, expected=expected, got=got, file=node.file, hint=str(error))
+        problems.add(path, expected=expected, got=got, file=node.file, hint=str(error))
         return BAD
 
 
-def _undeclared(name: str, item: Node, path: str, known: Known, findings: Findings) -> None:
+def _undeclared(name: str, item: Node, path: str, known: Known, problems: ProblemList) -> None:
     if name in ChannelSettings.__struct_fields__ or name == "connection":
         hint = "it is a setting of the channel: write it beside options, not in it"
-        findings.problem(path, expected="an option", got=repr(name), file=item.file, hint=hint)
+        problems.add(path, expected="an option", got=repr(name), file=item.file, hint=hint)
+        return
+    if name in known.settings:
+        hint = "it is a setting of the connection: write it in the connection's table"
+        problems.add(path, expected="an option", got=repr(name), file=item.file, hint=hint)
         return
     names = [*known.fields, *(option for option in reserved() if option not in PER_MESSAGE)]
-    findings.unknown(path, names, what="an option that the handler declares", node=item, name=name)
+    problems.unknown(path, names, what="an option that the handler declares", node=item, name=name)

@@ -1,4 +1,4 @@
-"""This module merges the options of one message over those of its channel, and checks them."""
+"""The options of one message, checked and merged over those of its channel."""
 
 from __future__ import annotations
 
@@ -8,24 +8,45 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
+from rambla_py._internal.redaction import MASK
 from rambla_py.config.conversion import dec_hook, holds_secret
-from rambla_py.config.glance import Glance, glance
-from rambla_py.config.reserved import Reserved, as_table, finished, late, refusal
+from rambla_py.config.describe import type_in_words, value_in_words
+from rambla_py.config.fast_checks import FastCheck, fast_check
+from rambla_py.config.reserved import (
+    Reserved,
+    as_policy_value,
+    as_table,
+    delay_error,
+    never_attempted,
+    serializer_error,
+)
 from rambla_py.config.schema import ChannelConfig, ChannelSettings
-from rambla_py.config.shapes import Field, fields_of, is_struct
-from rambla_py.config.words import type_in_words, value_in_words
+from rambla_py.config.struct_fields import Field, fields_of, is_struct
 from rambla_py.errors import HandlerError, OptionError
 from rambla_py.handler import Handler
 from rambla_py.policy import Policy
-from rambla_py.redaction import MASK
+from rambla_py.serialization.capture import captured
+from rambla_py.serialization.header_values import header_value
 
-__all__ = ["MergedOptions", "OptionField", "accepts", "declared", "merge_message", "option_names", "reserved"]
+__all__ = [
+    "MergedOptions",
+    "OptionField",
+    "accepts",
+    "checked_id",
+    "checked_key",
+    "declared",
+    "merge_headers",
+    "merge_message",
+    "option_names",
+    "reserved",
+]
 
 
 class OptionField(msgspec.Struct, frozen=True):
-    """One option as it was declared: the key users write, the attribute it is kept in, and its type.
+    """One declared option: the key that users write, the attribute of the struct, and the type.
 
-    ``default`` is ``msgspec.NODEFAULT`` for a required option.
+    ``default`` is ``msgspec.NODEFAULT`` for a required option. A ``routing`` option decides where a message
+    goes, and may be listed in a channel's ``envelope``.
     """
 
     name: str
@@ -34,15 +55,16 @@ class OptionField(msgspec.Struct, frozen=True):
     default: Any
     per_channel: bool
     description: str
+    routing: bool = False
 
     @property
     def required(self) -> bool:
-        """Whether a channel must give it."""
+        """Whether a channel must set it."""
         return self.default is msgspec.NODEFAULT
 
 
 class MergedOptions(NamedTuple):
-    """What one message travels with: the handler's options, the policy, headers, its own id and key."""
+    """The options of one message after merging: the handler's options, policy, headers, id and key."""
 
     options: Any
     policy: Policy
@@ -52,9 +74,9 @@ class MergedOptions(NamedTuple):
 
 
 def declared(handler: type[Handler]) -> Mapping[str, OptionField]:
-    """Return the options that a handler class declares itself, by name, in order; none where it takes any.
+    """Return the options that a handler class declares, by name, in order; none if it accepts any.
 
-    Raises ``HandlerError`` when ``Options`` is no msgspec struct, ``dict`` or None, or when it declares a
+    Raises ``HandlerError`` if ``Options`` is not a msgspec struct, ``dict`` or None, or if it declares a
     reserved name.
 
     >>> class Audit(Handler):
@@ -68,7 +90,7 @@ def declared(handler: type[Handler]) -> Mapping[str, OptionField]:
 
 @functools.cache
 def reserved() -> Mapping[str, OptionField]:
-    """Return the options that every handler knows, by name."""
+    """Return the options that every handler has, by name."""
     return _fields_of(Reserved)
 
 
@@ -78,19 +100,18 @@ def option_names(handler: type[Handler]) -> list[str]:
 
 
 def accepts(channel: ChannelConfig, name: str) -> bool:
-    """Say whether a target takes an option of this name, be it per channel only.
+    """Return whether a target has an option with this name.
 
-    Options that are set per channel only are accepted here and refused by ``merge_message``, with the reason.
+    That includes options that are set per channel only; ``merge_message`` refuses them with the reason.
     """
     return channel.handler.Options is dict or name in _slots(channel.handler)
 
 
 def merge_message(channel: ChannelConfig, given: Mapping[str, Any]) -> MergedOptions:
-    """Lay the options of one message over those of its channel.
+    """Merge the options of one message over those of its channel.
 
-    Raises ``OptionError`` for a name the target does not take, a value of the wrong type or out of bounds, an
-    option that is set per channel only, and ``delay_s >= expires_s``. Nothing of the channel is changed; safe
-    from any thread.
+    Raises ``OptionError`` for an unknown name, a value of the wrong type or out of bounds, an option that is
+    set per channel only, and ``delay_s >= expires_s``. Does not change the channel. Thread-safe.
     """
     if not given:
         return MergedOptions(channel.options, channel.policy, channel.headers or {}, None, None)
@@ -101,21 +122,51 @@ def merge_message(channel: ChannelConfig, given: Mapping[str, Any]) -> MergedOpt
         if slot is None:
             if channel.handler.Options is not dict:
                 raise _unknown(channel, name)
-            changes[0][name] = value
+            changes[0][name] = captured(value)
+        elif type(value) is str and not value.isascii() and not _is_text(value):
+            raise _refused(channel, name, _SURROGATE)
         elif type(value) is slot.exact and (slot.fits is None or slot.fits(value)):
             changes[slot.home][slot.attribute] = value
         else:
             changes[slot.home][slot.attribute] = _checked(channel, slot, value)
     options, policy, rest = changes
-    headers = channel.headers or {}
-    if rest.get("headers"):
-        headers = {**headers, **rest["headers"]}
+    headers = merge_headers(channel, rest.get("headers"))
     own = _with_options(channel, options) if options else channel.options
     merged = _with_policy(channel, policy) if policy else channel.policy
-    reason = refusal(merged, channel.handler, own) if options or policy else None
+    reason = serializer_error(merged, channel.handler, own) if options or policy else None
     if reason is not None:
         raise _refused(channel, "serializer", reason)
     return MergedOptions(own, merged, headers, rest.get("id"), rest.get("key"))
+
+
+def checked_key(channel: ChannelConfig, value: Any) -> str | None:
+    """Return the key of a message; raises ``OptionError``."""
+    if type(value) is str and (value.isascii() or _is_text(value)):
+        return value
+    return merge_message(channel, {"key": value}).key
+
+
+def checked_id(channel: ChannelConfig, value: Any) -> str | None:
+    """Return the id that was given to a message; raises ``OptionError``."""
+    if type(value) is str and value and (value.isascii() or _is_text(value)):
+        return value
+    return merge_message(channel, {"id": value}).id
+
+
+def merge_headers(channel: ChannelConfig, value: Any) -> dict[str, Any]:
+    """Return the headers of a message merged over those of its channel; raises ``OptionError``."""
+    own = channel.headers or {}
+    if value is None:
+        return own
+    checked = _headers(channel, value)
+    merged = {**own, **checked} if own else checked
+    if type(checked) is _Removing:
+        return {name: item for name, item in merged.items() if item is not None}
+    return merged
+
+
+class _Removing(dict[str, Any]):
+    """Headers for a backend that has no null: a None in them removes the header, also one of the channel."""
 
 
 _OPTION: Final = 0
@@ -124,7 +175,7 @@ _REST: Final = 2
 
 
 class _Slot(msgspec.Struct, frozen=True):
-    """How one option of a message is taken; ``exact`` and ``fits`` are those of a ``Glance``."""
+    """How one option of a message is checked; ``exact`` and ``fits`` are those of a ``FastCheck``."""
 
     field: OptionField
     attribute: str
@@ -164,6 +215,7 @@ def _option_field(shape: type[msgspec.Struct], field: Field) -> OptionField:
         default=field.default,
         per_channel=extra.get("rambla_per") == "channel",
         description=schema.get("description", ""),
+        routing=extra.get("rambla_per") == "routing",
     )
 
 
@@ -175,7 +227,11 @@ def _make_slots(handler: type[Handler]) -> dict[str, _Slot]:
 
 
 def _slot(field: OptionField, home: Literal[0, 1, 2]) -> _Slot:
-    seen = Glance() if field.per_channel or field.name == "serializer" else glance(field.type)
+    seen = (
+        FastCheck()
+        if field.per_channel or field.name in ("serializer", "expires_s")
+        else fast_check(field.type)
+    )
     return _Slot(field, field.attribute, home, seen.exact, seen.fits)
 
 
@@ -190,9 +246,10 @@ def _checked(channel: ChannelConfig, slot: _Slot, value: Any) -> Any:
     if slot.home == _REST and value is None:
         return None
     if field.name == "headers":
-        return _headers(channel, value)
+        return value
     try:
-        return finished(field.name, msgspec.convert(as_table(value), field.type, dec_hook=dec_hook))
+        given = as_table(value)
+        return as_policy_value(field.name, msgspec.convert(captured(given), field.type, dec_hook=dec_hook))
     except msgspec.ValidationError as error:
         raise _refused(channel, field.name, _misfit(field, value, error)) from None
     except ValueError as error:
@@ -209,17 +266,42 @@ _HEADER_VALUES = frozenset({str, int, float, bool, bytes})
 
 
 def _headers(channel: ChannelConfig, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise _refused(channel, "headers", f"expected a mapping, got {value_in_words(value)}")
-    for name, item in value.items():
+    headers: dict[str, Any] = dict(value)
+    for name, item in headers.items():
         if type(name) is not str:
-            raise _refused(channel, "headers", f"expected a text for each name, got {value_in_words(name)}")
-        if type(item) not in _HEADER_VALUES:
-            expected = "a text, a number, true, false or bytes"
-            raise _refused(
-                channel, "headers", f"at {name!r}: expected {expected}, got {value_in_words(item)}"
-            )
-    return dict(value)
+            raise _refused(channel, "headers", f"expected a string for each name, got {value_in_words(name)}")
+        if not name.isascii() and not _is_text(name):
+            raise _refused(channel, "headers", f"a name with {_SURROGATE}")
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() and not _is_text(item):
+                raise _refused(channel, "headers", f"at {name!r}: {_SURROGATE}")
+        elif kind not in _HEADER_VALUES and item is not None:
+            headers[name] = _header_value(channel, name, item)
+        elif item is None and type(None) not in channel.handler.header_types:
+            headers = _Removing(headers)
+    return headers
+
+
+def _header_value(channel: ChannelConfig, name: str, value: Any) -> Any:
+    try:
+        return header_value(value, channel.handler.header_types)
+    except ValueError as error:
+        raise _refused(channel, "headers", f"at {name!r}: {error}") from error
+
+
+_SURROGATE: Final = "a lone surrogate, which UTF-8 cannot encode"
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a string can be encoded as UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_options(channel: ChannelConfig, changes: dict[str, Any]) -> Any:
@@ -232,10 +314,12 @@ def _with_options(channel: ChannelConfig, changes: dict[str, Any]) -> Any:
 
 
 def _with_policy(channel: ChannelConfig, changes: dict[str, Any]) -> Policy:
+    if "expires_s" in changes:
+        changes = {**changes, "expires_when_due": False}
     policy = msgspec.structs.replace(channel.policy, **changes)
-    if policy.delay_s and policy.expires_s is not None and policy.delay_s >= policy.expires_s:
+    if never_attempted(policy):
         name = "delay_s" if "delay_s" in changes else "expires_s"
-        raise _refused(channel, name, late(policy))
+        raise _refused(channel, name, delay_error(policy))
     return policy
 
 
@@ -245,6 +329,6 @@ def _refused(channel: ChannelConfig, name: str, reason: str) -> OptionError:
 
 def _unknown(channel: ChannelConfig, name: str) -> OptionError:
     if name in ChannelSettings.__struct_fields__:
-        return _refused(channel, name, "is a setting of the channel, and stands in the configuration")
+        return _refused(channel, name, "is a setting of the channel, in the configuration")
     known = option_names(channel.handler)
     return OptionError(name, "unknown", service=channel.service, channel=channel.channel, known=known)

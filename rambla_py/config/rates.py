@@ -1,4 +1,4 @@
-"""This module reads rates such as ``100/s``."""
+"""Rates such as ``100/s``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
 def rate_per_s(text: str) -> float:
-    """Return how many a second a rate allows; raises ``ValueError``.
+    """Return a rate as a number per second; raises ``ValueError``.
 
     >>> rate_per_s("100/s"), rate_per_s("30/min")
     (100.0, 0.5)
@@ -19,5 +19,5 @@ def rate_per_s(text: str) -> float:
     found = _RATE.fullmatch(text)
     rate = float(found["count"]) / _SECONDS[found["unit"]] if found else 0.0
     if rate <= 0:
-        raise ValueError(f"{text!r} is no rate like '100/s', '5/min' or '1000/h'")
+        raise ValueError(f"{text!r} is not a rate like '100/s', '5/min' or '1000/h'")
     return rate

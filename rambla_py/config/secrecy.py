@@ -1,4 +1,4 @@
-"""This module finds the secrets among checked settings."""
+"""Search for secrets in settings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
+from rambla_py._internal.redaction import looks_secret, url_secrets
 from rambla_py.handler import Secret
-from rambla_py.redaction import looks_secret, url_secrets
 
 __all__ = ["secrets_in"]
 
 
 def secrets_in(value: Any, *, name: str = "", by_name: bool = True) -> Iterator[str]:
-    """Yield the texts that must not show: each ``Secret``, passwords in URLs, values of secret names.
+    """Yield strings to mask: each ``Secret``, passwords in URLs, and values whose name looks secret.
 
-    With ``by_name=False`` names say nothing, as in the options of a handler.
+    With ``by_name=False`` names are ignored, as in the options of a handler.
 
     >>> sorted(secrets_in({"url": "redis://:hunter2@host", "token": "abcd", "host": "host"}))
     ['abcd', 'hunter2']

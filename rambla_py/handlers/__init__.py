@@ -1,8 +1,8 @@
-"""This package holds the handlers that come with rambla_py, and the words that authors of others need.
+"""Handlers that come with rambla_py, and the names that handler authors need.
 
 Only the registry imports the handlers themselves, by name.
 """
 
-from rambla_py.handler import Link, Secret, State, per_channel, secret_text
+from rambla_py.handler import Link, Secret, State, per_channel, routing, secret_text
 
-__all__ = ["Link", "Secret", "State", "per_channel", "secret_text"]
+__all__ = ["Link", "Secret", "State", "per_channel", "routing", "secret_text"]

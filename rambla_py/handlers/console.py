@@ -1,4 +1,4 @@
-"""This module is the handler that prints messages on the terminal."""
+"""The ``console`` handler."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from rambla_py.errors import ConnectionLostError, DeliveryError, RejectedError, SerializationError
-from rambla_py.handler import Handler, State, per_channel
+from rambla_py.handler import Handler, Preflight, State, per_channel
 from rambla_py.handlers._record import Shape, json_line
+from rambla_py.serialization.header_values import ANY_JSON
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
 __all__ = ["ConsoleHandler"]
 
-# Some terminals obey these; JSON leaves them as they are, and they can only stand inside its strings.
+# Control codes that some terminals obey; JSON does not escape them, and only its strings can contain them.
 _UNSAFE = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 class _Screen:
-    """The connection: one text stream, and rich to colour what goes there."""
+    """The connection: a stream of text, with colours by rich."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -38,7 +39,7 @@ class _Screen:
         self._coloured = self._console.color_system is not None and not self._console.no_color
 
     def show(self, lines: Sequence[str]) -> None:
-        """Write the lines in one go; a stream that is not a colour terminal gets them as they are."""
+        """Write the lines at once, in colours on a terminal that has them."""
         text = "".join(f"{line}\n" for line in lines).translate(_UNSAFE)
         if self._coloured:
             text = self._painted(text)
@@ -49,44 +50,49 @@ class _Screen:
         self._stream.flush()
 
     def _painted(self, text: str) -> str:
-        # Captured rather than printed: at a broken pipe rich would end the process.
+        # Captured, not printed: rich exits the process at a broken pipe.
         with self._console.capture() as captured:
             self._console.print(self._highlight(Text(text)), end="")
         return captured.get()
 
 
 class ConsoleHandler(Handler):
-    """Prints each message as JSON, on one line or indented; on a terminal in colours, but for ``NO_COLOR``.
+    """Prints each message as JSON, on one line or indented; in colours on a terminal, unless ``NO_COLOR``.
 
-    Text and bytes (UTF-8) show as JSON strings, so that nothing in them reaches the terminal as a command.
-    What goes to a pipe or a file is the JSON alone.
+    Strings and bytes (UTF-8) are printed as JSON strings, so that they cannot control the terminal. A pipe or
+    a file gets plain JSON.
 
-    Delivery: at least once. After a broken pipe or a failed write, which is told of the whole batch, lines
-    that did get through are printed again. One worker keeps the order of its batches. A payload that JSON
-    cannot hold is fatal, and only for itself.
+    Delivery: at least once. A broken pipe or a failed write fails the whole batch, and lines that were
+    printed are printed again. One worker keeps the order of its batches. A payload that JSON cannot hold is
+    fatal, for its own message only.
     """
 
+    takes = "json"
+    header_types = ANY_JSON
     guarantee = "at least once; lines of a batch may repeat after a broken pipe; a worker keeps the order"
 
     class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """There is nothing to connect to."""
+        """No keys."""
 
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """How messages are printed."""
+        """The options of a ``console`` channel."""
 
         stream: Annotated[Literal["stdout", "stderr"], per_channel("where messages are printed")] = "stdout"
         layout: Annotated[Literal["line", "pretty"], Meta(description="one line, or indented")] = "line"
         record: Annotated[
-            Shape, Meta(description="print the payload, or 'full': id, channel, at, key, headers, payload")
+            Shape, Meta(description="print the payload, or 'full': payload, id, key, headers, origin")
         ] = "payload"
 
     def connect(self) -> _Screen:
-        """Take the stream as it is now."""
+        """Return the current stream."""
         name = self.options.stream if isinstance(self.options, ConsoleHandler.Options) else "stdout"
         stream: TextIO | None = getattr(sys, name)
         if stream is None or stream.closed:
             raise ConnectionLostError(f"this process has no {name}")
         return _Screen(stream)
+
+    def preflight(self, connection: Any, report: Preflight) -> None:
+        """Report nothing: every message is accepted."""
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
         """Print each; the result is None."""
@@ -119,7 +125,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _ours(error: OSError | ValueError) -> DeliveryError:
-    """Return our error for one of the stream's; ``ValueError`` is what a closed one raises."""
+    """Return the delivery error for one of the stream; a closed one raises ``ValueError``."""
     if isinstance(error, (BrokenPipeError, ValueError)):
-        return ConnectionLostError(f"nobody reads what is printed: {error}")
+        return ConnectionLostError(f"the reader of the output is gone: {error}")
     return RejectedError(str(error))

@@ -1,7 +1,9 @@
-"""This module is the handler that keeps the latest messages in memory, to be queried."""
+"""The ``memory`` handler."""
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import itertools
 import time
 from collections import deque
@@ -11,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from rambla_py.cloudevent import STRUCTURED
+from rambla_py._internal.named_objects import Named
 from rambla_py.errors import SerializationError
-from rambla_py.handler import Handler, State, per_channel
-from rambla_py.named import Named
-from rambla_py.wire import embedded, wire_headers
+from rambla_py.handler import Handler, Preflight, State, per_channel
+from rambla_py.serialization.cloudevents import STRUCTURED
+from rambla_py.serialization.header_values import ANY_JSON
+from rambla_py.serialization.wire_format import embedded, wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -39,7 +42,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """The messages of one connection, the latest of each channel; may be read and written from any thread."""
+    """The latest messages of each channel of one connection. Thread-safe."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -48,10 +51,10 @@ class Store:
         self._removed: dict[tuple[str, str], int] = {}
 
     def add(self, message: Delivery, *, channel: str, service: str, at: float, max_messages: int) -> None:
-        """Keep a message; the oldest of its channel goes when there are more than ``max_messages``.
+        """Store a message; beyond ``max_messages``, the channel's oldest message is discarded.
 
-        The payload itself is kept and not a copy, unless ``format`` asks for another shape. Raises
-        ``SerializationError`` when it cannot be given that shape.
+        Stores the payload itself, not a copy, unless ``format`` asks for a conversion. Raises
+        ``SerializationError`` if the payload cannot be converted.
         """
         policy = message.policy
         payload = message.payload
@@ -70,7 +73,7 @@ class Store:
     def messages(
         self, channel: str | None = None, *, where: Callable[[Record], bool] = lambda record: True
     ) -> list[Record]:
-        """Return what is kept, of one channel or of all, oldest first, as far as ``where`` says yes.
+        """Return the stored messages of one channel or of all, oldest first, filtered by ``where``.
 
         >>> Store().messages("orders", where=lambda record: record.key == "customer-7")
         []
@@ -89,11 +92,11 @@ class Store:
         return [record.payload for record in self.messages(channel)]
 
     def channels(self) -> list[str]:
-        """Return the names of the channels that something is kept of, sorted."""
+        """Return the names of the channels with stored messages, sorted."""
         return sorted({name for (_, name), kept in list(self._kept.items()) if kept})
 
     def clear(self, channel: str | None = None) -> None:
-        """Forget what is kept, of one channel or of all."""
+        """Remove the messages of one channel or of all."""
         for (_, name), kept in list(self._kept.items()):
             if channel is None or name == channel:
                 kept.clear()
@@ -109,10 +112,10 @@ _stores = Named(Store)
 
 
 def store(name: str) -> Store:
-    """Return the store of the connections with this ``name``, in this process; made if there is none yet.
+    """Return this process's store for connections with this ``name``; creates it if necessary.
 
-    It outlives the app, until ``forget(name)``, so that it can be read after ``stop``. Two apps share a
-    store only when both configure the same name.
+    The store outlives the app until ``forget(name)``, so that it can be read after ``stop``. Two apps share
+    a store only when both configure the same name.
 
     >>> store("inbox") is store("inbox")
     True
@@ -121,34 +124,37 @@ def store(name: str) -> Store:
 
 
 def forget(name: str) -> None:
-    """Let go of the store of this name; its messages go with the last one who holds it."""
+    """Remove the store of this name; it is freed with the last reference to it."""
     _stores.forget(name)
 
 
 class MemoryHandler(Handler):
     """Keeps the latest ``max_messages`` of each channel in memory, to be queried with ``memory.store(name)``.
 
-    Delivery: at least once into this process's memory, lost with it; a delivery whose worker died in its
-    midst may be kept twice, with the same id. Order is that of arrival: one worker keeps the order of its
-    batches. The result is None. Workers of one app share a store; a callable payload is given
-    it as ``destination``.
+    Delivery: at least once into this process's memory, lost with the process; if a worker dies during a
+    batch, its messages may be stored twice, with the same id. Messages are stored in the order of arrival:
+    one worker keeps the order of its batches. The result is None. Workers of one app share a store; a
+    callable payload receives it as ``destination``.
     """
 
-    guarantee = "at least once, into memory: lost with the process, the oldest beyond max_messages forgotten"
+    header_types = (*ANY_JSON, datetime.datetime, datetime.date, datetime.time, decimal.Decimal)
+    guarantee = "at least once, into memory: lost with the process, the oldest beyond max_messages discarded"
     ordered = False
 
     class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
-        """Which store messages go to."""
+        """The store that messages go to."""
 
         name: Annotated[
             Annotated[str, Meta(min_length=1)] | None,
-            Meta(description="what memory.store(name) finds it by; none: the app's own"),
+            Meta(description="the name for memory.store(name); default: a store of the app's own"),
         ] = None
 
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """How much is kept."""
 
-        max_messages: Annotated[int, per_channel("the most messages kept of the channel", ge=1)] = 10_000
+        max_messages: Annotated[int, per_channel("maximum number of messages kept of the channel", ge=1)] = (
+            10_000
+        )
 
     @classmethod
     def event_prefix(cls, options: Any) -> str | None:
@@ -156,11 +162,14 @@ class MemoryHandler(Handler):
         return EVENT_PREFIX
 
     def connect(self) -> Store:
-        """Return the store; there is nothing to lose."""
+        """Return the store; it cannot be lost."""
         return _stores.of(self.settings)
 
+    def preflight(self, connection: Any, report: Preflight) -> None:
+        """Report nothing: every message is accepted."""
+
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
-        """Keep each; one that cannot be given the shape that ``format`` asks for fails alone."""
+        """Store each message; one that cannot be converted to its ``format`` fails by itself."""
         kept, at = state.connection, time.time()
         answers: list[Any] = []
         for message in messages:

@@ -1,4 +1,4 @@
-"""This module is the handler that answers as a test has told it to, and tells what did not come."""
+"""The ``mock`` handler."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import msgspec
 from msgspec import Meta
 
+from rambla_py._internal.named_objects import Named
 from rambla_py.errors import PermanentError
-from rambla_py.handler import Handler, State
-from rambla_py.named import Named
-from rambla_py.wire import wire_headers
+from rambla_py.handler import Handler, Preflight, State
+from rambla_py.serialization.wire_format import wire_headers
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -24,7 +24,7 @@ _EVENT_PREFIX = "ce-"
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One attempt that reached the mock, in the order of arrival."""
+    """One attempt that reached the mock; ``expected`` is False if no expectation matched."""
 
     channel: str
     service: str
@@ -36,7 +36,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Expectation(msgspec.Struct, eq=False):
-    """What is expected, how often (None: any number of times), and how often it came."""
+    """An expected call: the answer, what it must match, the number of ``times`` (None: any), and ``used``."""
 
     answer: Any
     channel: str | None
@@ -47,11 +47,11 @@ class Expectation(msgspec.Struct, eq=False):
 
     @property
     def missing(self) -> int:
-        """How many calls are still to come."""
+        """How many expected calls have not been made yet."""
         return 0 if self.times is None else self.times - self.used
 
-    def takes(self, message: Any, state: State) -> bool:
-        """Say whether this expectation has a call left, and this message fits it."""
+    def matches(self, message: Any, state: State) -> bool:
+        """Return whether this expectation has a call left and matches the message."""
         return (
             (self.times is None or self.used < self.times)
             and self.channel in (None, state.channel)
@@ -62,17 +62,17 @@ class Expectation(msgspec.Struct, eq=False):
     def __str__(self) -> str:
         wanted = "any number of calls" if self.times is None else f"{self.times} call(s)"
         where = f"{self.service or '*'}.{self.channel or '*'}"
-        return f"{wanted} of {where}{' that fit where=' if self.where else ''}, {self.used} came"
+        return f"{wanted} of {where}{' that match where=' if self.where else ''}, got {self.used}"
 
 
 class Expectations:
-    """The script of one mock: what may come, and what is answered. Safe from any thread.
+    """The script of one mock: expected calls and their answers. Thread-safe.
 
     >>> script = Expectations("payments")
     >>> _ = script.expect("orders", {"accepted": True}, times=2)
     >>> script.verify()
     Traceback (most recent call last):
-    AssertionError: mock 'payments': 2 call(s) of *.orders, 0 came
+    AssertionError: mock 'payments': 2 call(s) of *.orders, got 0
     """
 
     def __init__(self, name: str = "") -> None:
@@ -90,12 +90,12 @@ class Expectations:
         service: str | None = None,
         where: Callable[[Any], bool] | None = None,
     ) -> Expectation:
-        """Expect ``times`` attempts on a channel (None: on any), and answer each; None: any number, or none.
+        """Expect ``times`` attempts on a channel (None: on any channel), and answer each of them.
 
-        ``answer`` is what the handler returns (a value, ``Ok``, ``Failed``), an exception that it raises, or
-        a function of the message that does the one or the other. ``where`` narrows by the message: its
-        ``payload``, ``id``, ``key``, ``headers``. Expectations are used up in the order in which they were
-        made. A retry is an attempt of its own.
+        ``times=None`` allows any number of attempts, including none. ``answer`` is what the handler returns
+        (a value, ``Ok``, ``Failed``), an exception that it raises, or a function of the message that returns
+        or raises. ``where`` filters by the message: its ``payload``, ``id``, ``key``, ``headers``.
+        Expectations are used up in the order in which they were made. A retry counts as an attempt.
         """
         expectation = Expectation(answer, channel, service, times, where)
         with self._lock:
@@ -103,24 +103,24 @@ class Expectations:
         return expectation
 
     def answer(self, message: Any, state: State) -> Any:
-        """Return or raise what is expected for this message; ``PermanentError`` when nothing is."""
+        """Return or raise the answer for this message; raises ``PermanentError`` if it is not expected."""
         with self._lock:
-            found = next((one for one in self._expected if one.takes(message, state)), None)
+            found = next((one for one in self._expected if one.matches(message, state)), None)
             if found is not None:
                 found.used += 1
             self._calls.append(_call(message, state, expected=found is not None))
         if found is None:
             raise PermanentError(self._unexpected(message, state))
-        # Outside the lock: a function of the test's may publish, or look at the script.
+        # Outside the lock: the test's function may publish, or use the script.
         return _given(found.answer, message)
 
     def calls(self, channel: str | None = None) -> list[Call]:
-        """Return the attempts that came, expected or not, oldest first."""
+        """Return all attempts so far, expected or not, oldest first."""
         with self._lock:
             return [call for call in self._calls if channel in (None, call.channel)]
 
     def verify(self) -> None:
-        """Raise ``AssertionError`` unless all that was expected came, and nothing else did."""
+        """Raise ``AssertionError`` unless every expected call was made, and no other."""
         with self._lock:
             wrong = [str(one) for one in self._expected if one.missing]
             wrong += [f"unexpected: {_named(call)}" for call in self._calls if not call.expected]
@@ -128,7 +128,7 @@ class Expectations:
             raise AssertionError(f"mock {self.name!r}: " + "; ".join(wrong))
 
     def clear(self) -> None:
-        """Forget what was expected, and what came."""
+        """Remove all expectations and calls."""
         with self._lock:
             self._expected.clear()
             self._calls.clear()
@@ -139,7 +139,7 @@ class Expectations:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Verify, unless the block failed with an error of its own; that one tells more."""
+        """Verify, unless the block raised: its own error says more."""
         if error is None:
             self.verify()
 
@@ -181,9 +181,9 @@ _scripts = Named(Expectations)
 
 
 def expectations(name: str) -> Expectations:
-    """Return the script of the connections with this ``name``, in this process; made if there is none yet.
+    """Return this process's script for connections with this ``name``; creates it if necessary.
 
-    It stays until ``forget(name)``. Two apps share a script only when both configure the same name.
+    It is kept until ``forget(name)``. Two apps share a script only when both configure the same name.
 
     >>> with expectations("payments") as script:
     ...     _ = script.expect("orders", times=None)
@@ -192,29 +192,29 @@ def expectations(name: str) -> Expectations:
 
 
 def forget(name: str) -> None:
-    """Let go of the script of this name, at the end of a test."""
+    """Remove the script of this name, at the end of a test."""
     _scripts.forget(name)
 
 
 class MockHandler(Handler):
-    """Answers each attempt as ``mock.expectations(name)`` was told; what it does not expect is fatal at once.
+    """Answers each attempt from the script ``mock.expectations(name)``; an unexpected one is fatal at once.
 
     Delivery: none; every attempt is one call, in the order of arrival, without serializing the payload. A
-    connection without a ``name`` has a script of its own, given to a callable payload as ``destination``.
+    connection without a ``name`` has a script of its own; a callable payload receives it as ``destination``.
     """
 
-    guarantee = "none: every attempt gets the answer that a test has scripted"
+    guarantee = "none: every attempt gets the answer that the test scripted"
 
     class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
-        """Which script answers."""
+        """The script that answers."""
 
         name: Annotated[
             Annotated[str, Meta(min_length=1)] | None,
-            Meta(description="what mock.expectations(name) finds it by; none: the app's own"),
+            Meta(description="the name for mock.expectations(name); default: a script of the app's own"),
         ] = None
 
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """There is nothing to set."""
+        """No options."""
 
     @classmethod
     def event_prefix(cls, options: Any) -> str | None:
@@ -222,9 +222,12 @@ class MockHandler(Handler):
         return _EVENT_PREFIX
 
     def connect(self) -> Expectations:
-        """Return the script; there is nothing to lose but what it says."""
+        """Return the script; it is never lost, but it may answer with a loss."""
         return _scripts.of(self.settings)
 
+    def preflight(self, connection: Any, report: Preflight) -> None:
+        """Report nothing: every message is accepted."""
+
     def handle_publish(self, message: Delivery, options: Any, state: State) -> Any:
-        """Return or raise what is expected for this message."""
+        """Return or raise the answer for this message."""
         return state.connection.answer(message, state)

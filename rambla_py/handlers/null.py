@@ -1,13 +1,13 @@
-"""This module is the handler that takes every message and does nothing with it."""
+"""The ``null`` handler."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from rambla_py.handler import Handler, State
+from rambla_py.handler import Handler, Preflight, State, Takes
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -16,7 +16,7 @@ __all__ = ["NullHandler"]
 
 
 class NullHandler(Handler):
-    """Accepts every message and forgets it; the result is None. For benchmarks and switched-off backends.
+    """Accepts every message and discards it; the result is None. For benchmarks and disabled backends.
 
     Delivery: at most once, to nowhere. Nothing is serialized, so nothing can be refused.
 
@@ -24,15 +24,19 @@ class NullHandler(Handler):
     [None, None]
     """
 
-    guarantee = "at most once, to nowhere: every message is forgotten"
+    guarantee = "at most once, to nowhere: every message is discarded"
     ordered = True
+    takes: ClassVar[Takes] = "nothing"
 
     class Connection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """There is nothing to connect to."""
+        """No keys."""
 
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """There is nothing to set."""
+        """No options."""
+
+    def preflight(self, connection: Any, report: Preflight) -> None:
+        """Report nothing: every message is accepted."""
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
-        """Forget all of them."""
+        """Discard all of them."""
         return [None] * len(messages)

@@ -1,16 +1,17 @@
-"""This module is where SQLAlchemy differs from what ``SqlBackend`` promises: its errors, its transactions."""
+"""Adaptation of SQLAlchemy: its errors and its transactions."""
 
 from __future__ import annotations
 
-import sqlite3
+import time
+from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import sqlalchemy
-from psycopg.pq import TransactionStatus
 from sqlalchemy import event, exc
 
-from rambla_py.sql.database import Kind
+from rambla_py.errors import RamblaError
+from rambla_py.sql.database import Database
+from rambla_py.sql.dialect import SqlDialect
 from rambla_py.sql.errors import (
     SqlBusyError,
     SqlConnectionLostError,
@@ -19,77 +20,66 @@ from rambla_py.sql.errors import (
     SqlStatementError,
     UnsupportedTypeError,
 )
-from rambla_py.sql.mapping import sql_error
-from rambla_py.turn import begin_writing
+from rambla_py.sql.types import ZoneError
 
-__all__ = ["READS", "ended_by", "listen", "made_key", "mapped"]
+__all__ = ["READS", "generated_key", "listen", "mapped"]
 
 READS = "rambla_reads"
-"""Stands in ``Connection.info`` while a transaction that only reads begins."""
-
-# A deadlock, a full table of locks: MySQL undoes all of the transaction, and begins the next one unasked.
-_MYSQL_ENDINGS = frozenset({"1206", "1213", "1614"})
+"""Key of ``Connection.info``, set while a read-only transaction begins."""
 
 
-def mapped(error: BaseException, pool_timeout_s: float) -> SqlError:
-    """Return the error of ours that one of SQLAlchemy's, or of a driver's, stands for."""
+def mapped(error: BaseException, database: Database, pool_timeout_s: float) -> SqlError:
+    """Return the error for one of SQLAlchemy, of a driver, or of a conversion of values."""
     if isinstance(error, SqlError):
         return error
     if isinstance(error, exc.TimeoutError):
         return SqlBusyError(f"no connection of the pool was free within {pool_timeout_s:g} s")
     if isinstance(error, exc.DBAPIError) and error.orig is not None:
-        return sql_error(error.orig)
+        return database.map_error(error.orig)
     if isinstance(error, exc.StatementError) and error.orig is not None:
-        missing = isinstance(error.orig, exc.InvalidRequestError)
-        return SqlStatementError(str(error.orig)) if missing else SqlDataError(f"a value: {error.orig}")
-    if isinstance(error, exc.CompileError):
+        return _of_statement(error.orig)
+    if isinstance(error, exc.UnsupportedCompilationError):
         return UnsupportedTypeError(str(error))
     if isinstance(error, exc.PendingRollbackError):
         return SqlConnectionLostError("the connection was lost in this transaction; begin another one")
-    return SqlStatementError(str(error)) if isinstance(error, exc.SQLAlchemyError) else sql_error(error)
+    if isinstance(error, exc.SQLAlchemyError):
+        return SqlStatementError(str(error))
+    return database.map_error(error)
 
 
-def ended_by(connection: sqlalchemy.Connection, failed: SqlError | None) -> SqlError | None:
-    """Return why nothing of a transaction can be kept, or None; ``failed`` is what a statement in it met.
-
-    Who catches that error and goes on would not hear of it otherwise: the COMMIT is answered as if it were
-    well, and on SQLite and MySQL the statements behind it count as a transaction of their own.
-    """
-    if failed is None or connection.invalidated:
-        return None
-    raw = connection.connection.dbapi_connection
-    if isinstance(raw, sqlite3.Connection):
-        ended = not raw.in_transaction
-    elif isinstance(raw, psycopg.Connection):
-        ended = raw.info.transaction_status == TransactionStatus.INERROR
-    else:
-        ended = failed.code in _MYSQL_ENDINGS
-    return type(failed)(f"an earlier error has ended this transaction: {failed}") if ended else None
+def _of_statement(error: BaseException) -> SqlError:
+    """Return the error for what SQLAlchemy raised before it called the driver."""
+    if isinstance(error, SqlError):
+        return error
+    if isinstance(error, exc.InvalidRequestError):
+        return SqlStatementError(str(error))
+    # Other texts may quote the value.
+    text = str(error) if isinstance(error, ZoneError | RamblaError) else type(error).__name__
+    return SqlDataError(f"a value cannot be converted ({text})").with_detail(str(error))
 
 
-def listen(engine: sqlalchemy.Engine, kind: Kind) -> None:
-    """Teach an engine which errors end a connection, and how transactions of SQLite begin."""
+def listen(engine: sqlalchemy.Engine, database: Database, sleep: Callable[[float], Any] = time.sleep) -> None:
+    """Let the database's dialect begin transactions, check values, and recognise lost connections."""
+    dialect = database.dialect
 
     @event.listens_for(engine, "handle_error")
     def _(context: Any) -> None:
-        lost = isinstance(sql_error(context.original_exception), SqlConnectionLostError)
-        context.is_disconnect = context.is_disconnect or lost
+        error = database.map_error(context.original_exception)
+        context.is_disconnect = context.is_disconnect or dialect.is_lost(error)
 
-    if kind == "sqlite":
+    @event.listens_for(engine, "begin")
+    def _(connection: sqlalchemy.Connection) -> None:
+        dialect.begin(connection, writes=not connection.info.pop(READS, False), sleep=sleep)
 
-        @event.listens_for(engine, "begin")
-        def _(connection: sqlalchemy.Connection) -> None:
-            # The module begins nothing by itself here. Who may write takes that right at once: a read lock
-            # could not be turned into a write lock when another transaction wrote meanwhile.
-            reads = connection.info.pop(READS, False)
-            if reads:
-                connection.exec_driver_sql("BEGIN")
-            else:
-                begin_writing(connection.connection.dbapi_connection)  # type: ignore[arg-type]  # sqlite3
+    if type(dialect).check_values is not SqlDialect.check_values:
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _(connection: Any, cursor: Any, sql: Any, values: Any, context: Any, many: bool) -> None:
+            dialect.check_values(values)
 
 
-def made_key(result: Any) -> Any:
-    """Return the key that the database made for the row of an INSERT, as far as the driver knows it."""
+def generated_key(result: Any) -> Any:
+    """Return the key that the database generated for an INSERT, if the driver knows it."""
     if result.context.isinsert and result.inserted_primary_key:  # an expression, whose table is known
         return result.inserted_primary_key[0]
     return getattr(result.cursor or result.context.cursor, "lastrowid", None) or None

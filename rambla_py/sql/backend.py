@@ -1,61 +1,49 @@
-"""This module runs SQL on one database: pooled, retried, in transactions, from any thread."""
+"""``SqlBackend``: a database for threads."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import sqlalchemy
-from sqlalchemy import exc
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.base import Executable
 
-from rambla_py.encoding import to_json
-from rambla_py.errors import OptionError, RamblaError
-from rambla_py.sql.alchemy import READS, listen, made_key, mapped
-from rambla_py.sql.database import Database, SqlTls
-from rambla_py.sql.errors import (
-    SqlAccessError,
-    SqlConflictError,
-    SqlConnectionLostError,
-    SqlError,
-    SqlStatementError,
-    SqlUnknownOutcomeError,
-)
+from rambla_py._internal.tls import TlsTable
+from rambla_py.sql.alchemy import listen
+from rambla_py.sql.database import checked_database
+from rambla_py.sql.errors import SqlError
+from rambla_py.sql.executor import Executor
+from rambla_py.sql.parameters import Parameters
 from rambla_py.sql.result import QueryResult
-from rambla_py.sql.statement import Parameters, Prepared, prepare
+from rambla_py.sql.stream import RowStream
 from rambla_py.sql.transactions import Levels, Transaction
 from rambla_py.sql.types import Converter, TypeMap
 
 __all__ = ["SqlBackend"]
 
 _T = TypeVar("_T")
-_Result = tuple[list[dict[str, Any]], int, Any]
-_AGAIN = (SqlConnectionLostError, SqlConflictError)
-_FIRST_WAIT_S = 0.02
-# Servers and firewalls end what was idle for hours, or minutes; the question takes as long as one statement.
-_IDLE_S = 0.1
-_USED_AT = "rambla_used_at"
 
 
 class SqlBackend:
-    """A database by URL: SQLite, PostgreSQL, MySQL or MariaDB. May be used by any number of threads.
+    """A database by URL: SQLite, PostgreSQL, MySQL, MariaDB, or one with a dialect of yours. Thread-safe.
 
-    Statements are text with ``:name`` places, or ``?`` with a sequence of values, or expressions of
-    SQLAlchemy's Core. Outside of a transaction each is one by itself; when the connection is lost before its
-    commit, or another transaction is in the way (a deadlock, a serialization failure), it is tried again,
-    ``retries`` times. Inside of one the error is raised: only ``run`` can do all of it again.
+    ``url`` may be complete, or name the database only (``"postgresql"``) beside ``host``, ``port``,
+    ``database``, ``username``, ``password`` and ``charset``, which need no percent-encoding.
 
-    ``read_timeout_s`` is the longest silence while an answer is due, on SQLite the longest wait for another
-    writer: a statement that may take longer needs a larger one, or it ends as a loss, and is tried again.
-    ``pool_size`` connections at most are open, and ``pool_timeout_s`` is the longest wait for one;
-    ``converters`` teach it types of your own. A forked child gets connections of its own.
+    Statements are text with ``:name`` placeholders, or with ``?`` and a list of values, or expressions of
+    SQLAlchemy Core. Outside a transaction each statement is a transaction of its own. If the connection is
+    lost before its commit, or another transaction is in the way (a deadlock, a serialization failure), it is
+    retried ``retries`` times. Inside a transaction the error is raised; only ``run`` can repeat all of it.
 
-    Every error is a ``SqlError``, or an ``OptionError`` for an isolation level that there is not.
+    ``read_timeout_s`` bounds the wait for the server's answer, on SQLite the wait for another writer: a
+    statement that takes longer is cancelled and retried. At most ``pool_size`` connections are open, and
+    ``pool_timeout_s`` bounds the wait for one. ``converters`` add types. A forked child gets its own
+    connections.
+
+    Every error is a ``SqlError``: ``SqlOptionError`` for a URL, an option or an isolation level.
 
     >>> with SqlBackend("sqlite://") as db:
     ...     _ = db.execute("create table t (id integer primary key, name text)")
@@ -68,72 +56,86 @@ class SqlBackend:
         self,
         url: str,
         *,
+        host: str | None = None,
+        port: int | None = None,
+        database: str | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        charset: str | None = None,
         pool_size: int = 10,
         pool_timeout_s: float = 30.0,
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 10.0,
-        tls: SqlTls | None = None,
+        tls: TlsTable | None = None,
         retries: int = 5,
         converters: Iterable[Converter[Any]] = (),
     ) -> None:
-        self.database = Database(
-            url, connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s, tls=tls
+        self.database = checked_database(
+            url,
+            {
+                "host": host,
+                "port": port,
+                "database": database,
+                "username": username,
+                "password": password,
+                "charset": charset,
+            },
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+            tls=tls,
+            pool_size=pool_size,
         )
-        self.retries = retries
-        self.last_error: SqlError | None = None
-        self._pool_timeout_s = pool_timeout_s
-        self._levels = Levels()
-        self._in_use: set[sqlalchemy.Connection] = set()
-        self._inherited: list[Any] = []
-        self._owner = os.getpid()
-        self._closed = False
-        self._engine = self.database.engine(
+        engine = self.database.engine(
             self.database.connect,
             poolclass=QueuePool,
-            # A database in memory is its connection: all threads share it, one at a time.
-            pool_size=1 if self.database.in_memory else pool_size,
+            pool_size=self.database.pool_size(pool_size),
             max_overflow=0,
             pool_timeout=pool_timeout_s,
-            json_serializer=lambda value: to_json(value).decode(),
         )
-        listen(self._engine, self.database.kind)
-        self.types = TypeMap(self._engine.dialect, converters)
+        listen(engine, self.database)
+        self._executor = Executor(
+            self.database, engine, retries=retries, pool_timeout_s=pool_timeout_s, converters=converters
+        )
+        self._local = threading.local()
+        self._inherited: list[Any] = []
+        self._owner = os.getpid()
 
     def __repr__(self) -> str:
-        return f"<SqlBackend {self.database.where}{', closed' if self._closed else ''}>"
+        return f"<SqlBackend {self.database.where}{', closed' if self._executor.closed else ''}>"
+
+    @property
+    def types(self) -> TypeMap:
+        """The types of this database."""
+        return self._executor.types
+
+    @property
+    def last_error(self) -> SqlError | None:
+        """The error of the last failed ``ping`` or attempt, or None."""
+        return self._executor.last_error
 
     # -- connections --------------------------------------------------------------------------------
 
     def connect(self) -> Self:
-        """Open a connection, to see that it can be done; needed only for that, and after ``disconnect``.
+        """Open a connection, as a check; needed only for that, and after ``disconnect``.
 
         Raises ``SqlConnectionLostError``, or ``SqlAccessError``.
         """
-        self._closed = False
-        with self._borrowed():
-            return self
+        self._levels()
+        self._executor.connect()
+        return self
 
     def disconnect(self) -> None:
         """Close all connections that are not in use; those close when their transaction ends."""
-        self._closed = True
-        self._engine.dispose()
+        self._executor.disconnect()
 
     def ping(self, *, reconnect: bool = True) -> bool:
-        """Say whether the server answers; ``last_error`` holds the reason when it does not.
+        """Return whether the server answers; ``last_error`` has the reason if it does not.
 
-        A connection of the pool may be gone while the server is there: with ``reconnect`` fresh ones are made
-        then, without it the answer is False.
+        With ``reconnect`` lost connections of the pool are replaced, and a backend that was disconnected
+        connects again; without it the result is then False.
         """
-        for attempt in range(2 if reconnect else 1):
-            try:
-                with self._mapping(), self._borrowed() as connection:
-                    connection.exec_driver_sql("SELECT 1")
-                return True
-            except SqlError as error:
-                self.last_error = error
-                if attempt == 0 and reconnect and not self._closed:
-                    self._engine.dispose()
-        return False
+        self._levels()
+        return self._executor.ping(reconnect=reconnect)
 
     def __enter__(self) -> Self:
         return self.connect()
@@ -153,51 +155,79 @@ class SqlBackend:
         returning: Sequence[str] = (),
         column_types: Mapping[str, Any] | None = None,
     ) -> QueryResult:
-        """Run a statement and return its result; in the transaction that this thread has open, or by itself.
+        """Run a statement in this thread's open transaction, or in one of its own.
 
-        ``params`` is a mapping for ``:name``, a sequence for ``?``, or a list of either for many rows.
-        ``returning`` names columns of the rows that are written. ``column_types`` gives types for places and
-        columns, by name: what goes in and what comes out is converted by them. A value without one goes by
-        its class.
+        ``params`` is a mapping for ``:name``, a list of values for ``?``, or a list of mappings for many
+        rows. Each placeholder must have a value, and each value a placeholder. ``returning`` names columns of
+        the written rows to return. ``column_types`` gives types by the names of placeholders and of columns
+        of the result; other values are converted by their class.
         """
-        began = time.monotonic()
-        here = self._here()
-        if here.connection is not None:
-            prepared = self._prepared(sql, params, returning, column_types)
-            result = self._inside(here, here.connection, prepared)
-        else:
-            result = self._again(lambda: self._alone(sql, params, returning, column_types))
-        data, affected_rows, last_insert_id = result
-        return QueryResult(data, affected_rows, last_insert_id, time.monotonic() - began)
+        return self._executor.execute(
+            self._levels(), sql, params, returning=returning, column_types=column_types
+        )
+
+    def execute_many(
+        self,
+        sql: str | Executable,
+        rows: Iterable[Mapping[str, Any] | Sequence[Any]],
+        *,
+        column_types: Mapping[str, Any] | None = None,
+    ) -> QueryResult:
+        """Run a statement once for each row, all in one transaction; a row is a mapping or a list of values.
+
+        >>> with SqlBackend("sqlite://") as db:
+        ...     _ = db.execute("create table t (a integer, b text)")
+        ...     db.execute_many("insert into t values (?, ?)", [[1, "x"], [2, "y"]]).affected_rows
+        2
+        """
+        return self._executor.execute(self._levels(), sql, rows, many=True, column_types=column_types)
+
+    def stream(
+        self,
+        sql: str | Executable,
+        params: Parameters = None,
+        *,
+        column_types: Mapping[str, Any] | None = None,
+        batch_size: int = 1_000,
+    ) -> RowStream:
+        """Run a query and return an iterator over its rows, of which ``batch_size`` are in memory.
+
+        Outside a transaction it holds a connection until its last row or ``close``. A loss after the first
+        batch is raised; before that the query is retried.
+
+        >>> with SqlBackend("sqlite://") as db, db.stream("select 1 as one union select 2") as rows:
+        ...     sum(row["one"] for row in rows)
+        3
+        """
+        return RowStream(self._executor, self._levels(), sql, params, column_types, batch_size)
 
     # -- transactions -------------------------------------------------------------------------------
 
     def transaction(self, *, isolation: str | None = None) -> Transaction:
-        """Return a transaction for a ``with`` block; inside of another it is a savepoint.
+        """Return a transaction for a ``with`` block; inside another one it is a savepoint.
 
         ``isolation`` is ``"SERIALIZABLE"``, ``"REPEATABLE READ"``, ``"READ COMMITTED"`` or
-        ``"READ UNCOMMITTED"``, as far as the database has it. On SQLite a transaction takes the right to
-        write at its beginning, so that it never has to be given up in its midst.
+        ``"READ UNCOMMITTED"``, as far as the database has it. On SQLite a transaction takes the write lock
+        when it begins, so that it never fails later because another one has written meanwhile.
         """
-        level = self._isolation(isolation)
-        return Transaction(self._here(), self._standing, self._give_back, self._mapped, level)
+        return self._executor.transaction(self._levels(), isolation)
 
     def begin(self, *, isolation: str | None = None) -> Transaction:
         """Begin a transaction of this thread, or a savepoint in it."""
         return self.transaction(isolation=isolation).begin()
 
     def commit(self) -> None:
-        """Commit what this thread began last."""
-        self._innermost().commit()
+        """Commit the transaction or savepoint that this thread began last."""
+        self._levels().innermost.commit()
 
     def rollback(self) -> None:
-        """Roll back what this thread began last."""
-        self._innermost().rollback()
+        """Roll back the transaction or savepoint that this thread began last."""
+        self._levels().innermost.rollback()
 
     def run(
         self, work: Callable[[SqlBackend], _T], *, isolation: str | None = None, retries: int | None = None
     ) -> _T:
-        """Return what ``work(self)`` returns in a transaction; after a conflict or a loss do all of it again.
+        """Return what ``work(self)`` returns in a transaction; after a conflict or a loss repeat all of it.
 
         >>> with SqlBackend("sqlite://") as db:
         ...     db.run(lambda db: db.execute("select 1 as one").first)
@@ -208,162 +238,24 @@ class SqlBackend:
             with self.transaction(isolation=isolation):
                 return work(self)
 
-        if self._here().connection is not None:
+        if self._levels().connection is not None:
             return once()
-        return self._again(once, retries)
+        return self._executor.again(once, retries)
 
     # -- inside -------------------------------------------------------------------------------------
 
-    def _prepared(
-        self, sql: Any, params: Any, returning: Sequence[str], column_types: Mapping[str, Any] | None
-    ) -> Prepared:
-        return prepare(
-            sql,
-            params,
-            types=self.types,
-            dialect=self._engine.dialect,
-            returning=returning,
-            column_types=column_types,
-        )
+    def _levels(self) -> Levels:
+        """Return what this thread has open; nothing in a forked child, whatever its parent had open.
 
-    def _alone(self, sql: Any, params: Any, returning: Sequence[str], column_types: Any) -> _Result:
-        with self._mapping(), self._borrowed() as connection:
-            # Once connected: what RETURNING goes with is known from the server's version.
-            prepared = self._prepared(sql, params, returning, column_types)
-            if not prepared.writes:
-                connection.info[READS] = True
-            with connection.begin() as transaction:
-                result = self._run(connection, prepared)
-                try:
-                    transaction.commit()
-                except exc.DBAPIError as error:
-                    mapped = self._mapped(error)
-                    if prepared.writes and isinstance(mapped, SqlConnectionLostError):
-                        text = f"lost before the answer to the commit: {mapped}"
-                        raise SqlUnknownOutcomeError(text) from error
-                    raise mapped from error
-            return result
-
-    def _inside(self, here: Levels, connection: sqlalchemy.Connection, prepared: Prepared) -> _Result:
-        here.check()
-        try:
-            return self._run(connection, prepared)
-        except SqlError as error:
-            here.failed = error
-            raise
-
-    def _run(self, connection: sqlalchemy.Connection, prepared: Prepared) -> _Result:
-        with self._mapping():
-            result = connection.execute(
-                prepared.statement, prepared.values, execution_options={"preserve_rowcount": True}
-            )
-            if not result.returns_rows:
-                made = (
-                    made_key(result) if prepared.inserts and not isinstance(prepared.values, list) else None
-                )
-                return [], max(0, result.rowcount) if prepared.writes else 0, made
-            data = [dict(row) for row in result.mappings()]
-            made = next(iter(data[-1].values()), None) if data and prepared.inserts else None
-            return data, len(data) if prepared.writes else 0, made
-
-    def _again(self, once: Callable[[], _T], retries: int | None = None) -> _T:
-        left = self.retries if retries is None else retries
-        wait_s = _FIRST_WAIT_S
-        while True:
-            try:
-                return once()
-            except _AGAIN as error:
-                self.last_error = error
-                if left <= 0 or self._closed or isinstance(error, SqlAccessError):
-                    raise
-            left -= 1
-            time.sleep(wait_s)
-            wait_s = min(wait_s * 2, 1.0)
-
-    def _checkout(self, isolation: str | None) -> sqlalchemy.Connection:
-        self._here()
-        if self._closed:
-            raise SqlConnectionLostError(f"{self.database.where} is not connected; call connect()")
-        with self._mapping():
-            connection = self._engine.connect()
-            connection.info.pop(READS, None)
-            try:
-                if isolation is not None:
-                    connection = connection.execution_options(isolation_level=isolation)
-            except BaseException:
-                connection.close()
-                raise
-        self._in_use.add(connection)
-        return connection
-
-    def _standing(self, isolation: str | None) -> sqlalchemy.Connection:
-        """Return a connection for a transaction: one that was idle is asked first."""
-        connection = self._checkout(isolation)
-        used_at = connection.info.get(_USED_AT)
-        if self.database.kind == "sqlite" or used_at is None or time.monotonic() - used_at < _IDLE_S:
-            return connection
-        try:
-            if self._engine.dialect.do_ping(connection.connection.dbapi_connection):  # type: ignore[arg-type]
-                return connection
-        except Exception as error:
-            self.last_error = self._mapped(error)
-        connection.invalidate()
-        self._give_back(connection)
-        self._engine.dispose()
-        return self._checkout(isolation)
-
-    def _give_back(self, connection: sqlalchemy.Connection) -> None:
-        self._in_use.discard(connection)
-        if not connection.invalidated:
-            connection.info[_USED_AT] = time.monotonic()
-        connection.close()
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlalchemy.Connection]:
-        connection = self._checkout(None)
-        try:
-            yield connection
-        finally:
-            self._give_back(connection)
-
-    def _here(self) -> Levels:
-        """Return what this thread has open; in a forked child nothing, whatever its parent had.
-
-        The child keeps the parent's connections and never uses them: to end one, as the collector of garbage
-        would, is to end it for the parent.
+        The child keeps the parent's connections without using them: closing one, as the garbage collector
+        would, would end it for the parent.
         """
+        executor = self._executor
         if os.getpid() != self._owner:
-            self._inherited += [self._in_use, self._levels, self._engine.pool]
-            self._owner, self._in_use, self._levels = os.getpid(), set(), Levels()
-            self._engine.dispose(close=False)
-        return self._levels
-
-    def _isolation(self, wanted: str | None) -> str | None:
-        if wanted is None:
-            return None
-        name = wanted.upper().replace("_", " ")
-        known = sorted(
-            set(self._engine.dialect.get_isolation_level_values(None)) - {"AUTOCOMMIT"}  # type: ignore[arg-type]
-        )
-        if name not in known:
-            where = self.database.kind
-            raise OptionError("isolation", f"{where} has no {wanted!r}, but {', '.join(known)}", known=known)
-        return name
-
-    def _innermost(self) -> Transaction:
-        opened = self._here().open
-        if not opened:
-            raise SqlStatementError("no transaction is open in this thread")
-        return opened[-1]
-
-    @contextmanager
-    def _mapping(self) -> Iterator[None]:
-        try:
-            yield
-        except RamblaError:
-            raise
-        except exc.SQLAlchemyError as error:
-            raise self._mapped(error) from error
-
-    def _mapped(self, error: BaseException) -> SqlError:
-        return mapped(error, self._pool_timeout_s)
+            self._inherited += [executor.in_use, self._local, executor.engine.pool]
+            self._owner, executor.in_use, self._local = os.getpid(), set(), threading.local()
+            executor.engine.dispose(close=False)
+        levels: Levels | None = getattr(self._local, "levels", None)
+        if levels is None:
+            levels = self._local.levels = Levels()
+        return levels

@@ -1,213 +1,205 @@
-"""This module opens connections to a database that a URL describes: SQLite, PostgreSQL, MySQL, MariaDB."""
+"""A database by URL, and the opening of connections to it."""
 
 from __future__ import annotations
 
-import math
-import sqlite3
-import ssl
-import time
-from collections.abc import Generator
+import re
+from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-import psycopg
-import pymysql
 import sqlalchemy
-from psycopg.waiting import Ready
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import get_cls_kwargs
 
-from rambla_py.errors import AccessError
-from rambla_py.sql.errors import SqlAccessError
-from rambla_py.sql.mapping import connect_error
-from rambla_py.tls import CaFile, CertFile, KeyFile, Verify, client_context
+from rambla_py._internal.host_names import ascii_host
+from rambla_py._internal.tls import TlsTable, refuse_keys
+from rambla_py._internal.urls import check_ends, check_url
+from rambla_py.serialization.encoding import to_json
+from rambla_py.sql.dialect import ConnectOptions, SqlDialect
+from rambla_py.sql.errors import SqlError, SqlOptionError
+from rambla_py.sql.registry import find_dialect
 
-__all__ = ["Database", "Kind", "SqlTls"]
+__all__ = ["Database", "checked_database"]
 
-Kind = Literal["sqlite", "postgresql", "mysql"]
-
-_DRIVERS = {
-    "sqlite": "sqlite+pysqlite",
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-}
-
-
-class SqlTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How TLS is done; the system's authorities are trusted unless ``ca_file`` names others."""
-
-    ca_file: CaFile = None
-    cert_file: CertFile = None
-    key_file: KeyFile = None
-    verify: Verify = True
+_NAME_ONLY = re.compile(r"[A-Za-z]\w*(\+\w+)?|[\w.]+:[\w.]+")
+_FORM = "dialect://user:password@host:port/database"
 
 
 class Database:
-    """A database by its URL, without a connection: ``connect`` opens one of the driver's own.
+    """A database by its URL; ``connect`` opens a connection of the driver.
+
+    ``parts`` are ``host``, ``port``, ``database``, ``username``, ``password`` and ``charset`` beside the URL,
+    which may then be a dialect's name alone. Raises ``ValueError`` for a URL that cannot be used, parameters
+    that the driver does not know included.
 
     >>> Database("postgresql://app:hunter2@db.internal/shop").where
+    'postgresql at db.internal:5432/shop'
+    >>> Database("postgresql", {"host": "db.internal", "database": "shop", "password": "a/b"}).where
     'postgresql at db.internal:5432/shop'
     """
 
     def __init__(
         self,
         url: str,
+        parts: Mapping[str, Any] | None = None,
         *,
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 10.0,
-        tls: SqlTls | None = None,
+        tls: TlsTable | None = None,
+        for_asyncio: bool = False,
     ) -> None:
-        self.url = _parsed(url)
-        self.connect_timeout_s, self.read_timeout_s, self.tls = connect_timeout_s, read_timeout_s, tls
-        name = self.url.get_backend_name()
-        self.kind: Kind = "mysql" if name == "mariadb" else name  # type: ignore[assignment]  # of _DRIVERS
-        if tls is not None and self.kind == "sqlite":
-            raise ValueError("tls for SQLite, which is a file")
+        self.dialect: SqlDialect = _dialect_of(url, parts or {})
+        self.url = self.dialect.url
+        self.options = ConnectOptions(connect_timeout_s, read_timeout_s, tls)
+        if self.dialect.alchemy.is_async and not for_asyncio:
+            raise ValueError(f"{self.url.drivername} is a driver for asyncio; use AsyncSqlBackend")
+        if tls is not None and not self.dialect.has_tls:
+            raise ValueError(f"tls cannot be used with {self.kind}")
+        if tls is not None:
+            refuse_keys(tls, "server_name", reason="the certificate must have the URL's host")
 
     def __repr__(self) -> str:
         return f"<Database {self.where}>"
 
     @property
+    def kind(self) -> str:
+        """The name of the dialect."""
+        return self.dialect.name or self.url.get_backend_name()
+
+    @property
     def where(self) -> str:
-        """The server's name for people, without credentials."""
-        url = self.url
-        if self.kind == "sqlite":
-            return f"sqlite at {url.database or ':memory:'}"
-        port = url.port or {"postgresql": 5432, "mysql": 3306}[self.kind]
-        return f"{url.get_backend_name()} at {url.host or 'localhost'}:{port}/{url.database or ''}"
+        """The database for errors and logs, without credentials."""
+        return self.dialect.where
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the database lives in its connection."""
-        database = self.url.database or ""
-        return self.kind == "sqlite" and (database in ("", ":memory:") or "mode=memory" in database)
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether it is a file that is not there: SQLite would make an empty one of it."""
-        name = self.url.database or ""
-        is_file = self.kind == "sqlite" and not self.in_memory and not name.startswith("file:")
-        return is_file and not Path(name).exists()
+    def pool_size(self, wanted: int) -> int:
+        """Return how many connections there can be: a database in memory is its connection."""
+        return 1 if self.dialect.in_memory else wanted
 
     def engine(self, connect: Any, **options: Any) -> sqlalchemy.Engine:
-        """Return an engine of SQLAlchemy over connections that ``connect()`` opens; parameters never show."""
-        return sqlalchemy.create_engine(self.url, creator=connect, hide_parameters=True, **options)
+        """Return an engine of SQLAlchemy over connections of ``connect()``; it never shows values."""
+        return sqlalchemy.create_engine(
+            self.url, creator=connect, hide_parameters=True, **self._json(self.url), **options
+        )
+
+    def async_engine(self, **options: Any) -> AsyncEngine:
+        """Return an engine over the asyncio driver; raises ``ValueError`` if the dialect has none."""
+        driver = self.dialect.async_driver
+        if driver:
+            url, creator = self.url.set(drivername=driver), {"async_creator": self.connect_async}
+        elif self.url.get_dialect().is_async:
+            url, creator = self.url, {}
+        else:
+            raise ValueError(f"{self.kind} has no driver for asyncio; use SqlBackend in a thread")
+        return create_async_engine(url, hide_parameters=True, **self._json(url), **creator, **options)
 
     def connect(self, *, autocommit: bool = False) -> Any:
-        """Open a connection of the driver's; raises ``SqlConnectionLostError`` or ``SqlAccessError``."""
-        opener = {"sqlite": self._sqlite, "postgresql": self._postgresql, "mysql": self._mysql}[self.kind]
+        """Open a connection of the driver; raises ``SqlConnectionLostError`` or ``SqlAccessError``."""
         try:
-            return opener(autocommit)
-        except (psycopg.Error, pymysql.err.MySQLError, sqlite3.Error, OSError, RuntimeError) as error:
-            # From None: a driver's own trace may hold the arguments of the connect.
-            raise connect_error(error, self.where) from None
-
-    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        dialect = self.url.get_dialect()()
-        arguments, named = dialect.create_connect_args(self.url)
-        return list(arguments), dict(named)
-
-    def _sqlite(self, autocommit: bool) -> sqlite3.Connection:
-        arguments, named = self._arguments()
-        # Without isolation_level the module begins nothing by itself: transactions and savepoints are ours.
-        named |= {"check_same_thread": False, "isolation_level": None}
-        named.setdefault("timeout", self.read_timeout_s)
-        raw: sqlite3.Connection = sqlite3.connect(*arguments, **named)
-        try:
-            raw.execute("PRAGMA foreign_keys = ON")
-            raw.execute("PRAGMA schema_version").fetchall()  # reads the file: is it a database at all?
-        except BaseException:
-            raw.close()
+            return self.dialect.open(self.options._replace(autocommit=autocommit))
+        except SqlError:
             raise
-        return raw
+        except Exception as error:
+            failed = self.dialect.map_connect_error(error)
+        # Not inside "except": a driver's error holds the arguments of the connect, also the password.
+        raise failed
 
-    def _postgresql(self, autocommit: bool) -> psycopg.Connection[Any]:
-        _, named = self._arguments()
-        named.setdefault("connect_timeout", max(1, math.ceil(self.connect_timeout_s)))
-        named.setdefault("application_name", "rambla_py")
-        # By default it would be the database's own, and of SQL_ASCII psycopg gives bytes for texts.
-        named.setdefault("client_encoding", "UTF8")
-        if self.tls is not None:
-            named["sslmode"] = "verify-full" if self.tls.verify else "require"
-            named["sslrootcert"] = self.tls.ca_file or ("system" if self.tls.verify else None)
-            named["sslcert"], named["sslkey"] = self.tls.cert_file, self.tls.key_file
-        given = {name: value for name, value in named.items() if value is not None}
-        raw = _Patient.connect(**given, autocommit=autocommit)
-        raw.patience_s = self.read_timeout_s
-        return raw
-
-    def _mysql(self, autocommit: bool) -> pymysql.Connection[Any]:
-        _, named = self._arguments()
-        named.setdefault("charset", "utf8mb4")
-        if self.tls is not None:
-            named["ssl"] = self._context(self.tls)
-        raw: pymysql.Connection[Any] = pymysql.connect(
-            **{
-                **named,
-                "autocommit": autocommit,
-                "connect_timeout": self.connect_timeout_s,
-                "read_timeout": self.read_timeout_s,
-                "write_timeout": self.read_timeout_s,
-            }
-        )
-        return raw
-
-    def _context(self, tls: SqlTls) -> ssl.SSLContext:
+    async def connect_async(self) -> Any:
+        """Open a connection of the asyncio driver; raises what ``connect`` raises."""
         try:
-            return client_context(tls, self.where)
-        except AccessError as error:
-            raise SqlAccessError(str(error)) from error
+            return await self.dialect.open_async(self.options)
+        except SqlError:
+            raise
+        except Exception as error:
+            failed = self.dialect.map_connect_error(error)
+        raise failed
+
+    def map_error(self, error: BaseException) -> SqlError:
+        """Return the ``SqlError`` for any error; the driver's text is its ``detail``."""
+        return error if isinstance(error, SqlError) else self.dialect.map_error(error).with_detail(str(error))
+
+    def _json(self, url: sqlalchemy.URL) -> dict[str, Any]:
+        taken = get_cls_kwargs(url.get_dialect())
+        return {"json_serializer": _json_text} if "json_serializer" in taken else {}
 
 
-class _Patient(psycopg.Connection[Any]):
-    """A connection whose server may be silent for ``patience_s`` seconds, and no longer.
-
-    libpq waits for ever for a server that stopped answering with its connections open.
-    """
-
-    patience_s: float = math.inf
-
-    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().wait(self._watched(gen), *args, **kwargs)
-
-    def _watched(self, gen: Any) -> Generator[Any, Any, Any]:
-        heard_at = time.monotonic()
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                if ready != Ready.NONE:
-                    heard_at = time.monotonic()
-                elif time.monotonic() - heard_at > self.patience_s:
-                    self.pgconn.finish()  # so that nothing waits for it once more
-                    raise psycopg.OperationalError(f"no answer within {self.patience_s:g} s")
-                wanted = gen.send(ready)
-        except StopIteration as end:
-            return end.value
-        finally:
-            gen.close()
+def checked_database(url: str, parts: Mapping[str, Any], *, pool_size: int, **options: Any) -> Database:
+    """Return the database; raises ``SqlOptionError`` for a URL, a part or an option that cannot be used."""
+    if not isinstance(pool_size, int) or pool_size < 1:
+        raise SqlOptionError("pool_size", f"must be an integer of at least 1; got {pool_size!r}")
+    try:
+        return Database(url, {name: value for name, value in parts.items() if value is not None}, **options)
+    except ValueError as error:
+        raise SqlOptionError("url", str(error)) from None
 
 
-def _parsed(text: str) -> sqlalchemy.URL:
-    """Return the URL with its driver; raises ``ValueError`` that quotes nothing of it."""
+def _dialect_of(text: str, parts: Mapping[str, Any]) -> SqlDialect:
+    """Return the dialect with its URL; raises ``ValueError``, which quotes nothing of the URL but names."""
+    if _NAME_ONLY.fullmatch(text):
+        kind = find_dialect(text if ":" in text else text.lower().partition("+")[0], _driver(text))
+        url = sqlalchemy.URL.create(kind.driver or text)
+    else:
+        check_ends(text)
+        scheme = text.partition("://")[0]
+        kind = _kind_of(scheme)
+        if not kind.in_process:
+            check_url(text)
+        url = _made(text).set(drivername=kind.driver or scheme.lower())
+    url = _with_parts(url, parts, kind)
+    if url.host and not url.host.startswith("/") and "," not in url.host:
+        url = url.set(host=ascii_host(url.host))
+    try:
+        dialect = kind(url)
+    except (ImportError, SQLAlchemyError) as error:
+        raise ValueError(f"the driver of {url.drivername} cannot be used: {error}") from error
+    dialect.check_url()
+    return dialect
+
+
+def _driver(text: str) -> str:
+    return "" if ":" in text else text.lower()
+
+
+def _kind_of(scheme: str) -> type[SqlDialect]:
+    if not re.fullmatch(r"\w+(\+\w+)?", scheme):
+        check_url(scheme)
+        raise ValueError(f"a url that is not of the form {_FORM}")
+    return find_dialect(scheme.lower().partition("+")[0], scheme.lower())
+
+
+def _made(text: str) -> sqlalchemy.URL:
     url = None
     with suppress(ArgumentError, ValueError):
         url = make_url(text)
     if url is None:
-        raise ValueError("a url that is not of the form dialect://user:password@host:port/database")
-    name = url.get_backend_name()
-    driver = _DRIVERS.get(name)
-    if driver is None or url.drivername not in (name, driver):
-        raise ValueError(
-            f"a url of {_quotable(url.drivername)}; known are sqlite, postgresql, mysql and mariadb, "
-            "by pysqlite, psycopg and pymysql"
-        )
-    return url.set(drivername=driver)
+        raise ValueError(f"a url that is not of the form {_FORM}")
+    return url
 
 
-def _quotable(drivername: str) -> str:
-    return repr(drivername) if drivername.replace("+", "").replace("_", "").isalnum() else "another kind"
+def _with_parts(url: sqlalchemy.URL, parts: Mapping[str, Any], kind: type[SqlDialect]) -> sqlalchemy.URL:
+    for name, value in parts.items():
+        wanted = int if name == "port" else str
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ValueError(f"{name} must be {'an integer' if name == 'port' else 'a string'}")
+        if name == "charset":
+            url = _with_charset(url, str(value), kind)
+        elif getattr(url, name) not in (None, ""):
+            raise ValueError(f"{name} is given twice: in the url and beside it")
+        else:
+            given: dict[str, Any] = {name: value}
+            url = url.set(**given)
+    return url
+
+
+def _with_charset(url: sqlalchemy.URL, charset: str, kind: type[SqlDialect]) -> sqlalchemy.URL:
+    parameter = kind.charset_parameter
+    if not parameter:
+        raise ValueError(f"charset cannot be set for {kind.name or url.get_backend_name()}")
+    if parameter in url.query:
+        raise ValueError(f"charset is given twice: in the url, as {parameter}, and beside it")
+    return url.update_query_dict({parameter: charset})
+
+
+def _json_text(value: Any) -> str:
+    return to_json(value).decode()

@@ -1,30 +1,39 @@
-"""This module draws the errors that a database gives cause for.
+"""Errors of SQL databases, drawn as a tree.
 
-Each is also one of the errors of ``rambla_py.errors``, which is what a handler's delivery ends with::
+Each is also one of the errors of ``rambla_py.errors``, which decides how a handler's delivery continues::
 
-    SqlError (DeliveryError)          .code   the driver's own: SQLSTATE, or a number
-    ├── SqlIntegrityError             a constraint refuses the row         (PermanentError)
-    ├── SqlDataError                  a value does not fit its column      (PermanentError)
-    │   ├── SqlTooLargeError          a row is over the server's limit     (PayloadTooLargeError)
-    │   └── UnsupportedTypeError      no type of the database holds the value
-    ├── SqlStatementError             syntax, or no such table or column   (PermanentError)
-    │   └── SqlPermissionError        the right to do this is missing
-    ├── SqlConflictError              deadlock, serialization, lock: again (RejectedError)
-    ├── SqlBusyError                  no room, no time, for now: again     (RejectedError)
-    ├── SqlConnectionLostError        nothing of it was applied            (ConnectionLostError)
-    │   └── SqlAccessError            credentials or certificate refused   (AccessError)
-    └── SqlUnknownOutcomeError        lost while the commit was under way  (UnknownOutcomeError)
+    SqlError (DeliveryError)          .code   SQLSTATE, error number or name of the driver
+    ├── SqlIntegrityError             a constraint refuses the row          (PermanentError)
+    ├── SqlDataError                  a value does not fit its column       (PermanentError)
+    │   ├── SqlTooLargeError          a row is over the server's limit      (PayloadTooLargeError)
+    │   └── UnsupportedTypeError      the database has no type for the value
+    ├── SqlStatementError             syntax, or no such table or column    (PermanentError)
+    ├── SqlOptionError                a URL, an option, an isolation level  (OptionError, ValueError)
+    ├── SqlConflictError              deadlock, serialization failure       (RejectedError)
+    ├── SqlBusyError                  the server gave up the statement      (RejectedError)
+    ├── SqlUnavailableError           it cannot be written to now           (UnavailableError)
+    ├── SqlConnectionLostError        nothing was applied                   (ConnectionLostError)
+    │   └── SqlAccessError            an operator must act                  (AccessError)
+    │       └── SqlPermissionError    the user may not do this to the table
+    └── SqlUnknownOutcomeError        lost during the commit                (UnknownOutcomeError)
+
+The texts name code, table, column and constraint, and no values: those are in the driver's error, which is
+the ``__cause__``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     DeliveryError,
+    OptionError,
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnavailableError,
     UnknownOutcomeError,
 )
 
@@ -36,16 +45,18 @@ __all__ = [
     "SqlDataError",
     "SqlError",
     "SqlIntegrityError",
+    "SqlOptionError",
     "SqlPermissionError",
     "SqlStatementError",
     "SqlTooLargeError",
+    "SqlUnavailableError",
     "SqlUnknownOutcomeError",
     "UnsupportedTypeError",
 ]
 
 
 class SqlError(DeliveryError):
-    """What a database, or its driver, said; ``code`` is the driver's own word for it, or empty."""
+    """An error of a database or its driver; ``code`` is the driver's code, or empty."""
 
     def __init__(self, text: str, *, code: str = "") -> None:
         self.code = code
@@ -61,7 +72,7 @@ class SqlDataError(SqlError, PermanentError):
 
 
 class SqlTooLargeError(SqlDataError, PayloadTooLargeError):
-    """A row is larger than the server takes; ``size`` and ``limit`` are 0 where nobody told."""
+    """A row is larger than the server accepts; ``size`` and ``limit`` are 0 where they are not known."""
 
     def __init__(self, text: str, *, code: str = "", size: int = 0, limit: int = 0) -> None:
         self.code, self.size, self.limit = code, size, limit
@@ -69,32 +80,51 @@ class SqlTooLargeError(SqlDataError, PayloadTooLargeError):
 
 
 class UnsupportedTypeError(SqlDataError):
-    """No type of this database holds such values, or no type has this name."""
+    """The database has no type for such values, or none of this name."""
 
 
 class SqlStatementError(SqlError, PermanentError):
-    """The statement itself is wrong: its syntax, or a table or column that is not there."""
+    """The statement itself is wrong: its syntax, or a table or column that does not exist."""
 
 
-class SqlPermissionError(SqlStatementError):
-    """The user may not do this to this table."""
+class SqlOptionError(SqlError, PermanentError, OptionError, ValueError):
+    """A URL, an option or an isolation level that cannot be used."""
+
+    def __init__(self, option: str, reason: str, *, known: Iterable[str] = ()) -> None:
+        self.code = ""
+        OptionError.__init__(self, option, reason, known=known)
 
 
 class SqlConflictError(SqlError, RejectedError):
-    """Another transaction was in the way: a deadlock, a serialization failure, a lock. Try again."""
+    """Another transaction was in the way: a deadlock, or a serialization failure. Try again."""
 
 
 class SqlBusyError(SqlError, RejectedError):
-    """The server has no room or no time for now. Try again."""
+    """The server gave up the statement. Try again."""
+
+
+class SqlUnavailableError(SqlError, UnavailableError):
+    """The database cannot be written to now: read-only, no space, too many connections, or a lock.
+
+    ``ends_session``: another connection may reach a server that can be written to, or this one is closed.
+    """
+
+    def __init__(self, text: str, *, code: str = "", ends_session: bool = False) -> None:
+        self.code, self.ends_session = code, ends_session
+        UnavailableError.__init__(self, f"{text} ({code})" if code else text)
 
 
 class SqlConnectionLostError(SqlError, ConnectionLostError):
-    """The connection is gone, and nothing of what was under way was applied."""
+    """The connection was lost, and nothing of the transaction was applied."""
 
 
 class SqlAccessError(SqlConnectionLostError, AccessError):
-    """The server refuses the credentials, or a certificate was refused: a person must act."""
+    """An operator must act: credentials, certificate, database, table or permission."""
+
+
+class SqlPermissionError(SqlAccessError):
+    """The user may not do this to this table."""
 
 
 class SqlUnknownOutcomeError(SqlError, UnknownOutcomeError):
-    """The connection went while the commit was under way: whether it was applied is not known."""
+    """The connection was lost during the commit; whether it was applied is unknown."""

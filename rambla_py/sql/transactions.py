@@ -1,54 +1,63 @@
-"""This module is a transaction of one thread: begun, nested by savepoints, committed or rolled back."""
+"""Transactions of a thread or a task, nested as savepoints."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import sqlalchemy
-
-from rambla_py.sql.alchemy import ended_by
 from rambla_py.sql.errors import SqlConnectionLostError, SqlError, SqlStatementError, SqlUnknownOutcomeError
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 __all__ = ["Levels", "Transaction"]
 
 
-class Levels(threading.local):
-    """What one thread has open: its connection, and a level for the transaction and each savepoint in it.
+class Connections(Protocol):
+    """Where transactions get their connections: an ``Executor``."""
 
-    ``failed`` is the last error of a statement there, which may have ended all of it.
+    def tested(self, isolation: str | None) -> sqlalchemy.Connection:
+        """Return a connection for a transaction."""
+
+    def give_back(self, connection: sqlalchemy.Connection) -> None:
+        """Return it to the pool."""
+
+    def check(self, levels: Levels) -> None:
+        """Raise if an error has ended the open transaction."""
+
+    def mapped(self, error: BaseException) -> SqlError:
+        """Return the ``SqlError`` for any error."""
+
+
+class Levels:
+    """What one thread or task has open: its connection, and a level for the transaction and each savepoint.
+
+    ``failed`` is the last error of a statement in it, which may have ended the transaction; ``streams`` are
+    the queries whose rows are still being read.
     """
 
     def __init__(self) -> None:
         self.connection: sqlalchemy.Connection | None = None
         self.open: list[Transaction] = []
         self.failed: SqlError | None = None
+        self.streams: set[Any] = set()
 
-    def check(self) -> None:
-        """Raise when an error has ended the transaction: nothing more can be done in it."""
-        ended = None if self.connection is None else ended_by(self.connection, self.failed)
-        if ended is not None:
-            raise ended
+    @property
+    def innermost(self) -> Transaction:
+        """The level begun last; raises ``SqlStatementError`` if there is none."""
+        if not self.open:
+            raise SqlStatementError("no transaction is open here")
+        return self.open[-1]
 
 
 class Transaction:
-    """A transaction, or a savepoint inside of one; ``with`` commits it, or rolls it back on an exception.
+    """A transaction, or a savepoint inside one; ``with`` commits it, or rolls it back on an exception.
 
     It belongs to the thread that began it.
     """
 
-    def __init__(
-        self,
-        levels: Levels,
-        checkout: Callable[[str | None], sqlalchemy.Connection],
-        give_back: Callable[[sqlalchemy.Connection], None],
-        mapped: Callable[[BaseException], SqlError],
-        isolation: str | None,
-    ) -> None:
-        self._levels, self._mapped, self._isolation = levels, mapped, isolation
-        self._checkout, self._give_back = checkout, give_back
+    def __init__(self, levels: Levels, executor: Connections, isolation: str | None) -> None:
+        self._levels, self._executor, self._isolation = levels, executor, isolation
         self._inner: Any = None
 
     def __repr__(self) -> str:
@@ -56,56 +65,59 @@ class Transaction:
 
     @property
     def active(self) -> bool:
-        """Whether it is open: neither committed nor rolled back."""
+        """Whether the transaction is open: begun, and neither committed nor rolled back."""
         return self in self._levels.open
 
     def begin(self) -> Self:
-        """Begin it: a transaction, or a savepoint where this thread has one open."""
+        """Begin the transaction, or a savepoint if this thread has one open."""
         levels = self._levels
         if self.active:
-            raise SqlStatementError("this transaction was begun already")
+            raise SqlStatementError("this transaction has already begun")
         if levels.open and self._isolation is not None:
-            raise SqlStatementError("an isolation level belongs to the outermost transaction")
+            raise SqlStatementError("only the outermost transaction takes an isolation level")
         if levels.connection is None:
-            levels.connection = self._checkout(self._isolation)
-        levels.check()
+            levels.connection = self._executor.tested(self._isolation)
+        self._executor.check(levels)
+        connection = levels.connection
         try:
-            connection = levels.connection
             self._inner = connection.begin_nested() if levels.open else connection.begin()
+        except SqlError:
+            self._release()
+            raise
         except Exception as error:
-            self._let_go()
-            raise self._mapped(error) from error
+            self._release()
+            raise self._executor.mapped(error) from error
         levels.open.append(self)
         return self
 
     def commit(self) -> None:
-        """Commit it, and the savepoints that are open inside; a savepoint joins what is around it.
+        """Commit the transaction with the savepoints open inside it; a savepoint becomes part of its parent.
 
-        Raises ``SqlUnknownOutcomeError`` when the connection is lost meanwhile, and what the database says
-        of a constraint that it checks only now; it is then rolled back. So it is when an error has ended
-        the transaction before, and that error is raised again.
+        Raises ``SqlUnknownOutcomeError`` if the connection is lost meanwhile, and the error of a constraint
+        that is checked at the commit; the transaction is then rolled back. If an error has ended the
+        transaction before, it is rolled back, and that error is raised again.
         """
         inner, outermost = self._take()
         try:
-            self._levels.check()
+            self._executor.check(self._levels)
             inner.commit()
         except SqlError:
             self._undo(inner)
             raise
         except Exception as error:
-            mapped = self._mapped(error)
+            mapped = self._executor.mapped(error)
             if outermost and isinstance(mapped, SqlConnectionLostError):
                 mapped = SqlUnknownOutcomeError(f"lost before the answer to the commit: {mapped}")
             self._undo(inner)
             raise mapped from error
         finally:
-            self._let_go()
+            self._release()
 
     def rollback(self) -> None:
-        """Undo all that was done in it; a connection that is gone has done so already."""
+        """Roll back; after a loss of the connection the database has done so."""
         inner, _ = self._take()
         self._undo(inner)
-        self._let_go()
+        self._release()
 
     def __enter__(self) -> Self:
         return self.begin()
@@ -121,9 +133,9 @@ class Transaction:
             self.rollback()
 
     def _take(self) -> tuple[Any, bool]:
-        """Close this level and those inside; return SQLAlchemy's transaction, and whether it is outermost."""
+        """Remove this level and those inside; return SQLAlchemy's object, and whether it is outermost."""
         if not self.active:
-            raise SqlStatementError("this transaction is not open in this thread")
+            raise SqlStatementError("this transaction is not open here")
         at = self._levels.open.index(self)
         del self._levels.open[at:]
         return self._inner, at == 0
@@ -131,13 +143,15 @@ class Transaction:
     def _undo(self, inner: Any) -> None:
         try:
             inner.rollback()
+        except SqlError:
+            raise
         except Exception as error:
-            mapped = self._mapped(error)
+            mapped = self._executor.mapped(error)
             if not isinstance(mapped, SqlConnectionLostError | SqlStatementError):
                 raise mapped from error
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         levels = self._levels
         if not levels.open and levels.connection is not None:
             connection, levels.connection, levels.failed = levels.connection, None, None
-            self._give_back(connection)
+            self._executor.give_back(connection)

@@ -1,4 +1,4 @@
-"""This module maps types both ways: names and Python's types to those of a database, values to and fro."""
+"""Type mapping between Python and a database, with conversion of values."""
 
 from __future__ import annotations
 
@@ -16,17 +16,21 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.exc import CompileError, SQLAlchemyError, UnsupportedCompilationError
 
 from rambla_py.errors import nearest
-from rambla_py.sql.errors import UnsupportedTypeError
+from rambla_py.sql.errors import SqlDataError, UnsupportedTypeError
 
-__all__ = ["Converter", "TypeMap"]
+__all__ = ["Converter", "TypeMap", "ZoneError"]
 
 _T = TypeVar("_T")
 _SqlType = types.TypeEngine[Any]
 _CALL = re.compile(r"\s*(?P<name>[A-Za-z][\w ]*?)\s*(?:\((?P<given>[^()]*)\))?\s*(?P<array>\[\])?\s*")
 
 
+class ZoneError(ValueError):
+    """A time with a zone for a column without one, or the reverse; the text does not quote the time."""
+
+
 class _ExactNumeric(types.TypeDecorator[decimal.Decimal]):
-    """A ``Decimal`` that stays exact: SQLite has no such type, so it is text there."""
+    """An exact ``Decimal``; SQLite has no such type and stores text."""
 
     impl = types.Numeric
     cache_ok = True
@@ -41,8 +45,42 @@ class _ExactNumeric(types.TypeDecorator[decimal.Decimal]):
         return value if value is None or isinstance(value, decimal.Decimal) else decimal.Decimal(str(value))
 
 
-class _Moment(types.TypeDecorator[datetime.datetime]):
-    """A ``datetime`` with its zone: where the database knows none it is kept, and comes back, in UTC."""
+class _Timestamp(types.TypeDecorator[datetime.datetime]):
+    """A ``datetime`` without a zone; one that has a zone is refused, because drivers would drop it."""
+
+    impl = types.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(types.DateTime())
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        if getattr(value, "tzinfo", None) is not None:
+            raise ZoneError("the time has a zone, which the column does not keep; use the type timestamptz")
+        return value
+
+
+class _Time(types.TypeDecorator[datetime.time]):
+    """A ``time`` without a zone."""
+
+    impl = types.Time
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.TIME(fsp=6))
+        return dialect.type_descriptor(types.Time())
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        if getattr(value, "tzinfo", None) is not None:
+            raise ZoneError("the time has a zone, which the column does not keep")
+        return value
+
+
+class _TimestampTz(types.TypeDecorator[datetime.datetime]):
+    """A ``datetime`` with its zone; a database without such a type stores UTC, and UTC comes back."""
 
     impl = types.DateTime
     cache_ok = True
@@ -56,17 +94,19 @@ class _Moment(types.TypeDecorator[datetime.datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"{value} has no zone, and the column keeps moments; use the type timestamp")
+            raise ZoneError("the time has no zone, which the column needs; use the type timestamp")
         if dialect.name == "postgresql":
             return value
         return value.astimezone(datetime.UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Any) -> Any:
-        return value if value is None or value.tzinfo else value.replace(tzinfo=datetime.UTC)
+        # MariaDB answers with text where no column gives the type: SELECT :at.
+        time = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+        return time if time is None or time.tzinfo else time.replace(tzinfo=datetime.UTC)
 
 
-class _Span(types.TypeDecorator[datetime.timedelta]):
-    """A ``timedelta``, exact: where the database has no interval it is a number of microseconds."""
+class _Interval(types.TypeDecorator[datetime.timedelta]):
+    """An exact ``timedelta``; a database without intervals stores a number of microseconds."""
 
     impl = types.BigInteger
     cache_ok = True
@@ -85,7 +125,7 @@ class _Span(types.TypeDecorator[datetime.timedelta]):
 
 
 class Converter(Generic[_T]):
-    """How values of a type of yours are kept: in which type of the database, and how to get there and back.
+    """A Python type of your own: the database's type for its values, and functions to convert both ways.
 
     >>> import ipaddress
     >>> address = Converter("address", ipaddress.IPv4Address, "varchar(15)", str, ipaddress.IPv4Address)
@@ -106,10 +146,10 @@ class Converter(Generic[_T]):
 
 
 class _Converted(types.TypeDecorator[Any]):
-    """The type of SQLAlchemy that a ``Converter`` makes."""
+    """SQLAlchemy's type for a ``Converter``."""
 
     impl = types.NullType
-    cache_ok = False  # two converters may differ in nothing that could be compared
+    cache_ok = False  # functions cannot be compared
 
     def __init__(self, converter: Converter[Any], inner: _SqlType) -> None:
         super().__init__()
@@ -126,14 +166,6 @@ class _Converted(types.TypeDecorator[Any]):
         return None if value is None else self._converter.from_database(value)
 
 
-def _datetime() -> _SqlType:
-    return types.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-
-
-def _time() -> _SqlType:
-    return types.Time().with_variant(mysql.TIME(fsp=6), "mysql", "mariadb")
-
-
 def _jsonb() -> _SqlType:
     return types.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
@@ -148,14 +180,14 @@ _NAMES: dict[str, Callable[..., _SqlType]] = {
     "bytes": types.LargeBinary,
     "char": types.CHAR,
     "date": types.Date,
-    "datetime": _datetime,
+    "datetime": _Timestamp,
     "decimal": _ExactNumeric,
     "double": types.Double,
     "double precision": types.Double,
     "float": types.Double,
     "int": types.Integer,
     "integer": types.Integer,
-    "interval": _Span,
+    "interval": _Interval,
     "json": lambda: types.JSON(none_as_null=True),
     "jsonb": _jsonb,
     "numeric": _ExactNumeric,
@@ -163,12 +195,16 @@ _NAMES: dict[str, Callable[..., _SqlType]] = {
     "smallint": types.SmallInteger,
     "string": types.String,
     "text": types.Text,
-    "time": _time,
-    "timestamp": _datetime,
-    "timestamptz": _Moment,
+    "time": _Time,
+    "timestamp": _Timestamp,
+    "timestamptz": _TimestampTz,
     "uuid": types.Uuid,
     "varchar": types.String,
 }
+
+# Drivers take them unchanged, and PostgreSQL converts a string for a date column as it does in SQL.
+_NATIVE: frozenset[type] = frozenset({str, int, float, bool, type(None)})
+_NUMBERS = (types.Integer, types.Numeric, types.Float, _ExactNumeric)
 
 _PYTHON: dict[type, str] = {
     bool: "boolean",
@@ -191,7 +227,7 @@ _PYTHON: dict[type, str] = {
 
 
 class TypeMap:
-    """Types for one kind of database; custom converters go before the built-in types.
+    """Types of one database; custom converters take precedence over the built-in types.
 
     >>> from sqlalchemy.dialects import postgresql
     >>> types = TypeMap(postgresql.dialect())
@@ -199,8 +235,15 @@ class TypeMap:
     ('NUMERIC(10, 2)', 'BYTEA')
     """
 
-    def __init__(self, dialect: Any, converters: Iterable[Converter[Any]] = ()) -> None:
+    def __init__(
+        self,
+        dialect: Any,
+        converters: Iterable[Converter[Any]] = (),
+        *,
+        names: Mapping[str, Callable[..., _SqlType]] | None = None,
+    ) -> None:
         self._dialect = dialect
+        self._names = {**_NAMES, **(names or {})}
         self._by_name: dict[str, _SqlType] = {}
         self._by_class: dict[type, _SqlType] = {}
         for converter in converters:
@@ -211,8 +254,8 @@ class TypeMap:
         """Return the type of SQLAlchemy for a name with its parameters, a Python type, or one of its own.
 
         Names are those of SQL (``varchar(20)``, ``numeric(10, 2)``, ``timestamptz``, ``json``, ``text[]``)
-        and those of converters. Raises ``UnsupportedTypeError`` where there is no such type, in general or in
-        this database.
+        and those of converters. Raises ``UnsupportedTypeError`` for an unknown type, or one that this
+        database does not have.
         """
         if isinstance(wanted, str):
             found = self._named(wanted)
@@ -224,7 +267,7 @@ class TypeMap:
         return found
 
     def name_of(self, kind: _SqlType) -> str:
-        """Return a type as this database writes it: ``VARCHAR(20)``."""
+        """Return the name of a type in this database, such as ``VARCHAR(20)``."""
         try:
             return str(kind.compile(self._dialect))
         except (UnsupportedCompilationError, CompileError) as error:
@@ -232,15 +275,33 @@ class TypeMap:
             raise UnsupportedTypeError(f"{self._dialect.name} has no type for {name}: {error}") from error
 
     def type_of(self, value: Any) -> _SqlType:
-        """Return the type for a value; raises ``UnsupportedTypeError`` for a value of a class without one."""
+        """Return the type for a value; raises ``UnsupportedTypeError`` if there is none for its class."""
         if value is None:
             return types.NullType()
         if isinstance(value, datetime.datetime) and value.tzinfo is None:
             return self._named("timestamp")
         return self._of_class(type(value))
 
+    def common_type(self, values: Iterable[Any]) -> _SqlType | None:
+        """Return the one type for all values, or None if no value needs a type.
+
+        Raises ``SqlDataError`` if the values need different types.
+        """
+        samples = {(type(value), getattr(value, "tzinfo", None) is None): value for value in values}
+        if _NATIVE.issuperset(kind for kind, _ in samples):
+            return None
+        found = [self.type_of(value) for value in samples.values() if value is not None]
+        kinds = {self.name_of(kind): kind for kind in found}
+        if len(kinds) == 1:
+            return found[0]
+        if all(isinstance(kind, _NUMBERS) for kind in found):
+            return self._named("numeric")
+        raise SqlDataError(
+            f"the values have different types ({', '.join(sorted(kinds))}); give one type in column_types"
+        )
+
     def to_database(self, value: Any, wanted: str | type | _SqlType | None = None) -> Any:
-        """Return what the driver is given for a value; raises ``UnsupportedTypeError``.
+        """Return the value that the driver gets; raises ``UnsupportedTypeError``.
 
         >>> from sqlalchemy.dialects import sqlite
         >>> TypeMap(sqlite.dialect()).to_database({"a": 1})
@@ -251,7 +312,7 @@ class TypeMap:
         return self._applied(process, value, kind)
 
     def from_database(self, value: Any, wanted: str | type | _SqlType) -> Any:
-        """Return the Python value of what the driver gave for a column of this type."""
+        """Return the Python value for a driver's value of a column of this type."""
         kind = self.resolve(wanted)
         process = kind.dialect_impl(self._dialect).result_processor(self._dialect, None)
         return self._applied(process, value, kind)
@@ -268,7 +329,7 @@ class TypeMap:
             SQLAlchemyError,
         ) as error:
             raise UnsupportedTypeError(
-                f"a value of type {type(value).__name__} does not go with {self.name_of(kind)}: {error}"
+                f"a {type(value).__name__} cannot be converted for {self.name_of(kind)}: {error}"
             ) from error
 
     def _of_class(self, wanted: type) -> _SqlType:
@@ -282,7 +343,7 @@ class TypeMap:
         if issubclass(wanted, Mapping):
             return self._named("json")
         raise UnsupportedTypeError(
-            f"{self._dialect.name} has no type for values of {wanted.__qualname__}; give a Converter for it"
+            f"{self._dialect.name} has no type for values of {wanted.__qualname__}; pass a Converter for it"
         )
 
     def _named(self, text: str) -> _SqlType:
@@ -290,13 +351,13 @@ class TypeMap:
         name = parts["name"].lower() if parts else ""
         if parts is not None and name in self._by_name and not parts["given"]:
             return self._by_name[name]
-        if parts is None or name not in _NAMES:
-            close = nearest(name or text, [*_NAMES, *self._by_name])
-            hint = f"; did you mean {close!r}?" if close else f"; known are {', '.join(sorted(_NAMES))}"
-            raise UnsupportedTypeError(f"no type is called {text!r}{hint}")
+        if parts is None or name not in self._names:
+            close = nearest(name or text, [*self._names, *self._by_name])
+            hint = f"; did you mean {close!r}?" if close else f"; known are {', '.join(sorted(self._names))}"
+            raise UnsupportedTypeError(f"unknown type {text!r}{hint}")
         try:
             given = [int(one) for one in (parts["given"] or "").split(",") if one.strip()]
-            made = _NAMES[name](*given)
+            made = self._names[name](*given)
         except (TypeError, ValueError) as error:
-            raise UnsupportedTypeError(f"the type {text!r} has parameters that it does not take") from error
+            raise UnsupportedTypeError(f"the type {text!r} has wrong parameters") from error
         return types.ARRAY(made) if parts["array"] else made

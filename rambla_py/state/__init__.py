@@ -1,4 +1,4 @@
-"""This package keeps keyed records that persist: one set of verbs, and a store for each place.
+"""Persistent keyed records: the same methods over SQLite, files, Redis, memory or a server.
 
 ::
 
@@ -10,6 +10,7 @@
 from rambla_py.state.encrypted import EncryptedStore, generate_key, parse_keys
 from rambla_py.state.errors import (
     StateAccessError,
+    StateConflictError,
     StateCorruptError,
     StateDecryptError,
     StateError,
@@ -25,12 +26,12 @@ from rambla_py.state.file import FileStore
 from rambla_py.state.http import HttpStore
 from rambla_py.state.hybrid import HybridStore
 from rambla_py.state.memory import MemoryStore, forget_memory
-from rambla_py.state.record import Row, StateRecord
+from rambla_py.state.record import RemoveRule, Row, StateRecord, WriteRule
 from rambla_py.state.redis import RedisStore
 from rambla_py.state.rows import RowStore
 from rambla_py.state.sqlite import SqliteStore
 from rambla_py.state.store import StateStore
-from rambla_py.state.urls import store_from_url
+from rambla_py.state.urls import find_store, register_store, store_from_url, store_schemes
 
 __all__ = [
     "EncryptedStore",
@@ -39,10 +40,12 @@ __all__ = [
     "HybridStore",
     "MemoryStore",
     "RedisStore",
+    "RemoveRule",
     "Row",
     "RowStore",
     "SqliteStore",
     "StateAccessError",
+    "StateConflictError",
     "StateCorruptError",
     "StateDecryptError",
     "StateError",
@@ -55,8 +58,12 @@ __all__ = [
     "StateTooLargeError",
     "StateUnavailableError",
     "StateValueError",
+    "WriteRule",
+    "find_store",
     "forget_memory",
     "generate_key",
     "parse_keys",
+    "register_store",
     "store_from_url",
+    "store_schemes",
 ]

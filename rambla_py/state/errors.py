@@ -1,19 +1,20 @@
-"""This module draws every error that a state store raises.
+"""Errors of state stores, drawn as a tree.
 
 ::
 
     RamblaError
     └── StateError
-        ├── StateNotReadyError      a verb before init(), or after close()
-        ├── StateInUseError         an inner store was to be replaced after init()
-        ├── StateKeyError           a key that no store takes
+        ├── StateNotReadyError      a method called before init(), or after close()
+        ├── StateInUseError         an inner store cannot be replaced after init()
+        ├── StateKeyError           a key that no store accepts
         ├── StateValueError         a value, or a time, that cannot be kept
         │   └── StateTooLargeError  a value over the store's limit
-        ├── StateQuotaError         the store has no room
-        ├── StateDecryptError       a record that the keys at hand do not open
-        ├── StateCorruptError       what is kept is no record
+        ├── StateConflictError      the condition of a write does not hold
+        ├── StateQuotaError         the store is full
+        ├── StateDecryptError       a record that the given keys do not decrypt
+        ├── StateCorruptError       the stored data is not a record
         └── StateUnavailableError   the store did not answer           .applied
-            └── StateAccessError    it refused us
+            └── StateAccessError    it refused access
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rambla_py.errors import RamblaError
 __all__ = [
     "Applied",
     "StateAccessError",
+    "StateConflictError",
     "StateCorruptError",
     "StateDecryptError",
     "StateError",
@@ -38,15 +40,15 @@ __all__ = [
 ]
 
 Applied = Literal["no", "unknown"]
-"""What became of a write that was not confirmed."""
+"""Whether a write that was not confirmed was applied."""
 
 
 class StateError(RamblaError):
-    """The root of what a state store raises."""
+    """The root of the errors of state stores."""
 
 
 class StateNotReadyError(StateError):
-    """A verb was called before ``init()``, or after ``close()``."""
+    """A method was called before ``init()``, or after ``close()``."""
 
     def __init__(self, store: str) -> None:
         self.store = store
@@ -54,7 +56,7 @@ class StateNotReadyError(StateError):
 
 
 class StateInUseError(StateError):
-    """An inner store was to be replaced while it is in use."""
+    """An inner store cannot be replaced while it is in use."""
 
     def __init__(self, store: str, part: str) -> None:
         self.store, self.part = store, part
@@ -62,15 +64,15 @@ class StateInUseError(StateError):
 
 
 class StateKeyError(StateError):
-    """A key that no store takes; ``reason`` says why."""
+    """A key that no store accepts; ``reason`` says why."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"a key of a record: {reason}")
+        super().__init__(f"the key of a record: {reason}")
 
 
 class StateValueError(StateError):
-    """A value that cannot be kept: ``path`` leads to it, ``reason`` says why."""
+    """A value that cannot be kept; ``path`` leads to it, ``reason`` says why."""
 
     def __init__(self, key: str, path: str, reason: str) -> None:
         self.key, self.path, self.reason = key, path, reason
@@ -85,16 +87,24 @@ class StateTooLargeError(StateValueError):
         super().__init__(key, "$", f"{size} bytes; {what} is {limit}")
 
 
+class StateConflictError(StateError):
+    """The condition of a write does not hold (``if_absent``, ``if_version``); nothing was written."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key, self.reason = key, reason
+        super().__init__(f"record {key!r} was left as it is: {reason}")
+
+
 class StateQuotaError(StateError):
-    """The store has no room: delete records, call ``cleanup_expired()``, or give it more."""
+    """The store is full: delete records, call ``cleanup_expired()``, or enlarge it."""
 
     def __init__(self, store: str, reason: str) -> None:
         self.store, self.reason = store, reason
-        super().__init__(f"{store} has no room: {reason}; nothing was written")
+        super().__init__(f"{store} is full: {reason}; nothing was written")
 
 
 class StateDecryptError(StateError):
-    """A record that the keys at hand do not open."""
+    """A record that the given keys do not decrypt."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key, self.reason = key, reason
@@ -102,7 +112,7 @@ class StateDecryptError(StateError):
 
 
 class StateCorruptError(StateError):
-    """What is kept is no record, or no store; ``where`` says what to look at."""
+    """The stored data is not a record or not a store; ``where`` names the place."""
 
     def __init__(self, where: str, reason: str) -> None:
         self.where, self.reason = where, reason
@@ -110,10 +120,11 @@ class StateCorruptError(StateError):
 
 
 class StateUnavailableError(StateError):
-    """The store did not answer as it should; ``applied`` says whether a write may have happened.
+    """The store did not answer; ``applied`` is what is known of a write.
 
-    After ``"no"`` nothing was written. After ``"unknown"`` it may have been; each verb may be called again,
-    since it then does the same once more.
+    After ``"no"`` nothing was written, after ``"unknown"`` it may have been. A method without a condition may
+    be called again: it has the same effect. One with a condition may then raise ``StateConflictError``
+    because of its own first call; ``get`` shows which.
     """
 
     def __init__(self, store: str, reason: str, *, applied: Applied = "no") -> None:
@@ -122,4 +133,4 @@ class StateUnavailableError(StateError):
 
 
 class StateAccessError(StateUnavailableError):
-    """The store refused us: credentials, certificate, or rights. A person must act."""
+    """The store refused access: credentials, certificate or permissions. An operator must act."""

@@ -1,4 +1,4 @@
-"""This module keeps each record in a file of its own, in a folder that processes may share. POSIX only."""
+"""A state store of one file for each record, in a folder that processes may share. POSIX only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
+from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.private_files import FILE_MODE, make_private_folder, warn_if_readable
 from rambla_py.state.errors import (
     StateAccessError,
     StateCorruptError,
     StateQuotaError,
     StateUnavailableError,
 )
-from rambla_py.state.forks import ForkLock
-from rambla_py.state.record import Row
+from rambla_py.state.record import RemoveRule, Row, WriteRule
 from rambla_py.state.rows import RowStore
 
 __all__ = ["FileStore"]
@@ -31,27 +34,29 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EISDIR}
 _LOCK_NAME = ".lock"
 _NEW = ".new-"
-_END = ".json"
+_SUFFIX = ".json"
 _POLL_S = 0.005
 
 
 class _File(msgspec.Struct):
-    """What stands in a file."""
+    """The content of a file."""
 
     key: str
     created_at: float
     updated_at: float
     expires_at: float | None
     value: msgspec.Raw
+    version: str = ""
 
 
 class FileStore(RowStore):
-    """Keeps each record as a JSON file in the folder ``path``, which is made where it is missing.
+    """Keeps each record as a JSON file in the folder ``path``, which is created if missing.
 
-    Any number of threads and processes may share the folder, on one machine. Whoever writes holds ``flock``
-    on ``.lock`` in it, for ``lock_timeout_s`` at most; a record is written aside and moved into place, so
-    that a reader, or whoever comes after a crash, finds the old record or the new one whole. With ``fsync``
-    the disk has it before ``set`` returns. ``set_many`` keeps each record whole, not all of them together.
+    Any number of threads and processes of one machine may share the folder. Writers hold ``flock`` on
+    ``.lock`` in it, and wait at most ``lock_timeout_s`` for it. A record is written to a temporary file and
+    moved into place, so that readers find the old record or the new one whole, also after a crash. With
+    ``fsync`` it is on disk before ``set`` returns. ``set_many`` writes each record whole, but not all of them
+    together. Files are created with mode 0600, folders with 0700.
 
     >>> import tempfile
     >>> with FileStore(tempfile.mkdtemp()) as store:
@@ -66,36 +71,46 @@ class FileStore(RowStore):
         *,
         fsync: bool = True,
         lock_timeout_s: float = 10.0,
+        cleanup_every_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(clock=clock)
+        super().__init__(cleanup_every_s=cleanup_every_s, clock=clock)
         self.path = Path(path).expanduser().absolute()
         self._fsync, self._lock_timeout_s = fsync, lock_timeout_s
         self._fork_lock = ForkLock()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> FileStore:
+        """Return the store of ``file:///folder``, ``file://./folder`` or ``file://~/folder``."""
+        folder = url.partition("://")[2]
+        if not folder.startswith(("/", "./", "../", "~")):
+            raise ValueError("a file url that names no folder: write file:///folder, or file://./folder")
+        return cls(unquote(folder), **options)
 
     def _name(self) -> str:
         return f"FileStore({str(self.path)!r})"
 
     def _open(self) -> None:
-        with self._mapped():
-            self.path.mkdir(parents=True, exist_ok=True)
+        with self._mapped_errors():
+            make_private_folder(self.path)
+            warn_if_readable(self.path)
         with self._locked():
-            # Whoever writes holds the lock: what was begun and not finished is left by one that died.
+            # Writers hold the lock, so unfinished files are those of writers that died.
             for left in self.path.glob(f"{_NEW}*"):
                 left.unlink(missing_ok=True)
 
     def _read(self, key: str) -> Row | None:
-        with self._mapped():
-            return self._row_of(self._place(key))
+        with self._mapped_errors():
+            return self._row_of(self._path_of(key))
 
-    def _write(self, rows: Sequence[Row], *, exact: bool) -> Sequence[Row]:
+    def _write(self, rows: Sequence[Row], rule: WriteRule) -> Sequence[Row]:
         with self._locked():
-            kept = [row if exact else row.since(self._sound(self._place(row.key))) for row in rows]
+            kept = [rule(row, self._readable_row(self._path_of(row.key))) for row in rows]
             new: list[Path] = []
             try:
-                new.extend(self._written(row) for row in kept)
+                new.extend(self._temporary_file(row) for row in kept)
                 for path, row in zip(new, kept, strict=True):
-                    path.rename(self._place(row.key))
+                    path.rename(self._path_of(row.key))
             except BaseException:
                 for path in new:
                     path.unlink(missing_ok=True)
@@ -103,41 +118,44 @@ class FileStore(RowStore):
             self._sync_folder()
         return kept
 
-    def _remove(self, key: str, now: float) -> bool:
+    def _remove(self, key: str, rule: RemoveRule) -> bool:
         with self._locked():
-            place = self._place(key)
-            row = self._sound(place)
-            if not place.exists():
+            path = self._path_of(key)
+            row = self._readable_row(path)
+            found = rule(row)
+            if not path.exists():
                 return False
-            place.unlink()
+            path.unlink()
             self._sync_folder()
-        return row is None or not row.expired(now)
+        return found or row is None  # a damaged record counts as one
 
-    def _read_all(self) -> Iterable[Row]:
-        with self._mapped():
-            return [row for path in self._records() if (row := self._row_of(path)) is not None]
+    def _read_all(self, prefix: str) -> Iterable[Row]:
+        with self._mapped_errors():
+            return [row for path in self._record_files() if (row := self._row_of(path)) is not None]
 
-    def _wipe(self) -> None:
+    def _remove_all(self, prefix: str) -> None:
         with self._locked():
-            for path in self._records():
-                path.unlink(missing_ok=True)
+            for path in self._record_files():
+                if not prefix or ((row := self._readable_row(path)) and row.key.startswith(prefix)):
+                    path.unlink(missing_ok=True)
             self._sync_folder()
 
-    def _sweep(self, now: float) -> int:
+    def _remove_expired(self, now: float, prefix: str) -> int:
         with self._locked():
-            gone = [path for path in self._records() if (row := self._sound(path)) and row.expired(now)]
+            rows = ((path, self._readable_row(path)) for path in self._record_files())
+            gone = [path for path, row in rows if row and row.expired(now) and row.key.startswith(prefix)]
             for path in gone:
                 path.unlink(missing_ok=True)
             self._sync_folder()
         return len(gone)
 
-    def _place(self, key: str) -> Path:
-        """Return the file of a key: readable as far as it goes, and told apart by a digest."""
+    def _path_of(self, key: str) -> Path:
+        """Return the file of a key: a readable part, and a digest that makes it unique."""
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", key)[:40]
-        return self.path / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:32]}{_END}"
+        return self.path / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:32]}{_SUFFIX}"
 
-    def _records(self) -> list[Path]:
-        return [Path(entry) for entry in os.scandir(self.path) if entry.name.endswith(_END)]
+    def _record_files(self) -> list[Path]:
+        return [Path(entry) for entry in os.scandir(self.path) if entry.name.endswith(_SUFFIX)]
 
     def _row_of(self, path: Path) -> Row | None:
         try:
@@ -148,21 +166,23 @@ class FileStore(RowStore):
             return None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StateCorruptError(str(path), str(error)) from error
-        return Row(found.key, bytes(found.value), found.created_at, found.updated_at, found.expires_at)
+        times = (found.created_at, found.updated_at, found.expires_at)
+        return Row(found.key, bytes(found.value), *times, found.version)
 
-    def _sound(self, path: Path) -> Row | None:
-        """Return the row of a file, or None where there is none, or what is there is damaged.
+    def _readable_row(self, path: Path) -> Row | None:
+        """Return the row of a file, or None if it is missing or damaged.
 
-        A damaged record is told to who reads it, and keeps nobody from replacing or removing it.
+        Reading a damaged record raises; replacing or removing it does not.
         """
         try:
             return self._row_of(path)
         except StateCorruptError:
             return None
 
-    def _written(self, row: Row) -> Path:
-        """Write a row aside, and return where."""
-        data = msgspec.json.encode(_File(row.key, *row[2:], msgspec.Raw(row.value)))
+    def _temporary_file(self, row: Row) -> Path:
+        """Write a row to a temporary file, and return its path."""
+        times = (row.created_at, row.updated_at, row.expires_at)
+        data = msgspec.json.encode(_File(row.key, *times, msgspec.Raw(row.value), row.version))
         handle, name = tempfile.mkstemp(prefix=_NEW, dir=self.path)
         try:
             with open(handle, "wb") as file:
@@ -187,10 +207,10 @@ class FileStore(RowStore):
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other writers out."""
-        # The inner lock belongs to whoever has the file open. A child that was forked now would have it too,
-        # and go on holding it after this process was killed.
-        with self._mapped(), self._fork_lock:
-            lock = os.open(self.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # flock belongs to the open file. A child forked now would inherit it, and keep the lock after this
+        # process was killed.
+        with self._mapped_errors(), self._fork_lock:
+            lock = os.open(self.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             try:
                 self._wait_for(lock)
                 yield
@@ -213,7 +233,7 @@ class FileStore(RowStore):
                 return
 
     @contextlib.contextmanager
-    def _mapped(self) -> Iterator[None]:
+    def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,7 +1,7 @@
-"""This module keeps records on a server of ours, over HTTP: ``rambla state serve``.
+"""A state store behind ``rambla state serve``, over HTTP.
 
-The standard library's client does it: each verb is one small request on a connection that is kept, and
-whoever calls waits for the answer, so that a quicker client would save little and cost a dependency.
+It uses the standard library's client: each method is one small request on a kept connection, and the caller
+waits for the answer, so a faster client would save little and cost a dependency.
 """
 
 from __future__ import annotations
@@ -11,31 +11,35 @@ import http.client
 import os
 import select
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from rambla_py.encoding import to_json
+from rambla_py._internal.host_names import ascii_host
+from rambla_py._internal.urls import check_url
 from rambla_py.handler import Secret, secret_text
+from rambla_py.serialization.encoding import to_json
+from rambla_py.serialization.json_numbers import read_json_as
 from rambla_py.state import protocol
 from rambla_py.state.errors import StateAccessError, StateError, StateUnavailableError
-from rambla_py.state.record import StateRecord, check_key, check_ttl, json_of
+from rambla_py.state.record import StateRecord, check_key, check_prefix, check_ttl, json_of
+from rambla_py.state.rows import write_rule
 from rambla_py.state.store import StateStore
 
 __all__ = ["HttpStore"]
 
-_MOST_IDLE = 8
+_MAX_IDLE = 8
 
 
 class HttpStore(StateStore):
-    """Keeps records on the server at ``url`` (``http://host:port`` or ``https://``, with a path if need be).
+    """Keeps records on the server at ``url`` (``http://host:port`` or ``https://``, optionally with a path).
 
-    ``init()`` asks for its health, and whether it takes ``token``. Connections are kept; each thread that
-    calls has one to itself. No verb is repeated on its own account: a failure after the request was written
-    raises ``StateUnavailableError`` with ``applied = "unknown"``. The server's clock says what has expired.
-    ``ca_file`` is a PEM file with the authorities to trust, for a certificate of your own.
+    ``init()`` checks its health, and that it accepts ``token``. Connections are kept; each calling thread has
+    its own. No request is repeated automatically: a failure after the request was written raises
+    ``StateUnavailableError`` with ``applied = "unknown"``. The server's clock decides what has expired.
+    ``ca_file`` is a PEM file of certificate authorities to trust.
 
     >>> HttpStore("http://localhost:8420", token="hunter2")
     <HttpStore(http://localhost:8420), not ready>
@@ -62,6 +66,12 @@ class HttpStore(StateStore):
         self._idle: list[http.client.HTTPConnection] = []
         self._owner = os.getpid()
 
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> HttpStore:
+        """Return the store of a server's URL."""
+        check_url(url)
+        return cls(url, **options)
+
     def _name(self) -> str:
         return f"HttpStore({self._url})"
 
@@ -76,20 +86,54 @@ class HttpStore(StateStore):
             if health.about != protocol.ABOUT:
                 raise StateUnavailableError(self._name(), "is not a server of 'rambla state serve'")
             if not health.authorized:
-                raise StateAccessError(self._name(), "it wants a token, and refused ours")
+                raise StateAccessError(self._name(), "it does not accept the token")
         except StateError:
-            self._shut()
+            self._close()
             raise
 
-    def _shut(self) -> None:
+    def _close(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
     def get(self, key: str) -> StateRecord | None:
         """Return the record, or None."""
         self._check_ready()
-        found: StateRecord | None = self._ask("GET", _of(key), StateRecord | None)
+        found: StateRecord | None = self._ask("GET", _path("/record", key=check_key(key)), StateRecord | None)
         return found
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, StateRecord]:
+        """Return the existing records of several keys, in one request."""
+        self._check_ready()
+        wanted = list(dict.fromkeys(map(check_key, keys)))
+        if not wanted:
+            return {}
+        answer: protocol.Records = self._ask("POST", "/read", protocol.Records, to_json({"keys": wanted}))
+        return {record.key: record for record in answer.records}
+
+    def get_all(self, prefix: str = "") -> list[StateRecord]:
+        """Return every record whose key begins with ``prefix``."""
+        self._check_ready()
+        path = _path("/records", prefix=check_prefix(prefix))
+        answer: protocol.Records = self._ask("GET", path, protocol.Records)
+        return answer.records
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        expires_s: float | None = None,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> StateRecord:
+        """Store a value."""
+        self._check_ready()
+        rule = write_rule(key, if_absent, if_version)
+        body: dict[str, Any] = {"key": check_key(key), "value": msgspec.Raw(json_of(key, value))}
+        body["expires_s"] = check_ttl(key, expires_s)
+        body |= {"if_absent": rule.if_absent, "if_version": rule.if_version}
+        record: StateRecord = self._ask("POST", "/record", StateRecord, to_json(body))
+        return record
 
     def set_many(self, values: Mapping[str, Any], *, expires_s: float | None = None) -> list[StateRecord]:
         """Set several keys in one request."""
@@ -105,33 +149,29 @@ class HttpStore(StateStore):
         return answer.records
 
     def put(self, record: StateRecord) -> None:
-        """Keep a record as it is."""
+        """Store a record as it is."""
         self._check_ready()
         key = check_key(record.key)
         raw = msgspec.structs.replace(record, value=msgspec.Raw(json_of(key, record.value)))
         self._ask("PUT", "/record", StateRecord | None, to_json({"record": raw}))
 
-    def delete(self, key: str) -> bool:
-        """Remove a record; say whether there was one."""
+    def delete(self, key: str, *, if_version: str | None = None) -> bool:
+        """Remove a record; return whether there was one."""
         self._check_ready()
-        answer: protocol.Removed = self._ask("DELETE", _of(key), protocol.Removed)
+        path = _path("/record", key=check_key(key), if_version=if_version)
+        answer: protocol.Removed = self._ask("DELETE", path, protocol.Removed)
         return answer.removed > 0
 
-    def get_all(self) -> list[StateRecord]:
-        """Return every record, sorted by key."""
+    def clear(self, prefix: str = "") -> None:
+        """Remove every record whose key begins with ``prefix``."""
         self._check_ready()
-        answer: protocol.Records = self._ask("GET", "/records", protocol.Records)
-        return answer.records
+        self._ask("DELETE", _path("/records", prefix=check_prefix(prefix)), protocol.Removed)
 
-    def clear(self) -> None:
-        """Remove every record."""
+    def cleanup_expired(self, prefix: str = "") -> int:
+        """Let the server remove expired records; return how many there were."""
         self._check_ready()
-        self._ask("DELETE", "/records", protocol.Removed)
-
-    def cleanup_expired(self) -> int:
-        """Let the server free the room of expired records; return how many there were."""
-        self._check_ready()
-        answer: protocol.Removed = self._ask("POST", "/cleanup", protocol.Removed, b"{}")
+        path = _path("/cleanup", prefix=check_prefix(prefix))
+        answer: protocol.Removed = self._ask("POST", path, protocol.Removed, b"{}")
         return answer.removed
 
     def _ask(self, method: str, path: str, kind: Any, body: bytes | None = None) -> Any:
@@ -140,13 +180,13 @@ class HttpStore(StateStore):
         if status != 200:
             raise protocol.error_of(status, data, self._name())
         try:
-            return msgspec.json.decode(data, type=kind)
+            return read_json_as(data, kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            reason = f"its answer is not one of 'rambla state serve': {error}"
+            reason = f"the answer is not one of 'rambla state serve': {error}"
             raise StateUnavailableError(self._name(), reason, applied="unknown") from error
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        connection = self._connected()
+        connection = self._idle_or_new()
         try:
             written = False
             connection.request(method, self._path + path, body, self._headers)
@@ -155,18 +195,18 @@ class HttpStore(StateStore):
             data = answer.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise self._lost(error, written=written) from error
+            raise self._lost_error(error, written=written) from error
         except BaseException:
             connection.close()
             raise
-        if answer.will_close or len(self._idle) >= _MOST_IDLE or not (self._ready or path == "/health"):
+        if answer.will_close or len(self._idle) >= _MAX_IDLE or not (self._ready or path == "/health"):
             connection.close()
         else:
             self._idle.append(connection)
         return answer.status, data
 
-    def _connected(self) -> http.client.HTTPConnection:
-        """Return a connection that stands: an idle one that the server has not closed, or a new one."""
+    def _idle_or_new(self) -> http.client.HTTPConnection:
+        """Return an idle connection that the server has not closed, or a new one."""
         if self._owner != os.getpid():
             self._owner, inherited, self._idle = os.getpid(), self._idle, []
             for connection in inherited:
@@ -176,7 +216,7 @@ class HttpStore(StateStore):
                 connection = self._idle.pop()
             except IndexError:
                 return self._new()
-            if _stands(connection):
+            if _is_usable(connection):
                 return connection
             connection.close()
 
@@ -192,7 +232,7 @@ class HttpStore(StateStore):
             connection.connect()
         except ssl.SSLCertVerificationError as error:
             connection.close()
-            reason = f"the certificate was refused: {error.verify_message or error}"
+            reason = f"the certificate is not accepted: {error.verify_message or error}"
             raise StateAccessError(self._name(), reason) from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -201,12 +241,12 @@ class HttpStore(StateStore):
         connection.sock.settimeout(self._timeout_s if self._ready else self._connect_timeout_s)
         return connection
 
-    def _lost(self, error: Exception, *, written: bool) -> StateUnavailableError:
+    def _lost_error(self, error: Exception, *, written: bool) -> StateUnavailableError:
         waited_s = self._timeout_s if self._ready else self._connect_timeout_s
         reason = str(error) or type(error).__name__
         if isinstance(error, TimeoutError):
             reason = f"no answer within {waited_s:g} s"
-        # A request that could not be written whole is not carried out.
+        # The server ignores a request that was not written whole.
         applied: Any = "unknown" if written else "no"
         return StateUnavailableError(self._name(), f"the connection was lost: {reason}", applied=applied)
 
@@ -219,17 +259,18 @@ def _address(url: str) -> tuple[str, int, str, bool]:
         port = parts.port or (443 if tls else 80)
         known = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
         if known and parts.username is None and parts.password is None:
-            return parts.hostname or "", port, parts.path.rstrip("/"), tls
-    raise ValueError("a url that is not http://host:port/path or https://...; a token goes into 'token'")
+            return ascii_host(parts.hostname or ""), port, parts.path.rstrip("/"), tls
+    raise ValueError("a url that is not http://host:port/path or https://...; pass a token as 'token'")
 
 
-def _of(key: str) -> str:
-    # In the query, where no proxy takes "..", "//" or "%2F" for something else.
-    return f"/record?key={quote(check_key(key), safe='')}"
+def _path(path: str, **query: str | None) -> str:
+    # Keys go into the query, where no proxy interprets "..", "//" or "%2F".
+    parts = [f"{name}={quote(value, safe='')}" for name, value in query.items() if value]
+    return f"{path}?{'&'.join(parts)}" if parts else path
 
 
-def _stands(connection: http.client.HTTPConnection) -> bool:
-    """Say whether an idle connection may be used: the server has neither closed it nor said anything."""
+def _is_usable(connection: http.client.HTTPConnection) -> bool:
+    """Return whether the server has neither closed an idle connection nor sent anything on it."""
     if connection.sock is None:
         return False
     poll = select.poll()

@@ -1,16 +1,19 @@
-"""This module keeps a copy of a slow store's records in a quick one."""
+"""A state store that caches a slow store in a fast one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from rambla_py.state.errors import StateQuotaError
-from rambla_py.state.record import StateRecord, check_key
-from rambla_py.state.store import Part, StateStore
+from rambla_py.state.inner import InnerStore
+from rambla_py.state.record import StateRecord, check_key, new_version
+from rambla_py.state.store import StateStore
 
 __all__ = ["HybridStore"]
 
@@ -18,12 +21,12 @@ __all__ = ["HybridStore"]
 class HybridStore(StateStore):
     """Reads from ``front``, which ``init()`` fills from ``back``; writes to both, ``back`` first.
 
-    A record is the same in both, times included, so that it expires in both at the same moment. What the back
-    refused is not in the front either. What the front has no room for is read from the back. It opens and
-    closes both stores, and what the front held before is gone with ``init()``.
+    A record is the same in both, times and version included, so it expires in both at the same time. A write
+    that the back refuses is not made in the front. Records that the front has no room for are read from the
+    back. The store opens and closes both; ``init()`` removes what the front held before.
 
-    What other processes write to the back is seen after ``refresh()`` only: give a store of which others are
-    the writers no front.
+    What other processes write to the back becomes visible with ``refresh()`` only: do not use this class for
+    a store that others write to. Conditions (``if_absent``, ``if_version``) are tested by the back.
 
     >>> from rambla_py.state import MemoryStore
     >>> back = MemoryStore()
@@ -33,14 +36,14 @@ class HybridStore(StateStore):
     True
     """
 
-    front = Part()
-    back = Part()
+    front = InnerStore()
+    back = InnerStore()
 
     def __init__(self, front: StateStore, back: StateStore) -> None:
         super().__init__()
         self.front, self.back = front, back
         self._complete = False
-        """Whether all of the back is in the front: only then a key that the front lacks is nowhere."""
+        """Whether the front has every record of the back, so that a key it lacks does not exist."""
         self._lock = threading.RLock()
         self._owner = os.getpid()
 
@@ -55,19 +58,19 @@ class HybridStore(StateStore):
             self._load()
             opened.pop_all()
 
-    def _shut(self) -> None:
+    def _close(self) -> None:
         with self._lock:
             self.front.close()
             self.back.close()
 
     def refresh(self) -> None:
-        """Fill the front anew with what is in the back."""
+        """Fill the front again with all that is in the back."""
         self._check_ready()
         with self._lock:
             self._load()
 
     def get(self, key: str) -> StateRecord | None:
-        """Return the record from the front; from the back where the front may lack it."""
+        """Return the record from the front, or from the back if the front may lack it."""
         self._check_ready()
         found = self.front.get(key)
         if found is not None or self._complete:
@@ -78,56 +81,82 @@ class HybridStore(StateStore):
                 self._copy(found)
         return found
 
+    def get_many(self, keys: Iterable[str]) -> dict[str, StateRecord]:
+        """Return the existing records of several keys, from the front where it has all of them."""
+        self._check_ready()
+        keys = list(keys)
+        return self.front.get_many(keys) if self._complete else self.back.get_many(keys)
+
+    def get_all(self, prefix: str = "") -> list[StateRecord]:
+        """Return every record whose key begins with ``prefix``, from the front where it has all records."""
+        self._check_ready()
+        return self.front.get_all(prefix) if self._complete else self.back.get_all(prefix)
+
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        expires_s: float | None = None,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> StateRecord:
+        """Set in the back, then in the front."""
+        self._check_ready()
+        with self._lock, self._forgetting_on_failure(key):
+            record = self.back.set(
+                key, value, expires_s=expires_s, if_absent=if_absent, if_version=if_version
+            )
+            self._copy(record)
+        return record
+
     def set_many(self, values: Mapping[str, Any], *, expires_s: float | None = None) -> list[StateRecord]:
         """Set in the back, then in the front."""
         self._check_ready()
-        with self._lock, self._in_doubt(*values):
+        with self._lock, self._forgetting_on_failure(*values):
             records = self.back.set_many(values, expires_s=expires_s)
             for record in records:
                 self._copy(record)
         return records
 
     def put(self, record: StateRecord) -> None:
-        """Keep a record in both, as it is."""
+        """Store a record in both, as it is."""
         self._check_ready()
-        with self._lock, self._in_doubt(record.key):
+        with self._lock, self._forgetting_on_failure(record.key):
+            if not record.version:  # both get the same
+                record = msgspec.structs.replace(record, version=new_version())
             self.back.put(record)
             self._copy(record)
 
-    def delete(self, key: str) -> bool:
-        """Remove a record from both; say whether there was one in the back."""
+    def delete(self, key: str, *, if_version: str | None = None) -> bool:
+        """Remove a record from both; return whether the back had one."""
         self._check_ready()
-        with self._lock, self._in_doubt(key):
-            found = self.back.delete(key)
+        with self._lock, self._forgetting_on_failure(key):
+            found = self.back.delete(key, if_version=if_version)
             self.front.delete(key)
         return found
 
-    def get_all(self) -> list[StateRecord]:
-        """Return every record, from the front when all are there."""
-        self._check_ready()
-        return self.front.get_all() if self._complete else self.back.get_all()
-
-    def clear(self) -> None:
-        """Remove every record from both."""
+    def clear(self, prefix: str = "") -> None:
+        """Remove every record whose key begins with ``prefix`` from both."""
         self._check_ready()
         with self._lock:
-            self._complete = False
-            # The front first: when the back fails in its midst, what is left is asked of the back.
-            self.front.clear()
-            self.back.clear()
-            self._complete = True
+            was_complete, self._complete = self._complete, False
+            # The front first: if the back fails half-way, records are read from the back.
+            self.front.clear(prefix)
+            self.back.clear(prefix)
+            self._complete = was_complete or not prefix
 
-    def cleanup_expired(self) -> int:
-        """Free the room of expired records in both; return how many there were in the back."""
+    def cleanup_expired(self, prefix: str = "") -> int:
+        """Remove expired records from both; return how many there were in the back."""
         self._check_ready()
         with self._lock:
-            self.front.cleanup_expired()
-            return self.back.cleanup_expired()
+            self.front.cleanup_expired(prefix)
+            return self.back.cleanup_expired(prefix)
 
     def _check_ready(self) -> None:
         super()._check_ready()
         if self._owner != os.getpid():
-            # A forked child: another thread may have been in the midst of a write, and held the lock.
+            # A forked child: another thread of the parent may have been writing, and have held the lock.
             self._owner, self._lock, self._complete = os.getpid(), threading.RLock(), False
 
     def _load(self) -> None:
@@ -135,16 +164,16 @@ class HybridStore(StateStore):
         self.front.clear()
         complete = True
         for record in self.back.get_all():
-            complete = self._copied(record) and complete
+            complete = self._has_room_for(record) and complete
         self._complete = complete
 
     def _copy(self, record: StateRecord) -> None:
-        if not self._copied(record):
+        if not self._has_room_for(record):
             self._complete = False
             self.front.delete(record.key)
 
-    def _copied(self, record: StateRecord) -> bool:
-        """Put a record into the front; say whether it had room."""
+    def _has_room_for(self, record: StateRecord) -> bool:
+        """Put a record into the front; return whether it had room."""
         try:
             self.front.put(record)
         except StateQuotaError:
@@ -152,8 +181,8 @@ class HybridStore(StateStore):
         return True
 
     @contextlib.contextmanager
-    def _in_doubt(self, *keys: Any) -> Iterator[None]:
-        """Forget the front's copies when a write fails: nobody knows then what the back holds."""
+    def _forgetting_on_failure(self, *keys: Any) -> Iterator[None]:
+        """Remove the front's copies when a write fails: what the back has is unknown then."""
         known = [check_key(key) for key in keys]
         try:
             yield

@@ -1,81 +1,46 @@
-"""This module keeps records in Redis, each as a hash that Redis itself removes when it expires."""
+"""A state store in Redis: a hash for each record, expired by Redis itself."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from rambla_py.state.errors import (
     StateAccessError,
     StateCorruptError,
     StateError,
     StateQuotaError,
-    StateTooLargeError,
     StateUnavailableError,
 )
-from rambla_py.state.record import Row
-from rambla_py.state.rows import RowStore
+from rambla_py.state.record import RemoveRule, Row, StateRecord, WriteRule, check_key, check_prefix, record_of
+from rambla_py.state.redis_clients import RedisClients
+from rambla_py.state.redis_commands import RedisCommands, Scan, Steps
+from rambla_py.state.rows import RowStore, exact_row, write_rule
 
 __all__ = ["RedisStore"]
 
-_CHUNK = 500
-_MOST_BYTES = 512 * 1024 * 1024
-_FIELDS = ("value", "created_at", "updated_at", "expires_at")
-
-# HSET goes first: without memory it is refused, and then nothing may have been removed yet.
-_WRITE = """
-local created = {}
-for i = 1, #KEYS do
-  local at = (i - 1) * 5 + 2
-  local old = redis.call('HMGET', KEYS[i], 'created_at', 'expires_at')
-  local first = ARGV[at + 2]
-  if ARGV[1] == '' and old[1] and (not old[2] or tonumber(old[2]) > tonumber(ARGV[at + 3])) then
-    first = old[1]
-  end
-  redis.call('HSET', KEYS[i], 'value', ARGV[at + 1], 'created_at', first, 'updated_at', ARGV[at + 3])
-  if ARGV[at + 4] == '' then
-    redis.call('HDEL', KEYS[i], 'expires_at')
-    redis.call('PERSIST', KEYS[i])
-  else
-    redis.call('HSET', KEYS[i], 'expires_at', ARGV[at + 4])
-    redis.call('PEXPIREAT', KEYS[i], ARGV[at])
-  end
-  created[i] = first
-end
-return created
-"""
-_REMOVE = """
-local old = redis.call('HMGET', KEYS[1], 'value', 'expires_at')
-redis.call('DEL', KEYS[1])
-return (old[1] and (not old[2] or tonumber(old[2]) > tonumber(ARGV[1]))) and 1 or 0
-"""
-_SWEEP = """
-local count = 0
-for i = 1, #KEYS do
-  local expires = redis.call('HGET', KEYS[i], 'expires_at')
-  if expires and tonumber(expires) <= tonumber(ARGV[1]) then count = count + redis.call('DEL', KEYS[i]) end
-end
-return count
-"""
+_MAX_VALUE_BYTES = 512 * 1024 * 1024
+_SCAN_COUNT = 500
+_T = TypeVar("_T")
 
 
 class RedisStore(RowStore):
     """Keeps records in the Redis of ``url``, under keys that begin with ``prefix``.
 
-    ``url`` is ``redis://user:password@host:port/database``, ``rediss://`` or ``unix://``. Stores with another
-    prefix share nothing; ``clear()`` and ``get_all()`` walk all keys of the database, to find their own.
-    Redis removes expired records by its own clock, so ``cleanup_expired()`` counts only those that it has
-    not yet. ``set_many`` is applied whole; the server's user needs the right to run scripts. How long a
-    record outlives a crash of the server is the server's setting (``appendonly yes``). ``max_value_bytes``
-    is the server's ``proto-max-bulk-len``: it closes the connection on whoever sends more.
+    ``url`` is ``redis://user:password@host:port/database``, ``rediss://`` (TLS), ``unix://path``,
+    ``redis+cluster://host:port,host:port`` or ``redis+sentinel://host:port,host:port/master/database``
+    (``rediss+...`` for TLS). Stores with different prefixes are separate; ``clear()`` and ``get_all()`` scan
+    all keys of the database. Redis removes expired records by its own clock, so ``cleanup_expired()`` counts
+    only those that it has not removed yet. ``set_many`` is atomic; in a cluster, for the keys of each slot.
+    The user needs the right to run scripts. Whether a record survives a crash of the server is the server's
+    setting (``appendonly yes``). ``max_value_bytes`` is the server's ``proto-max-bulk-len``: it closes the
+    connection of a client that sends more.
+
+    The awaitable methods use connections of the running event loop, and no threads, except in a cluster.
 
     >>> RedisStore("redis://:hunter2@localhost:6379/0")
     <RedisStore(redis at localhost:6379/0, prefix 'rambla:state:'), not ready>
@@ -89,127 +54,222 @@ class RedisStore(RowStore):
         connect_timeout_s: float = 5.0,
         timeout_s: float = 10.0,
         max_value_bytes: int | None = None,
+        cleanup_every_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(clock=clock)
-        self._prefix = prefix.encode()
+        super().__init__(cleanup_every_s=cleanup_every_s, clock=clock)
+        self._prefix = prefix
         self._connect_timeout_s, self._timeout_s = connect_timeout_s, timeout_s
-        self._most = max_value_bytes or _MOST_BYTES
-        try:
-            self._pool = redis.ConnectionPool.from_url(
-                url,
-                socket_connect_timeout=connect_timeout_s,
-                socket_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),
-                decode_responses=False,
-            )
-        except ValueError:
-            # From None: the cause may quote a part of the password, where that holds a slash.
-            raise ValueError("a url that is not redis://..., rediss://... or unix:///path") from None
-        options = self._pool.connection_kwargs
-        address = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        self._where = f"redis at {address}/{options.get('db') or 0}"
-        self._client = redis.Redis(connection_pool=self._pool)
-        self._write_script = self._client.register_script(_WRITE)
-        self._remove_script = self._client.register_script(_REMOVE)
-        self._sweep_script = self._client.register_script(_SWEEP)
+        self._clients = RedisClients(url, connect_timeout_s=connect_timeout_s, timeout_s=timeout_s)
+        self._commands = RedisCommands(
+            prefix,
+            is_cluster=self._clients.is_cluster,
+            max_value_bytes=max_value_bytes or _MAX_VALUE_BYTES,
+            where=self._clients.where,
+        )
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> RedisStore:
+        """Return the store of a URL of Redis."""
+        return cls(url, **options)
 
     def _name(self) -> str:
-        return f"RedisStore({self._where}, prefix {self._prefix.decode()!r})"
+        return f"RedisStore({self._clients.where}, prefix {self._prefix!r})"
+
+    # -- on threads -----------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        # By a connection of its own: the first answer may take less time than those to come.
-        kwargs = {**self._pool.connection_kwargs, "socket_timeout": self._connect_timeout_s}
-        pool = redis.ConnectionPool(connection_class=self._pool.connection_class, **kwargs)
-        try:
-            redis.Redis(connection_pool=pool).ping()
-        except (redis.RedisError, OSError) as error:
-            raise self._ours(error, sent=False) from error
-        finally:
-            pool.disconnect()
+        # A separate client: the first answer may be given less time than later ones.
+        with self._mapped_errors(sent=False):
+            client = self._clients.make(timeout_s=self._connect_timeout_s)
+            try:
+                client.ping()
+            finally:
+                self._clients.close_one(client)
 
-    def _shut(self) -> None:
-        self._pool.disconnect()
+    def _close(self) -> None:
+        self._clients.close()
 
     def _read(self, key: str) -> Row | None:
-        with self._asking():
-            found: Any = self._client.hmget(self._full(key), _FIELDS)
-        return self._row(key, found)
+        return next(iter(self._run(self._commands.read([key]))), None)
 
-    def _write(self, rows: Sequence[Row], *, exact: bool) -> Sequence[Row]:
-        arguments: list[Any] = ["exact" if exact else ""]
-        for row in rows:
-            if len(row.value) > self._most:
-                raise StateTooLargeError(row.key, len(row.value), self._most, "the server's limit of a value")
-            expires_at = "" if row.expires_at is None else repr(float(row.expires_at))
-            expires_ms = "" if row.expires_at is None else math.ceil(row.expires_at * 1000)
-            times = (repr(float(row.created_at)), repr(float(row.updated_at)))
-            arguments += (expires_ms, row.value, *times, expires_at)
-        with self._asking():
-            created: Any = self._write_script([self._full(row.key) for row in rows], arguments)
-        return [row._replace(created_at=float(at)) for row, at in zip(rows, created, strict=True)]
+    def _read_many(self, keys: Sequence[str]) -> Iterable[Row]:
+        return self._run(self._commands.read(keys))
 
-    def _remove(self, key: str, now: float) -> bool:
-        with self._asking():
-            return bool(self._remove_script([self._full(key)], [repr(now)]))
+    def _read_all(self, prefix: str) -> Iterable[Row]:
+        return self._run(self._commands.read_all(prefix))
 
-    def _read_all(self) -> Iterable[Row]:
-        rows: list[Row] = []
-        with self._asking():
-            for names in self._chunks():
-                pipeline = self._client.pipeline(transaction=False)
-                for name in names:
-                    pipeline.hmget(name, _FIELDS)
-                keys = [name[len(self._prefix) :].decode(errors="replace") for name in names]
-                found = map(self._row, keys, pipeline.execute())
-                rows += [row for row in found if row is not None]
-        return rows
+    def _write(self, rows: Sequence[Row], rule: WriteRule) -> Sequence[Row]:
+        return self._run(self._commands.write(rows, rule))
 
-    def _wipe(self) -> None:
-        with self._asking():
-            for names in self._chunks():
-                self._client.unlink(*names)
+    def _remove(self, key: str, rule: RemoveRule) -> bool:
+        return self._run(self._commands.remove(key, rule))
 
-    def _sweep(self, now: float) -> int:
-        with self._asking():
-            return sum(int(self._sweep_script(names, [repr(now)])) for names in self._chunks())
+    def _remove_all(self, prefix: str) -> None:
+        self._run(self._commands.remove_all(prefix))
 
-    def _full(self, key: str) -> bytes:
-        return self._prefix + key.encode()
+    def _remove_expired(self, now: float, prefix: str) -> int:
+        return self._run(self._commands.remove_expired(now, prefix))
 
-    def _chunks(self) -> Iterator[list[bytes]]:
-        """Yield the names of our keys, each once, some hundred at a time."""
-        pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\" else bytes([c]) for c in self._prefix) + b"*"
-        # SCAN may tell a key twice.
-        names = iter(dict.fromkeys(self._client.scan_iter(match=pattern, count=_CHUNK)))
-        while chunk := list(itertools.islice(names, _CHUNK)):
-            yield chunk
-
-    def _row(self, key: str, found: Sequence[bytes | None]) -> Row | None:
-        value, created_at, updated_at, expires_at = found
-        if value is None:
-            return None
-        try:
-            times = (float(created_at or ""), float(updated_at or ""))
-            return Row(key, value, *times, None if expires_at is None else float(expires_at))
-        except ValueError as error:
-            raise StateCorruptError(f"{self._where}, key {self._full(key)!r}", str(error)) from error
+    def _run(self, steps: Steps[_T]) -> _T:
+        """Run commands on the calling thread."""
+        replies: Any = None
+        while True:
+            try:
+                wanted = steps.send(replies)
+            except StopIteration as finished:
+                result: _T = finished.value
+                return result
+            with self._asking() as client:
+                if isinstance(wanted, Scan):
+                    replies = list(client.scan_iter(match=wanted.pattern, count=_SCAN_COUNT))
+                elif len(wanted) == 1:
+                    replies = [client.execute_command(*wanted[0])]
+                else:
+                    replies = _queued(client, wanted).execute() if wanted else []
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Map errors; what fails before there is a connection was not sent."""
-        try:
-            # An idle connection that the server closed is noticed, and replaced, here.
-            self._pool.release(self._pool.get_connection())
-        except (redis.RedisError, OSError) as error:
-            raise self._ours(error, sent=False) from error
+    def _asking(self) -> Iterator[Any]:
+        """Yield the client, and map errors; what fails before there is a connection was not sent."""
+        with self._mapped_errors(sent=False):
+            client = self._clients.blocking()
+            if not self._clients.is_cluster:
+                # An idle connection that the server closed is noticed, and replaced, here.
+                pool = client.connection_pool
+                pool.release(pool.get_connection())
+        with self._mapped_errors(sent=True):
+            yield client
+
+    # -- on an event loop -----------------------------------------------------------------------------
+
+    async def ainit(self) -> None:
+        """Open the store, unless it is open."""
+        if self._ready:
+            return
+        if self._clients.is_cluster:
+            await super().ainit()
+            return
+        with self._mapped_errors(sent=False):
+            client = self._clients.make_async(timeout_s=self._connect_timeout_s)
+            try:
+                await client.ping()
+            finally:
+                await self._clients.aclose_one(client)
+        self._ready = True
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        self._threads.close()
+        if self._ready:
+            self._ready = False
+            await self._clients.aclose()
+
+    async def aget(self, key: str) -> StateRecord | None:
+        """Return the record, or None."""
+        self._check_ready()
+        rows = await self._arun(self._commands.read([check_key(key)]))
+        return self._record_if_live(rows[0] if rows else None)
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, StateRecord]:
+        """Return the existing records of several keys."""
+        self._check_ready()
+        wanted = list(dict.fromkeys(map(check_key, keys)))
+        return self._live_of(wanted, await self._arun(self._commands.read(wanted)))
+
+    async def aget_all(self, prefix: str = "") -> list[StateRecord]:
+        """Return every record whose key begins with ``prefix``."""
+        self._check_ready()
+        return self._live_with(prefix, await self._arun(self._commands.read_all(check_prefix(prefix))))
+
+    async def aset(
+        self,
+        key: str,
+        value: Any,
+        *,
+        expires_s: float | None = None,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> StateRecord:
+        """Store a value."""
+        self._check_ready()
+        rule = write_rule(key, if_absent, if_version)
+        rows = self._new_rows({key: value}, expires_s)
+        return record_of((await self._arun(self._commands.write(rows, rule)))[0])
+
+    async def aset_many(
+        self, values: Mapping[str, Any], *, expires_s: float | None = None
+    ) -> list[StateRecord]:
+        """Set several keys at once."""
+        self._check_ready()
+        rows = self._new_rows(values, expires_s)
+        kept = await self._arun(self._commands.write(rows, WriteRule())) if rows else []
+        return [record_of(row) for row in kept]
+
+    async def aput(self, record: StateRecord) -> None:
+        """Store a record as it is."""
+        self._check_ready()
+        await self._arun(self._commands.write([exact_row(record)], WriteRule(exact=True)))
+
+    async def adelete(self, key: str, *, if_version: str | None = None) -> bool:
+        """Remove a record; return whether there was one."""
+        self._check_ready()
+        rule = RemoveRule(self._clock(), if_version)
+        return await self._arun(self._commands.remove(check_key(key), rule))
+
+    async def aclear(self, prefix: str = "") -> None:
+        """Remove every record whose key begins with ``prefix``."""
+        self._check_ready()
+        await self._arun(self._commands.remove_all(check_prefix(prefix)))
+
+    async def acleanup_expired(self, prefix: str = "") -> int:
+        """Remove expired records; return how many there were."""
+        self._check_ready()
+        return await self._arun(self._commands.remove_expired(self._clock(), check_prefix(prefix)))
+
+    async def _arun(self, steps: Steps[_T]) -> _T:
+        """Run commands on the running event loop; those of a cluster on threads.
+
+        The event-loop client of redis-py for clusters closes connections that other calls use while it
+        discovers the nodes.
+        """
+        if self._clients.is_cluster:
+            return await self._threads.run(self._run, steps)
+        replies: Any = None
+        while True:
+            try:
+                wanted = steps.send(replies)
+            except StopIteration as finished:
+                result: _T = finished.value
+                return result
+            async with self._aasking() as client:
+                if isinstance(wanted, Scan):
+                    replies = [n async for n in client.scan_iter(match=wanted.pattern, count=_SCAN_COUNT)]
+                elif len(wanted) == 1:
+                    replies = [await client.execute_command(*wanted[0])]
+                else:
+                    replies = await _queued(client, wanted).execute() if wanted else []
+
+    @asynccontextmanager
+    async def _aasking(self) -> AsyncIterator[Any]:
+        with self._mapped_errors(sent=False):
+            client = self._clients.asynchronous()
+            if not self._clients.is_cluster:
+                pool = client.connection_pool
+                await pool.release(await pool.get_connection())
+        with self._mapped_errors(sent=True):
+            yield client
+
+    # -- errors ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _mapped_errors(self, *, sent: bool) -> Iterator[None]:
         try:
             yield
         except (redis.RedisError, OSError) as error:
-            raise self._ours(error, sent=True) from error
+            raise self._error_for(error, sent=sent) from error
 
-    def _ours(self, error: Exception, *, sent: bool) -> StateError:
-        """Return our error for one of the driver's; the only place that knows which is which."""
+    def _error_for(self, error: Exception, *, sent: bool) -> StateError:
+        """Return our error for one of the driver's."""
         reason = str(error) or type(error).__name__
         if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in reason:
             return StateQuotaError(self._name(), reason)
@@ -221,10 +281,18 @@ class RedisStore(RowStore):
         ):
             return StateAccessError(self._name(), reason)
         if isinstance(error, redis.ResponseError) and "WRONGTYPE" in reason:
-            return StateCorruptError(f"{self._where}, a key under {self._prefix.decode()!r}", reason)
+            return StateCorruptError(f"{self._clients.where}, a key under {self._prefix!r}", reason)
         if isinstance(error, redis.TimeoutError | TimeoutError):
             reason = f"no answer within {self._timeout_s:g} s" if sent else "did not answer in time"
         answered = isinstance(error, redis.ResponseError)
         return StateUnavailableError(
             self._name(), reason, applied="unknown" if sent and not answered else "no"
         )
+
+
+def _queued(client: Any, commands: Iterable[tuple[Any, ...]]) -> Any:
+    """Return a pipeline of commands, which is not a transaction."""
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return pipeline

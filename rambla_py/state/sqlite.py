@@ -1,4 +1,4 @@
-"""This module keeps records in a SQLite database that processes may share."""
+"""A state store in a SQLite database that processes may share."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.private_files import make_private_file, make_private_folder, warn_if_readable
+from rambla_py._internal.sqlite_lock import begin_writing
 from rambla_py.state.errors import (
     StateAccessError,
     StateCorruptError,
@@ -18,10 +21,8 @@ from rambla_py.state.errors import (
     StateTooLargeError,
     StateUnavailableError,
 )
-from rambla_py.state.forks import ForkLock
-from rambla_py.state.record import Row
+from rambla_py.state.record import RemoveRule, Row, WriteRule
 from rambla_py.state.rows import RowStore
-from rambla_py.turn import begin_writing
 
 __all__ = ["SqliteStore"]
 
@@ -31,39 +32,46 @@ CREATE TABLE IF NOT EXISTS rambla_state (
     value TEXT NOT NULL,
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
-    expires_at REAL
+    expires_at REAL,
+    version TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID
 """
 _INDEX = """
 CREATE INDEX IF NOT EXISTS rambla_state_expires_at ON rambla_state (expires_at) WHERE expires_at IS NOT NULL
 """
-_COLUMNS = "key, value, created_at, updated_at, expires_at"
+_COLUMNS = "key, value, created_at, updated_at, expires_at, version"
+_VERSION = "ALTER TABLE rambla_state ADD COLUMN version TEXT NOT NULL DEFAULT ''"
 _UPSERT = f"""
-INSERT INTO rambla_state ({_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)
+INSERT INTO rambla_state ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET
     value = excluded.value,
-    created_at = CASE WHEN ?6 OR expires_at <= excluded.updated_at
+    created_at = CASE WHEN ? OR expires_at <= excluded.updated_at
                  THEN excluded.created_at ELSE created_at END,
     updated_at = excluded.updated_at,
-    expires_at = excluded.expires_at
+    expires_at = excluded.expires_at,
+    version = excluded.version
 RETURNING created_at
 """
 _REFUSED = {"SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"}
 _DAMAGED = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
 _BUSY = {"SQLITE_BUSY", "SQLITE_LOCKED"}
 _POLL_S = 0.01
+_CHUNK = 500
+# Keys compare by their UTF-8; the second bound is above every key that begins with the first.
+_WITH_PREFIX = " WHERE key >= ? AND key < ?"
+_ABOVE_ALL = "\U0010ffff" * 300
 
 
 class SqliteStore(RowStore):
-    """Keeps records in the SQLite file ``path``, made where it is missing: the store to begin with.
+    """Keeps records in the SQLite file ``path``, which is created if missing. The default store.
 
-    Any number of threads and processes may share the file, on one machine: it is in WAL mode, who reads does
-    not wait for other processes, and who writes waits for its turn for ``busy_timeout_s``. The threads that
-    share a store take turns: give those that must never wait for a writer one of their own. ``set_many`` is
-    one transaction. With
-    ``synchronous = "full"`` the disk has a record before ``set`` returns; with ``"normal"`` a loss of power
-    may take the last ones back (the death of a process never does), and writing is much quicker.
-    ``max_bytes`` bounds the file, ``max_value_bytes`` a record (a gigabyte, SQLite's own limit, by default).
+    Any number of threads and processes of one machine may share the file: it is in WAL mode, so readers do
+    not wait for other processes, and writers wait at most ``busy_timeout_s`` for the lock. The threads that
+    share a store use it in turn: give a thread that must never wait for a writer its own store. ``set_many``
+    is one transaction. With ``synchronous = "full"`` a record is on disk before ``set`` returns; ``"normal"``
+    is much faster, and a power failure may undo the last records (the end of a process never does).
+    ``max_bytes`` bounds the file, ``max_value_bytes`` a record (default SQLite's limit, 10^9). The file is
+    created with mode 0600, missing folders with 0700.
 
     >>> import tempfile
     >>> with SqliteStore(tempfile.mkdtemp() + "/state.db") as store:
@@ -80,25 +88,36 @@ class SqliteStore(RowStore):
         synchronous: Literal["full", "normal"] = "full",
         max_bytes: int | None = None,
         max_value_bytes: int | None = None,
+        cleanup_every_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(clock=clock)
+        super().__init__(cleanup_every_s=cleanup_every_s, clock=clock)
         self.path = Path(path).expanduser().absolute()
         self._busy_timeout_s, self._synchronous = busy_timeout_s, synchronous
         self._max_bytes, self._max_value_bytes = max_bytes, max_value_bytes
         self._connection: sqlite3.Connection | None = None
-        # Not even an idle connection may cross a fork: SQLite then takes its locks for held, which the child
-        # does not have, and the parent's close removes the log that the child is still writing to.
+        # Not even an idle connection may cross a fork: SQLite assumes locks that the child does not have, and
+        # when the parent closes, it removes the log that the child still writes to.
         self._lock = ForkLock(self._disconnect)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> SqliteStore:
+        """Return the store of ``sqlite:///file``, which is relative, or ``sqlite:////file``, which is not."""
+        path = url.partition("://")[2]
+        if not path.startswith("/") or len(path) == 1:
+            raise ValueError(
+                "a sqlite url that names no file: write sqlite:///file, or sqlite:////from/the/root"
+            )
+        return cls(path[1:], **options)
 
     def _name(self) -> str:
         return f"SqliteStore({str(self.path)!r})"
 
     def _open(self) -> None:
         with self._lock:
-            self._connection = self._connected()
+            self._connection = self._connect()
 
-    def _shut(self) -> None:
+    def _close(self) -> None:
         with self._lock:
             self._disconnect()
 
@@ -109,14 +128,29 @@ class SqliteStore(RowStore):
 
     def _read(self, key: str) -> Row | None:
         with self._using() as connection:
-            found = connection.execute(
-                f"SELECT {_COLUMNS} FROM rambla_state WHERE key = ?", (key,)
-            ).fetchone()
-        return None if found is None else _row(found)
+            return _stored(connection, key)
 
-    def _write(self, rows: Sequence[Row], *, exact: bool) -> Sequence[Row]:
+    def _read_many(self, keys: Sequence[str]) -> Iterable[Row]:
+        found: list[Any] = []
+        with self._using() as connection:
+            for start in range(0, len(keys), _CHUNK):
+                chunk = keys[start : start + _CHUNK]
+                places = ", ".join("?" * len(chunk))
+                query = f"SELECT {_COLUMNS} FROM rambla_state WHERE key IN ({places})"
+                found += connection.execute(query, chunk)
+        return map(_row, found)
+
+    def _read_all(self, prefix: str) -> Iterable[Row]:
+        query = f"SELECT {_COLUMNS} FROM rambla_state{_WITH_PREFIX}"
+        with self._using() as connection:
+            found = connection.execute(query, _range(prefix)).fetchall()
+        return map(_row, found)
+
+    def _write(self, rows: Sequence[Row], rule: WriteRule) -> Sequence[Row]:
         with self._writing() as connection:
-            return [row._replace(created_at=self._upsert(connection, row, exact)) for row in rows]
+            if rule.if_absent or rule.if_version is not None:
+                rows = [rule(row, _stored(connection, row.key)) for row in rows]
+            return [row._replace(created_at=self._upsert(connection, row, rule.exact)) for row in rows]
 
     def _upsert(self, connection: sqlite3.Connection, row: Row, exact: bool) -> float:
         try:
@@ -127,39 +161,33 @@ class SqliteStore(RowStore):
             raise StateTooLargeError(row.key, len(row.value), limit, "SQLite's limit of a row") from error
         return created_at
 
-    def _remove(self, key: str, now: float) -> bool:
-        # Not by RETURNING: in a DELETE, SQLite 3.40 gives NULL for 'expires_at IS NULL OR expires_at > ?'.
-        live = "SELECT 1 FROM rambla_state WHERE key = ? AND (expires_at IS NULL OR expires_at > ?)"
+    def _remove(self, key: str, rule: RemoveRule) -> bool:
         with self._writing() as connection:
-            found = connection.execute(live, (key, now)).fetchone()
+            found = rule(_stored(connection, key))
             connection.execute("DELETE FROM rambla_state WHERE key = ?", (key,))
-        return found is not None
+        return found
 
-    def _read_all(self) -> Iterable[Row]:
-        with self._using() as connection:
-            found = connection.execute(f"SELECT {_COLUMNS} FROM rambla_state").fetchall()
-        return map(_row, found)
-
-    def _wipe(self) -> None:
+    def _remove_all(self, prefix: str) -> None:
         with self._writing() as connection:
-            connection.execute("DELETE FROM rambla_state")
+            connection.execute(f"DELETE FROM rambla_state{_WITH_PREFIX}", _range(prefix))
 
-    def _sweep(self, now: float) -> int:
+    def _remove_expired(self, now: float, prefix: str) -> int:
+        query = f"DELETE FROM rambla_state{_WITH_PREFIX} AND expires_at <= ?"
         with self._writing() as connection:
-            return connection.execute("DELETE FROM rambla_state WHERE expires_at <= ?", (now,)).rowcount
+            return connection.execute(query, (*_range(prefix), now)).rowcount
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection, for one thread at a time; a new one after a fork."""
-        with self._lock, self._mapped():
-            self._check_ready()  # it may have been closed while we waited for the lock
+        """Give the connection to one thread at a time; after a fork a new one."""
+        with self._lock, self._mapped_errors():
+            self._check_ready()  # another thread may have closed it
             if self._connection is None:
-                self._connection = self._connected()
+                self._connection = self._connect()
             yield self._connection
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection inside a transaction, which begins as a writer's: it waits for its turn."""
+        """Give the connection in a transaction that has the write lock."""
         with self._using() as connection:
             begin_writing(connection)
             try:
@@ -170,19 +198,20 @@ class SqliteStore(RowStore):
                     connection.execute("ROLLBACK")
                 raise
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = None
         try:
-            with self._mapped():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._mapped_errors():
+                make_private_folder(self.path.parent)
+                make_private_file(self.path)  # SQLite gives its mode to the -wal and -shm files
+                warn_if_readable(self.path)
                 connection = sqlite3.connect(
                     self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
                 )
                 self._use_wal(connection)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-                self._bound(connection)
-                connection.execute(_TABLE)
-                connection.execute(_INDEX)
+                self._set_limits(connection)
+                _create_table(connection)
         except BaseException:
             if connection is not None:
                 connection.close()
@@ -190,7 +219,7 @@ class SqliteStore(RowStore):
         return connection
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Change to WAL mode; SQLite does not wait its busy timeout for this one."""
+        """Switch to WAL mode; SQLite does not apply its busy timeout to this."""
         end = time.monotonic() + self._busy_timeout_s
         while True:
             try:
@@ -202,7 +231,7 @@ class SqliteStore(RowStore):
             else:
                 return
 
-    def _bound(self, connection: sqlite3.Connection) -> None:
+    def _set_limits(self, connection: sqlite3.Connection) -> None:
         if self._max_value_bytes is not None:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._max_value_bytes)
         if self._max_bytes is not None:
@@ -210,21 +239,21 @@ class SqliteStore(RowStore):
             connection.execute(f"PRAGMA max_page_count = {max(1, self._max_bytes // page_size)}")
 
     @contextmanager
-    def _mapped(self) -> Iterator[None]:
+    def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._ours(error) from error
+            raise self._error_for(error) from error
         except OSError as error:
             raise StateAccessError(self._name(), str(error)) from error
 
-    def _ours(self, error: sqlite3.Error) -> StateError:
-        """Return our error for one of SQLite's; the only place that knows which is which."""
+    def _error_for(self, error: sqlite3.Error) -> StateError:
+        """Return the error for one of SQLite."""
         code, reason = _code(error), str(error)
         if code == "SQLITE_FULL":
             return StateQuotaError(self._name(), reason)
         if code in _BUSY:
-            waited = f"another process is writing for over busy_timeout_s = {self._busy_timeout_s:g}"
+            waited = f"another process has been writing for over busy_timeout_s = {self._busy_timeout_s:g}"
             return StateUnavailableError(self._name(), f"{reason}: {waited}")
         if code in _DAMAGED:
             return StateCorruptError(str(self.path), reason)
@@ -233,7 +262,35 @@ class SqliteStore(RowStore):
         return StateUnavailableError(self._name(), reason, applied="unknown")
 
 
-def _row(found: tuple[str, str, float, float, float | None]) -> Row:
+def _create_table(connection: sqlite3.Connection) -> None:
+    columns = connection.execute("SELECT name FROM pragma_table_info('rambla_state')").fetchall()
+    if ("version",) in columns:
+        return
+    begin_writing(connection)
+    try:
+        connection.execute(_TABLE)
+        connection.execute(_INDEX)
+        columns = connection.execute("SELECT name FROM pragma_table_info('rambla_state')").fetchall()
+        if ("version",) not in columns:  # 0.1 had none
+            connection.execute(_VERSION)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _stored(connection: sqlite3.Connection, key: str) -> Row | None:
+    found = connection.execute(f"SELECT {_COLUMNS} FROM rambla_state WHERE key = ?", (key,)).fetchone()
+    return None if found is None else _row(found)
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    """Return the parameters of ``_WITH_PREFIX``."""
+    return prefix, prefix + _ABOVE_ALL
+
+
+def _row(found: tuple[str, str, float, float, float | None, str]) -> Row:
     return Row(found[0], found[1].encode(), *found[2:])
 
 

@@ -1,1 +1,6 @@
-"""This package tells the outside what happens: events go out, nothing comes in."""
+"""Observers, events and log records of an app."""
+
+from rambla_py.telemetry.events import Event
+from rambla_py.telemetry.observer import ConnectionState, ObservedTarget, Observer
+
+__all__ = ["ConnectionState", "Event", "ObservedTarget", "Observer"]

@@ -1,83 +1,124 @@
-"""This module is the one place that events leave from."""
+"""Events: what observers are called with, one by one and redacted."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
-    from rambla_py.delivery import Delivery
+    from rambla_py.delivery import LiveDelivery
+    from rambla_py.outcome import Outcome, Status
+    from rambla_py.telemetry.observer import ConnectionState, ObservedTarget, OutboxState
 
-__all__ = ["Event", "Events", "Kind"]
+__all__ = ["Event", "EventObserver", "Kind"]
 
-log = logging.getLogger("rambla_py.telemetry")
-
-Kind = Literal["published", "attempt", "outcome", "worker_up", "worker_down"]
+Kind = Literal[
+    "published", "attempt", "outcome", "worker", "refused", "journaled", "adopted", "dead", "lease_lost"
+]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened: its ``kind``, where, and the fields that kind has.
+    """An event: its ``kind``, target, time (``at``, seconds since the epoch), and its fields in ``data``.
 
-    ``published``: message_id. ``attempt``: message_id, attempts, error (None when it succeeded), took_s.
-    ``outcome``: outcome. ``worker_up``: worker. ``worker_down``: worker, error.
+    For one message the order is ``published``, each ``attempt``, ``outcome``. The fields are JSON-ready and
+    redacted; they never include payloads, headers or keys.
+
+    ``published``: message_id. ``attempt``: message_id, attempts, took_s, error, error_type (both None for a
+    success). ``outcome``: message_id, status, attempts, queued_s, took_s, error, error_type, fallback.
+    ``worker``: worker, state, error, error_type. ``refused``, ``adopted``: number. ``journaled``, ``dead``,
+    ``lease_lost``: message_id.
     """
 
     kind: Kind
     service: str
     channel: str
+    at: float
     data: dict[str, Any]
 
 
-class Events:
-    """Tells listeners what happens; costs one look at an empty tuple when nobody listens.
+class EventObserver:
+    """An observer that calls one listener with events."""
 
-    A listener is called on the thread where the thing happened, and must be quick; what it raises is logged.
-    """
+    def __init__(
+        self,
+        listener: Callable[[Event], Any],
+        error_text: Callable[[BaseException | None], str],
+        epoch: Callable[[], float] = time.time,
+    ) -> None:
+        self._listener, self._error_text, self._epoch = listener, error_text, epoch
 
-    def __init__(self) -> None:
-        self.listeners: tuple[Callable[[Event], Any], ...] = ()
+    def published(self, target: ObservedTarget, delivery: LiveDelivery) -> None:
+        """Report an accepted delivery."""
+        self._emit("published", target, message_id=delivery.id)
 
-    def listen(self, listener: Callable[[Event], Any]) -> Callable[[], None]:
-        """Call ``listener`` with each event from now on; returns a function that ends that."""
-        self.listeners = (*self.listeners, listener)
+    def attempted(
+        self,
+        target: ObservedTarget,
+        deliveries: Sequence[LiveDelivery],
+        started_at: float,
+        ended_at: float,
+        error: BaseException | None,
+    ) -> None:
+        """Report each attempt."""
+        took_s, failure = max(0.0, ended_at - started_at), self._error(error)
+        for delivery in deliveries:
+            self._emit(
+                "attempt",
+                target,
+                message_id=delivery.id,
+                attempts=delivery.attempts,
+                took_s=took_s,
+                **failure,
+            )
 
-        def stop() -> None:
-            self.listeners = tuple(other for other in self.listeners if other is not listener)
+    def ended(self, target: ObservedTarget, deliveries: Sequence[LiveDelivery], status: Status) -> None:
+        """Report how each delivery ended."""
+        for delivery in deliveries:
+            outcome = delivery.outcome()
+            self._emit(
+                "outcome",
+                target,
+                message_id=outcome.message_id,
+                status=status,
+                attempts=outcome.attempts,
+                queued_s=outcome.queued_s,
+                took_s=outcome.took_s,
+                fallback=_fallback(outcome.fallback),
+                **self._error(outcome.error),
+            )
 
-        return stop
+    def connection(
+        self, target: ObservedTarget, worker: int, state: ConnectionState, error: BaseException | None
+    ) -> None:
+        """Report a change of a connection."""
+        self._emit("worker", target, worker=worker, state=state, **self._error(error))
 
-    def emit(self, kind: Kind, service: str, channel: str, **data: Any) -> None:
-        """Tell everyone."""
-        event = Event(kind, service, channel, data)
-        for listener in self.listeners:
-            try:
-                listener(event)
-            except Exception:
-                log.exception("a telemetry listener raised on %s", kind)
+    def refused(self, target: ObservedTarget, number: int) -> None:
+        """Report publishes that raised."""
+        self._emit("refused", target, number=number)
 
-    def published(self, delivery: Delivery) -> None:
-        """Tell that a delivery was accepted."""
-        target = delivery.target
-        self.emit("published", target.service, target.channel, message_id=delivery.id)
+    def outbox(
+        self, target: ObservedTarget, state: OutboxState, number: int, message_ids: Sequence[str]
+    ) -> None:
+        """Report what the outbox did with each message; messages that it took over are counted only."""
+        if state == "adopted":
+            self._emit(state, target, number=number)
+        for message_id in message_ids:
+            self._emit(state, target, message_id=message_id)
 
-    def attempted(self, delivery: Delivery, error: BaseException | None) -> None:
-        """Tell how an attempt went."""
-        target = delivery.target
-        took_s = max(0.0, delivery.ended_at - delivery.started_at)
-        self.emit(
-            "attempt",
-            target.service,
-            target.channel,
-            message_id=delivery.id,
-            attempts=delivery.attempts,
-            error=error,
-            took_s=took_s,
-        )
+    def _emit(self, kind: Kind, target: ObservedTarget, **data: Any) -> None:
+        self._listener(Event(kind, target.service, target.channel, self._epoch(), data))
 
-    def ended(self, delivery: Delivery) -> None:
-        """Tell how a delivery ended."""
-        target = delivery.target
-        self.emit("outcome", target.service, target.channel, outcome=delivery.outcome())
+    def _error(self, error: BaseException | None) -> dict[str, str | None]:
+        if error is None:
+            return {"error": None, "error_type": None}
+        return {"error": self._error_text(error), "error_type": type(error).__name__}
+
+
+def _fallback(outcome: Outcome | None) -> dict[str, str] | None:
+    if outcome is None:
+        return None
+    return {"service": outcome.service, "channel": outcome.channel, "status": outcome.status}

@@ -1,4 +1,4 @@
-"""This module holds the recipe of the ClickHouse that tests start for themselves.
+"""The recipe of a private ClickHouse.
 
 ::
 

@@ -1,4 +1,4 @@
-"""This module is a clock that a test sets."""
+"""A clock that a test sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """A monotonic clock that moves only when it is told to; for code that takes ``now``, or a clock.
+    """A monotonic clock that moves only when a test moves it; for code that takes ``now``, or a clock.
 
     Calling it returns the time in seconds, as ``time.monotonic()`` does; ``now`` is the same. Not
     thread-safe.

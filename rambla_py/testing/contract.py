@@ -1,22 +1,33 @@
-"""This module is the contract suite: what every handler promises, as tests to inherit."""
+"""The contract suite: the guarantees of every handler, as tests to inherit."""
 
 from __future__ import annotations
 
 from rambla_py.testing.contract_case import CANARY, Received
-from rambla_py.testing.promises.access import AccessPromises
-from rambla_py.testing.promises.delivery import DeliveryPromises
-from rambla_py.testing.promises.losses import LossPromises
-from rambla_py.testing.promises.payloads import PayloadPromises
-from rambla_py.testing.promises.reach import ReachPromises
-from rambla_py.testing.promises.tables import TablePromises
+from rambla_py.testing.contract_tests.access import AccessTests
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.failures import FailureTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
+from rambla_py.testing.contract_tests.reach import ReachTests
+from rambla_py.testing.contract_tests.sockets import SocketTests
+from rambla_py.testing.contract_tests.surrogates import SurrogateTests
+from rambla_py.testing.contract_tests.tables import TableTests
 
 __all__ = ["CANARY", "HandlerContract", "Received"]
 
 
 class HandlerContract(
-    DeliveryPromises, PayloadPromises, TablePromises, ReachPromises, AccessPromises, LossPromises
+    DeliveryTests,
+    PayloadTests,
+    SurrogateTests,
+    FailureTests,
+    TableTests,
+    ReachTests,
+    AccessTests,
+    LossTests,
+    SocketTests,
 ):
-    """The promises of a handler, tested through a real app. Inherit it, name it ``Test...``, and run pytest.
+    """The contract of a handler, tested through a real app. Inherit it, name it ``Test...``, and run pytest.
 
     Say what the handler is (``handler``), how it is configured (``connection``, ``options``), and how to see
     what arrived (``received``). The flags say what there is to test; all are up, so that nothing is left out
@@ -46,6 +57,10 @@ class HandlerContract(
     ``can_silence``     ``silence``                a server that takes messages and answers no more
     ``can_die``         ``die``, ``deaths``        a server that is killed in the midst of a batch
     ==================  =========================  ========================================================
+
+    The data of a refused message is looked for in all that shows: ``poison_with`` puts it into the payload of
+    ``poison``; write it where the payload would no longer be refused. No failed message may stay in memory,
+    and no socket open after the stop.
 
     ``carries_events`` is down until it is put up: CloudEvents, whole, and with their attributes as headers.
 

@@ -1,20 +1,22 @@
-"""This module is what the author of a handler tells the contract suite: flags, tables, what arrived."""
+"""What the author of a handler declares to the contract suite: flags, tables, what arrived."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
-from rambla_py.encoding import encode
+from rambla_py.errors import SerializationError
 from rambla_py.handler import Handler
 from rambla_py.message import Message
 from rambla_py.outcome import Outcome
 from rambla_py.registry import find_handler
+from rambla_py.serialization.encoding import encode
+from rambla_py.testing.flags import FlaggedTests
+from rambla_py.testing.harness import CHANNEL, SERVICE, Harness, numbered, until
 from rambla_py.testing.ports import HOST, free_port
-from rambla_py.testing.trial import CHANNEL, SERVICE, Trial, numbered, until
 
-__all__ = ["CANARY", "MANY", "HandlerCase", "Received", "comparable", "only_if"]
+__all__ = ["CANARY", "MANY", "HandlerCase", "Received", "comparable"]
 
 CANARY = "canary-Jx7-s3cret"
 """The password that ``wrong_password`` gives, and that must never show."""
@@ -30,13 +32,11 @@ _METHODS = {
     "can_die": "die",
 }
 
-_Test = TypeVar("_Test", bound=Callable[..., Any])
-
 
 class Received(NamedTuple):
     """A message as it arrived: its payload as it was kept, and its id where there is a place for it.
 
-    ``headers`` is None where the backend has none, or nobody looked.
+    ``headers`` is None where the backend has none, or they were not read.
     """
 
     payload: Any
@@ -44,26 +44,17 @@ class Received(NamedTuple):
     headers: Mapping[str, Any] | None = None
 
 
-def only_if(flag: str) -> Callable[[_Test], _Test]:
-    """Give a test to those classes only whose flag is up: what cannot be, is not skipped but absent."""
-
-    def mark(test: _Test) -> _Test:
-        test._rambla_flag = flag  # type: ignore[attr-defined]  # read in __init_subclass__
-        return test
-
-    return mark
-
-
 def differences(found: Counter[Any], wanted: Counter[Any]) -> str:
-    """Say what is missing and what is too much, in short: pytest takes a minute to compare a thousand."""
+    """Summarize what is missing and what is extra: pytest takes a minute to compare a thousand."""
     missing, surplus = [*(wanted - found)], [*(found - wanted)]
     parts = [("missing", missing), ("not expected", surplus)]
     return "; ".join(f"{len(some)} {what}: {some[:3]!r:.300}" for what, some in parts if some)
 
 
-class HandlerCase:
-    """A handler, configured and ready to be put through its paces; see ``HandlerContract``."""
+class HandlerCase(FlaggedTests):
+    """A configured handler under test; see ``HandlerContract``."""
 
+    _rambla_suite: ClassVar[bool] = True  # the pytest plugin explains failures of such a class
     handler: ClassVar[type[Handler] | str]
     stores: ClassVar[bool] = True
     carries_ids: ClassVar[bool] = True
@@ -74,6 +65,10 @@ class HandlerCase:
     has_login: ClassVar[bool] = True
     can_cut: ClassVar[bool] = True
 
+    release_s: ClassVar[float] = 10.0
+    """How long failed messages and closed sockets may stay; a driver that was abandoned ends with its own
+    time-out, which ``impatient`` makes a short one."""
+
     # Down until the class says otherwise: not every backend keeps what the serializer wrote.
     carries_events: ClassVar[bool] = False
 
@@ -83,14 +78,6 @@ class HandlerCase:
     has_secrets: ClassVar[bool | None] = None
     can_silence: ClassVar[bool | None] = None
     can_die: ClassVar[bool | None] = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for base in reversed(cls.__mro__[1:]):
-            for name, test in vars(base).items():
-                flag = getattr(test, "_rambla_flag", None)
-                if flag is not None and name not in vars(cls):
-                    setattr(cls, name, test if cls._is_up(flag) else None)
 
     @classmethod
     def _is_up(cls, flag: str) -> bool:
@@ -107,19 +94,19 @@ class HandlerCase:
         return {}
 
     def options(self) -> Mapping[str, Any]:
-        """Return the options of the channel; those of the backend, best with names that no other test has."""
+        """Return the options of the channel, best with names that no other test uses."""
         return {}
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what else stands in the channel's table."""
+        """Return further keys of the channel's table."""
         return {}
 
     def payload(self, number: int) -> Any:
-        """Return an ordinary payload; each number another one."""
+        """Return an ordinary payload, a different one for each number."""
         return {"n": number}
 
     def takes(self, payload: Any) -> bool:
-        """Say whether a payload of this kind can be delivered; one that cannot has to be fatal at once."""
+        """Return whether a payload of this kind can be delivered; one that cannot has to be fatal at once."""
         return True
 
     def arrives_as(self, payload: Any) -> Any:
@@ -127,7 +114,7 @@ class HandlerCase:
         return encode(payload)
 
     def is_result(self, result: Any) -> bool:
-        """Say whether this is what ``Receipt.result()`` should give for a delivered message."""
+        """Return whether this is what ``Receipt.result()`` should give for a delivered message."""
         return result is None
 
     def received(self) -> Sequence[Received]:
@@ -142,8 +129,15 @@ class HandlerCase:
         """Return a payload, or a ``Message``, that the backend refuses for what it is."""
         raise NotImplementedError("write poison(), or say has_poison = False")
 
+    def poison_with(self, data: str) -> Any:
+        """Return ``poison`` with a string in its payload; by default behind each string of the payload."""
+        poison = self.poison()
+        if isinstance(poison, Message):
+            return Message(_with(poison.payload, data), **poison.options)
+        return _with(poison, data)
+
     def unreachable(self) -> Mapping[str, Any]:
-        """Return the table of a connection to where no server is; a closed port, where there are ports."""
+        """Return the table of a connection to where no server is, such as a closed port."""
         if not self.has_address:
             raise NotImplementedError("write unreachable(), or say has_server = False")
         return self.at(HOST, free_port())
@@ -152,8 +146,14 @@ class HandlerCase:
         """Return the table of a connection to a server at that address."""
         raise NotImplementedError("write at(), or say has_address = False")
 
+    def end_silence(self) -> None:
+        """End what ``silence`` did, where the driver waits in a call without a time-out (a file lock)."""
+
+    def hang_up(self) -> None:
+        """Close the connections that a proxy in front of the server has open in this process."""
+
     def impatient(self) -> Mapping[str, Any]:
-        """Return the table of ``connection`` that gives a silent server up soon, where that can be said."""
+        """Return the table of ``connection`` with time-outs of about two seconds, for a silent server."""
         return self.connection()
 
     def wrong_password(self) -> Mapping[str, Any]:
@@ -161,11 +161,11 @@ class HandlerCase:
         raise NotImplementedError("write wrong_password(), or say has_login = False")
 
     def cut(self) -> None:
-        """See to it that all connections break within the next hundred or so messages."""
+        """Make all connections break within about the next hundred messages."""
         raise NotImplementedError("write cut(), or say can_cut = False")
 
     def cuts(self) -> int:
-        """Return how many connections broke so far, for the proof that it happened."""
+        """Return how many connections have broken so far, to prove that it happened."""
         raise NotImplementedError("write cuts(), or say can_cut = False")
 
     def too_large(self) -> tuple[Mapping[str, Any], Any]:
@@ -181,15 +181,15 @@ class HandlerCase:
         raise NotImplementedError("write secret_at(), or say has_secrets = False")
 
     def silence(self) -> None:
-        """See to it that the server answers nothing from now on, over connections old and new."""
+        """Make the server answer nothing from now on, on existing and on new connections."""
         raise NotImplementedError("write silence(), or say can_silence = False")
 
     def die(self) -> None:
-        """See to it that the server is killed within the next hundred or so messages, and comes back."""
+        """Kill the server within about the next hundred messages, and start it again."""
         raise NotImplementedError("write die(), or say can_die = False")
 
     def deaths(self) -> int:
-        """Return how often the server was killed and came back, for the proof that it happened."""
+        """Return how often the server was killed and started again, to prove that it happened."""
         raise NotImplementedError("write deaths(), or say can_die = False")
 
     # -- the app --------------------------------------------------------------------------------------
@@ -198,7 +198,13 @@ class HandlerCase:
         """Return the configuration of an app with one channel."""
         quick = {"retries": 2, "backoff": {"initial_s": 0.01, "max_s": 0.02}}
         options = {**quick, **self.options(), **channel.get("options", {})}
-        settings = {**self.settings(), **channel, "options": options, "connection": "main"}
+        settings = {
+            "slow_restart_s": 0.1,
+            **self.settings(),
+            **channel,
+            "options": options,
+            "connection": "main",
+        }
         service = {
             "handler": self.handler,
             "connections": {"main": dict(connection)},
@@ -206,9 +212,9 @@ class HandlerCase:
         }
         return {SERVICE: service}
 
-    def trial(self, connection: Mapping[str, Any] | None = None, **channel: Any) -> Trial:
+    def trial(self, connection: Mapping[str, Any] | None = None, **channel: Any) -> Harness:
         """Return an app on a connection, the one that works unless another is given."""
-        return Trial(self.table(self.connection() if connection is None else connection, channel))
+        return Harness(self.table(self.connection() if connection is None else connection, channel))
 
     def handler_class(self) -> type[Handler]:
         """Return the class under test."""
@@ -229,12 +235,28 @@ class HandlerCase:
             names = Counter(one.id for one in self.received())
             assert not (odd := differences(names, Counter(name for _, name in expected))), odd
 
-    def check_poison(self, trial: Trial, poison: Any) -> None:
+    def check_refused(self, trial: Harness, message: Any) -> BaseException:
+        """Check that a message is refused by the call, or fatal after one attempt; return the error."""
+        try:
+            outcome = trial.publish(message)
+        except SerializationError as error:
+            return error
+        assert (outcome.status, outcome.attempts) == ("fatal", 1), f"{outcome!r}"
+        assert outcome.error is not None
+        return outcome.error
+
+    def check_poison(self, trial: Harness, poison: Any) -> None:
         """Publish a thousand messages with one that is to fail; check that it alone does."""
         messages: list[Any] = numbered(self.payloads(), "m")
         given = poison if isinstance(poison, Message) else Message(poison)
         messages[POISON_AT] = Message(given.payload, **{**given.options, "id": "poison"})
-        outcomes = trial.publish_many(messages)
+        accepted = trial.audit().accepted
+        try:
+            outcomes = trial.publish_many(messages)
+        except SerializationError:
+            # It is known before anything is accepted, so it harms no other.
+            assert trial.audit().accepted == accepted
+            return
         bad = [at for at, outcome in enumerate(outcomes) if outcome.status != "ok"]
         assert bad == [POISON_AT], f"{len(bad)} are not ok: {bad[:5]}"
         assert outcomes[POISON_AT].status == "fatal", f"{outcomes[POISON_AT]!r}"
@@ -254,12 +276,12 @@ class HandlerCase:
             wrong = [o for o in outcomes if ids[comparable(self.arrives_as(o.payload))] != {o.message_id}]
             assert not wrong, f"arrived with another id: {wrong[:3]}"
 
-    def publish_over_a_cut(self, trial: Trial) -> tuple[list[Outcome], Counter[str]]:
-        """Deliver one message, so that the connection stands; then a thousand while it is cut."""
+    def publish_over_a_cut(self, trial: Harness) -> tuple[list[Outcome], Counter[str]]:
+        """Deliver one message, so that there is a connection; then a thousand while it is cut."""
         return self.publish_over(trial, self.cut, self.cuts)
 
     def publish_over(
-        self, trial: Trial, fault: Callable[[], None], happened: Callable[[], int]
+        self, trial: Harness, fault: Callable[[], None], happened: Callable[[], int]
     ) -> tuple[list[Outcome], Counter[str]]:
         """Deliver one message; then a thousand over a fault, which has to happen."""
         assert trial.publish(self.payload(MANY)).status == "ok"
@@ -271,6 +293,25 @@ class HandlerCase:
         return outcomes, ends
 
 
+def _with(payload: Any, data: str) -> Any:
+    """Return a payload with a string behind each of its strings, or as one more item.
+
+    >>> _with({"n": "no number", "at": 1}, "4111"), _with([1], "4111")
+    ({'n': 'no number 4111', 'at': 1}, [1, '4111'])
+    """
+    match payload:
+        case str():
+            return f"{payload} {data}"
+        case dict():
+            return {
+                name: _with(value, data) if isinstance(value, str) else value
+                for name, value in payload.items()
+            }
+        case list():
+            return [*payload, data]
+    raise NotImplementedError("write poison_with(), as poison() is no string, dict or list")
+
+
 def comparable(value: Any) -> Any:
-    """Return what may be a key, equal for what is equal on the wire."""
+    """Return a hashable value, equal for payloads that are equal on the wire."""
     return value if isinstance(value, bytes | str) else repr(value)

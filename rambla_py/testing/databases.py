@@ -1,4 +1,4 @@
-"""This module holds the recipes of the real databases that tests start for themselves.
+"""Private database servers for tests.
 
 ::
 
@@ -176,7 +176,7 @@ class PostgresServer(DatabaseServer):
         left = _children_of(self.pid) if self.pid is not None else []
         for pid in left if number is not signal.SIGKILL else ():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)  # a paused process hears nothing else
+                os.kill(pid, signal.SIGCONT)  # a paused process handles no other signal
         super()._end(number)
         for pid in left:
             _end_process(pid)

@@ -1,4 +1,4 @@
-"""This module puts faults between a client and a server: a TCP proxy that misbehaves on request."""
+"""A TCP proxy that misbehaves on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds
 
 
 class FaultProxy:
-    """Stands between clients and ``target_host:target_port``, and breaks what it is told to break.
+    """Forwards connections to ``target_host:target_port``, and injects faults on request.
 
     Every method may be called from any thread; when it returns, the fault is in force. ``delay``,
     ``throttle`` and ``black_hole`` hold until they are called again with 0 or False. The counters only grow:
@@ -104,11 +104,11 @@ class FaultProxy:
         self.close()
 
     def cut(self) -> None:
-        """Close all connections in good order (FIN), as a server that ends does; new ones are accepted."""
+        """Close all connections cleanly (FIN), as a server does that exits; new ones are accepted."""
         self._call(self._cut)
 
     def reset(self) -> None:
-        """Break all connections (RST), as a machine that lost its state does; new ones are accepted."""
+        """Reset all connections (RST), as a machine does that lost its state; new ones are accepted."""
         self._call(self._reset)
 
     def refuse(self) -> None:
@@ -122,26 +122,26 @@ class FaultProxy:
     def half_close(self) -> None:
         """Tell clients that the server will send no more (FIN one way); what they send is still passed on.
 
-        TLS knows no such thing: raises ``NotImplementedError`` with ``tls``.
+        TLS has no such state: raises ``NotImplementedError`` with ``tls``.
         """
         self._call(self._half_close)
 
     def delay(self, seconds: float) -> None:
-        """Add latency in each direction; pieces that follow each other closely do not wait twice."""
+        """Add latency in each direction; data that follows closely is not delayed twice."""
         self._call(lambda: setattr(self, "_delay_s", seconds))
 
     def throttle(self, bytes_per_s: float) -> None:
-        """Pass on no more than so many bytes a second in each direction of each connection; 0 lifts it."""
+        """Limit each direction of each connection to so many bytes a second; 0 removes the limit."""
         self._call(lambda: setattr(self, "_bytes_per_s", bytes_per_s))
 
     def black_hole(self, on: bool = True) -> None:
-        """Take everything, connections included, and pass nothing on; what was taken is gone for good."""
+        """Accept connections and data, and forward nothing; what was accepted is lost."""
         self._call(lambda: setattr(self, "_swallows", on))
 
     def cut_after(
         self, n_bytes: int, *, direction: Direction = "up", then: Callable[[], object] | None = None
     ) -> None:
-        """Cut all connections once ``n_bytes`` more were passed on in one direction; not a byte more is.
+        """Cut all connections after exactly ``n_bytes`` more in one direction.
 
         ``then`` is called after it, on a thread of its own: to kill the server, for instance.
         """
@@ -183,7 +183,7 @@ class FaultProxy:
         # asyncio would leave both to the collector.
         for transport in list(getattr(self._loop, "_transports", {}).values()):
             transport.abort()
-        await asyncio.sleep(0)  # transports say goodbye in the next round of the loop, and those
+        await asyncio.sleep(0)  # transports close in the next iteration of the loop, and those
         await asyncio.sleep(0)  # of TLS in the one after it
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -193,7 +193,7 @@ class FaultProxy:
         try:
             await link.run(*self.target)
         except asyncio.CancelledError:
-            link.abort()  # and no raise: before Python 3.12 the stream's callback chokes on a cancelled task
+            link.abort()  # and no raise: before Python 3.12 the stream's callback fails on a cancelled task
         finally:
             self._links.discard(link)
             link.close()
@@ -284,7 +284,7 @@ class _Link:
             writer.transport.abort()
 
     def half_close(self) -> bool:
-        """End what is sent to the client; answers whether there was anything to end."""
+        """End what is sent to the client; return whether there was anything to end."""
         if self._muted:
             return False
         self._muted = True
@@ -345,7 +345,7 @@ class _Link:
             piece = allowed[start : start + step]
             if rate:
                 await asyncio.sleep(len(piece) / rate)
-            self._proxy._count(len(piece), direction)  # first: who has received it may look at the counter
+            self._proxy._count(len(piece), direction)  # first: the receiver may look at the counter
             writer.write(piece)
             await writer.drain()
         if then_cut:

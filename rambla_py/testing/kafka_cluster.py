@@ -1,11 +1,11 @@
-"""This module runs a Kafka cluster of librdkafka's own mock brokers: real sockets, the real protocol.
+"""A Kafka cluster of librdkafka's own mock brokers: real sockets, the real protocol.
 
 ::
 
     with KafkaCluster(brokers=3) as cluster:
         Producer({"bootstrap.servers": cluster.servers})
 
-The brokers live in this process. What they can be told to do (errors for the next requests, a broker that
+The brokers live in this process. What they can be made to do (errors for the next requests, a broker that
 goes, another address) is reached through the library that confluent-kafka brings.
 """
 
@@ -69,7 +69,7 @@ class KafkaCluster:
         self._library = _declared(ctypes.CDLL(str(path)))
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         configuration = self._library.rd_kafka_conf_new()
-        # It would say that it knows no broker: it is not there to connect to one.
+        # It would log that it has no broker: this client connects to none.
         self._library.rd_kafka_conf_set(configuration, b"log_level", b"0", error, _ERROR_BYTES)
         self._client = self._library.rd_kafka_new(_PRODUCER, configuration, error, _ERROR_BYTES)
         if not self._client:
@@ -98,7 +98,7 @@ class KafkaCluster:
         self.close()
 
     def create_topic(self, topic: str, partitions: int = 4, replicas: int = 1) -> None:
-        """Make a topic; one that is produced to is there by itself, with four partitions."""
+        """Create a topic; one that is produced to is created automatically, with four partitions."""
         self._do("rd_kafka_mock_topic_create", topic.encode(), partitions, replicas)
 
     def fail_next(self, request: int, *codes: int) -> None:
@@ -109,11 +109,11 @@ class KafkaCluster:
         )
 
     def forgive(self, request: int) -> None:
-        """Take back what ``fail_next`` has still in store."""
+        """Cancel what is left of ``fail_next``."""
         self._library.rd_kafka_mock_clear_request_errors(self._cluster, ctypes.c_int16(request))
 
     def set_topic_error(self, topic: str, code: int) -> None:
-        """Have metadata say this error of a topic; 0 ends it."""
+        """Make metadata report this error for a topic; 0 ends it."""
         self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), code)
 
     def down(self, *brokers: int) -> None:
@@ -127,12 +127,12 @@ class KafkaCluster:
             self._do("rd_kafka_mock_broker_set_up", broker)
 
     def delay(self, delay_s: float) -> None:
-        """Have every broker answer so many seconds late; 0 ends it."""
+        """Delay every answer of the brokers by so many seconds; 0 ends it."""
         for broker in range(1, self._brokers + 1):
             self._do("rd_kafka_mock_broker_set_rtt", broker, round(delay_s * 1000))
 
     def advertise(self, broker: int, host: str, port: int) -> None:
-        """Have the metadata give this address for a broker: that of a proxy before it."""
+        """Make the metadata report this address for a broker, such as that of a proxy in front of it."""
         self._do("rd_kafka_mock_broker_set_host_port", broker, host.encode(), port)
 
     def _do(self, name: str, *arguments: Any) -> None:
@@ -142,7 +142,7 @@ class KafkaCluster:
 
 
 def _library_path() -> Path | None:
-    """Return where the driver's wheel keeps librdkafka; None without the driver."""
+    """Return the path of librdkafka in the driver's wheel; None without the driver."""
     found = importlib.util.find_spec("confluent_kafka")
     if found is None or found.origin is None:
         return None
@@ -151,7 +151,7 @@ def _library_path() -> Path | None:
 
 
 def _declared(library: Any) -> Any:
-    """Tell ctypes the types that are not ints."""
+    """Declare to ctypes the types that are not ints."""
     for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_mock_cluster_new"):
         getattr(library, name).restype = ctypes.c_void_p
     library.rd_kafka_new.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]

@@ -1,4 +1,4 @@
-"""This module is a Kafka broker that knows nobody: it speaks the protocol up to the login, and refuses it.
+"""A Kafka broker that refuses every login.
 
 librdkafka's mock brokers have no logins, and a real cluster is no Debian package.
 """
@@ -50,11 +50,11 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about a client that went."""
+        """Ignore a client that has disconnected."""
 
 
 class KafkaRefusal:
-    """Listens on ``port`` of 127.0.0.1 while its ``with`` block lasts."""
+    """Listens on ``port`` of 127.0.0.1 inside its ``with`` block."""
 
     def __init__(self) -> None:
         self._server = _Server((HOST, 0), _Conversation)

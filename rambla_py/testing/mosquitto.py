@@ -1,4 +1,4 @@
-"""This module holds the recipe of a private Mosquitto, a broker of MQTT."""
+"""The recipe of a private Mosquitto, a broker of MQTT."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _CONNACK = 0x20
 
 
 class MosquittoServer(SecuredServer):
-    """A private mosquitto; retained messages are forgotten with it.
+    """A private mosquitto; retained messages are lost when it stops.
 
-    With ``password`` the user ``somebody`` must log in, otherwise anybody may. With ``tls`` it takes TLS
+    With ``password`` the user ``somebody`` must log in. With ``tls`` it takes TLS
     only. ``config`` holds further lines of its configuration file.
     """
 

@@ -1,4 +1,4 @@
-"""This module holds the recipe of a private NATS server with JetStream."""
+"""The recipe of a private NATS server with JetStream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module finds ports for private servers."""
+"""Free ports for private servers."""
 
 from __future__ import annotations
 

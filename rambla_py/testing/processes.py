@@ -1,4 +1,4 @@
-"""This module finds programs and ends processes, whole groups at a time."""
+"""Programs on this machine, and the end of whole process groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_program(name: str, *folders: str) -> str | None:
 
 
 def deadline(timeout_s: float, poll_s: float = _POLL_S) -> Iterator[None]:
-    """Yield every ``poll_s`` seconds until ``timeout_s`` is over: the loop of whoever waits for a process.
+    """Yield every ``poll_s`` seconds until ``timeout_s`` is over: a loop that waits for a process.
 
     >>> len(list(deadline(0.0)))
     1
@@ -42,7 +42,7 @@ def end_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Send a signal to a process and its group, wait, and kill after 15 s what is left of it."""
     with suppress(ProcessLookupError):
         if number is not signal.SIGKILL:
-            os.killpg(process.pid, signal.SIGCONT)  # a paused process hears nothing else
+            os.killpg(process.pid, signal.SIGCONT)  # a paused process handles no other signal
         os.killpg(process.pid, number)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""This module runs Redis servers that others are told about, and tells them with ``redis-cli``."""
+"""Redis servers of a cluster or a replication, configured with ``redis-cli``."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _POLL_S = 0.05
 
 
 class SpeakingRedis(RedisServer):
-    """A Redis whose ``redis-cli`` is at hand; ``paused`` says whether it is."""
+    """A Redis whose ``redis-cli`` is available; ``paused`` is True while it is paused."""
 
     package: ClassVar[str] = "redis-server redis-tools"
     programs: ClassVar[Sequence[str]] = ("redis-server", "redis-cli")  # type: ignore[assignment]  # one more
     paused = False
 
     def pause(self) -> None:
-        """Freeze the server, and remember it."""
+        """Pause the server, and set ``paused``."""
         super().pause()
         self.paused = True
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Resume a paused server."""
         super().resume()
         self.paused = False
 

@@ -1,4 +1,4 @@
-"""This module holds the recipes of Redis servers that belong together: a cluster, and a watched master.
+"""The recipes of Redis servers that belong together: a cluster, and a master under sentinels.
 
 ::
 
@@ -41,7 +41,7 @@ class RedisClusterNode(SpeakingRedis):
         super().__init__(password=password, tls=tls, config=lines)
 
     def wait_for_others(self, node_timeout_s: float) -> None:
-        """Set how long it takes others for alive that do not answer, until it is started again."""
+        """Set after how long it considers others failed that do not answer, until it is started again."""
         self.cli("CONFIG", "SET", "cluster-node-timeout", str(round(node_timeout_s * 1000)))
 
     @property
@@ -50,7 +50,7 @@ class RedisClusterNode(SpeakingRedis):
         return self.cli("CLUSTER", "MYID").strip()
 
     def settle(self) -> None:
-        """Return once it serves: a node that was just given slots, or started, takes a moment."""
+        """Return once it serves requests, which takes a moment after a start or new slots."""
         until(lambda: "cluster_state:ok" in self.cli("CLUSTER", "INFO"), lambda: f"{self!r} does not serve")
 
 
@@ -88,7 +88,7 @@ class RedisCluster:
     def start(self) -> Self:
         """Start what does not run, and return once every slot is served, and every master has its replicas.
 
-        Raises ``ServerError``, which tells how each node sees the cluster, when that does not happen. A
+        Raises ``ServerError`` with each node's view of the cluster when that does not happen. A
         cluster may be beyond repair: when a master dies before its replica heard of a slot that it was just
         given, both are masters afterwards. Make a new one then.
         """
@@ -143,7 +143,7 @@ class RedisCluster:
         self.close()
 
     def _create(self) -> None:
-        """Introduce the nodes to each other: once only, so that nobody may take too long for an answer."""
+        """Create the cluster, once only, so that no node may take too long to answer."""
         for node in self.nodes:
             node.wait_for_others(_PATIENT_S)
         create = ["--cluster", "create", *self.addresses, "--cluster-replicas", str(self.replicas)]
@@ -152,16 +152,16 @@ class RedisCluster:
             node.wait_for_others(self.node_timeout_s)
 
     def _lacks(self) -> str:
-        """Say what a node misses: slots, others, its master, its replicas; nothing when all is well."""
+        """Return what a node lacks (slots, other nodes, its master, its replicas), or an empty string."""
         for node in self.nodes:
             seen = node.cli("CLUSTER", "NODES")
             if "cluster_state:ok" not in node.cli("CLUSTER", "INFO") or "fail" in seen:
                 return f"{node!r} sees\n{seen}"
-            told = node.info("replication")
-            if told.get("master_link_status", "up") != "up":
+            info = node.info("replication")
+            if info.get("master_link_status", "up") != "up":
                 return f"{node!r} is out of step with its master; it sees\n{seen}"
-            if told["role"] == "master" and int(told["connected_slaves"]) != self.replicas:
-                return f"{node!r} has {told['connected_slaves']} of {self.replicas} replicas; it sees\n{seen}"
+            if info["role"] == "master" and int(info["connected_slaves"]) != self.replicas:
+                return f"{node!r} has {info['connected_slaves']} of {self.replicas} replicas; it sees\n{seen}"
         return ""
 
 
@@ -201,7 +201,7 @@ class RedisSentinel(SpeakingRedis):
         return [*super()._argv(), "--sentinel"]
 
     def master_port(self) -> int:
-        """Return where the master is, as this sentinel sees it."""
+        """Return the master's address, as this sentinel sees it."""
         return int(self.cli("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main").split()[1])
 
 
@@ -243,7 +243,7 @@ class WatchedRedis:
         return next(server for server in self.servers if server.port == port)
 
     def start(self) -> Self:
-        """Start what does not run; return once the replicas are in step and the sentinels know of them."""
+        """Start what does not run; return once the replicas are in sync and the sentinels know them."""
         for server in [*self.servers, *self.sentinels]:
             if server.running:
                 server.resume()
@@ -275,15 +275,15 @@ class WatchedRedis:
         return roles.count("master") == 1 and links and all(map(self._knows_all, self.sentinels))
 
     def _knows_all(self, sentinel: RedisSentinel) -> bool:
-        """Whether a sentinel would find a replica to promote, and the others to agree with."""
+        """Whether a sentinel would find a replica to promote, and a quorum."""
         master = _pairs(sentinel.cli("SENTINEL", "MASTER", "main"))
-        told = sentinel.cli("SENTINEL", "REPLICAS", "main")
+        answer = sentinel.cli("SENTINEL", "REPLICAS", "main")
         return (
             master["flags"] == "master"
             and int(master["num-slaves"]) == len(self.servers) - 1
             and int(master["num-other-sentinels"]) == len(self.sentinels) - 1
-            and told.split("\n").count("master-link-status") == len(self.servers) - 1
-            and told.split("\n").count("ok") == len(self.servers) - 1
+            and answer.split("\n").count("master-link-status") == len(self.servers) - 1
+            and answer.split("\n").count("ok") == len(self.servers) - 1
         )
 
 

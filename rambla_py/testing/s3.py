@@ -1,4 +1,4 @@
-"""This module is the recipe of a real S3 for tests: moto's server, in a process of its own."""
+"""The recipe of a real S3 for tests: moto's server in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _RECORDER_TIMEOUT_S = 30.0
 class MotoServer(Server):
     """A private S3 that keeps its objects in memory: ``kill`` and ``restart`` lose them.
 
-    After ``record()`` it writes down each request before it carries it out, and ``replay()`` carries all of
-    these out again: with both, and the buckets made anew, a killed server has what it had. Requests that come
-    at the same time have to be small, some 6 KB at most: the writing is not locked.
+    After ``record()`` it records each request before it executes it, and ``replay()`` executes all of
+    these out again: with both, and the buckets created again, a killed server has what it had. Concurrent
+    requests have to be small, some 6 KB at most: the writing is not locked.
 
     It takes any credentials, unless ``open_actions`` is given: after so many requests those of its own IAM
     users only. With ``tls`` it takes TLS only.
@@ -56,11 +56,11 @@ class MotoServer(Server):
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     def record(self) -> None:
-        """Write down each request from now on, until the server ends."""
+        """Record each request from now on, until the server ends."""
         self._ask_recorder("start-recording")
 
     def replay(self) -> None:
-        """Carry out again what was written down, but for requests that the kill, or a cut, left in halves."""
+        """Execute the recorded requests again, except those that a kill or a cut left incomplete."""
         whole = [line for line in self._recording.read_bytes().splitlines() if _is_whole(line)]
         self._recording.write_bytes(b"".join(line + b"\n" for line in whole))
         self._ask_recorder("replay-recording")
@@ -75,10 +75,10 @@ class MotoServer(Server):
             answer.read()
 
     def _environment(self) -> Mapping[str, str]:
-        told = {"MOTO_RECORDER_FILEPATH": str(self._recording)}
+        settings = {"MOTO_RECORDER_FILEPATH": str(self._recording)}
         if self.open_actions is not None:
-            told["INITIAL_NO_AUTH_ACTION_COUNT"] = str(self.open_actions)
-        return told
+            settings["INITIAL_NO_AUTH_ACTION_COUNT"] = str(self.open_actions)
+        return settings
 
     def _argv(self) -> Sequence[str]:
         argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", HOST, "-p", str(self.port)]
@@ -87,7 +87,7 @@ class MotoServer(Server):
         return [*argv, *self.config]
 
     def _answers(self) -> bool:
-        # That it listens is enough: a request would count among the open actions.
+        # A listening port is enough: a request would count among the open actions.
         with socket.create_connection((self.host, self.port), timeout=_PROBE_TIMEOUT_S):
             return True
 

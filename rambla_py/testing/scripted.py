@@ -1,4 +1,4 @@
-"""This module holds the handlers that do as a script says, one for each level of the contract."""
+"""Handlers that follow a script, one for each level of the contract."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ScriptedAsyncHandler", "ScriptedBatchHandler", "ScriptedHandler", "S
 
 
 class ScriptedConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
-    """Which script is played, and whether its server can be reached."""
+    """Which script is run, and whether its server can be reached."""
 
     name: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
@@ -35,7 +35,7 @@ class ScriptedConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class ScriptedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """There is nothing to set: it is the script that decides."""
+    """There are no options: the script decides."""
 
 
 class _Scripted(Handler):
@@ -53,7 +53,7 @@ class _Scripted(Handler):
         return EVENT_PREFIX
 
     def connect(self) -> Any:
-        """Return the script; raises when ``server`` says so."""
+        """Return the script; raises what ``server`` says."""
         return _connected(self.settings)
 
     def close(self, connection: Script | None) -> Any:
@@ -105,7 +105,7 @@ class ScriptedBatchHandler(_Scripted):
     """
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> Any:
-        """Return an answer for each, or what a step of nonsense says."""
+        """Return an answer for each, or the wrong result that a step prescribes."""
         answers: list[Any] = []
         lost: ConnectionLostError | None = None
         for message in messages:
@@ -147,7 +147,7 @@ class ScriptedAsyncHandler(_Scripted):
     """
 
     async def connect(self) -> Script:
-        """Return the script; raises when ``server`` says so."""
+        """Return the script; raises what ``server`` says."""
         return _connected(self.settings)
 
     async def close(self, connection: Script | None) -> None:
@@ -155,7 +155,7 @@ class ScriptedAsyncHandler(_Scripted):
         _closed(connection)
 
     async def ping(self, connection: Script) -> None:
-        """Do nothing, on the loop: a script that connected answers."""
+        """Do nothing, on the loop: a connected script answers."""
 
     async def handle_publish(self, message: Delivery, options: Any, state: State) -> Any:
         """Return or raise what the step says; what waits does not block the loop."""
@@ -194,7 +194,7 @@ def _lost(script: Script, step: Step) -> ConnectionLostError:
 
 
 def _played(state: State, message: Delivery, step: Step) -> Any:
-    """Go through a step on this thread; return the answer, or raise."""
+    """Run a step on this thread; return the answer, or raise."""
     script: Script = state.connection
     script.arrive(message, message.body(), step, state.worker)
     if step.raises is not None:
@@ -217,7 +217,7 @@ def _arrived(state: State, delivery: Delivery, step: Step) -> bool:
 
 
 def _later(script: Script, step: Step, go_on: Callable[[], Any]) -> None:
-    """Go on now, after the step's delay, or when the script is released."""
+    """Continue now, after the step's delay, or when the script is released."""
     if step.hangs:
         script.hold(go_on)
     elif step.delay_s:
@@ -229,7 +229,7 @@ def _later(script: Script, step: Step, go_on: Callable[[], Any]) -> None:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, gate: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop ended while the message hung: nobody waits
+    with contextlib.suppress(RuntimeError):  # the loop ended while the message hung: nothing waits
         loop.call_soon_threadsafe(gate.set)
 
 

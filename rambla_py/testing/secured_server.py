@@ -1,4 +1,4 @@
-"""This module runs a private server that may want a password, and TLS."""
+"""A private server with a password or TLS."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ class SecuredServer(Server):
         plain = socket.create_connection((self.host, self.port), timeout=_PROBE_TIMEOUT_S)
         if not self.tls:
             return plain
-        # Readiness is asked here, not identity: the files may name any host.
+        # This tests readiness, not identity: the files may name any host. A server that asks clients for a
+        # certificate gets its own.
         context = ssl.create_default_context()
+        context.load_cert_chain(self.tls.certificate, self.tls.key)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context.wrap_socket(plain)

@@ -1,4 +1,4 @@
-"""This module runs one private server process, on free ports of 127.0.0.1 and in a folder of its own."""
+"""One private server process, on free ports of 127.0.0.1 and in a folder of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOG_TAIL = 4_000
 
 
 class ServerError(RamblaError):
-    """A private server did not do what it was asked; the text ends with the tail of its log."""
+    """A private server failed; the message ends with the tail of its log."""
 
     def __init__(self, server: str, reason: str, log: str = "") -> None:
         self.server, self.reason, self.log = server, reason, log
@@ -37,7 +37,7 @@ class Server:
     A recipe names the Debian ``package`` and its ``programs``, writes its files in ``_prepare``, gives the
     command in ``_argv`` and probes in ``_answers``. The port and the folder stay the same over ``stop``,
     ``kill`` and ``restart``, so data that the server keeps on disk is still there; ``close`` removes the
-    folder. Should this process die, even by SIGKILL, the servers go with it. Not thread-safe.
+    folder. If this process dies, even by SIGKILL, the servers end too. Not thread-safe.
     """
 
     package: ClassVar[str] = ""
@@ -91,7 +91,7 @@ class Server:
             return self
         if package := self.missing():
             raise ServerError(repr(self), f"a program is missing; install the package {package}")
-        self.kill()  # what is left of one that ended by itself
+        self.kill()  # the remains of one that ended by itself
         if not self._prepared:
             self._prepare()
             self._prepared = True
@@ -115,11 +115,11 @@ class Server:
         return self.start()
 
     def pause(self) -> None:
-        """Freeze the server (SIGSTOP): its connections stay open and nothing answers."""
+        """Pause the server (SIGSTOP): its connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on (SIGCONT)."""
+        """Resume a paused server (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class Server:
         return {}
 
     def _answers(self) -> bool:
-        """Return whether the server answers; an ``OSError`` counts as no."""
+        """Return whether the server answers; an ``OSError`` counts as False."""
         raise NotImplementedError
 
     def _logs(self) -> Iterable[Path]:
@@ -207,7 +207,7 @@ class Server:
         os.killpg(self._process.pid, number)
 
     def _end(self, number: signal.Signals) -> None:
-        # The guard goes first: afterwards the process id may belong to somebody else.
+        # The guard goes first: afterwards the process id may be another process's.
         guard, self._guard = self._guard, None
         process, self._process = self._process, None
         if guard is not None:

@@ -1,4 +1,4 @@
-"""This module holds the recipes of the real servers that tests start for themselves.
+"""The recipes of the real servers that tests start.
 
 ::
 
@@ -156,10 +156,10 @@ class RabbitMqServer(Server):
     def set_memory_alarm(self, on: bool) -> None:
         """Raise the memory alarm, which blocks every connection that publishes, or lift it.
 
-        Returns when the broker has changed its mind; clients hear of it right afterwards.
+        Returns once the broker has done so; clients are notified right afterwards.
         """
         share = "1.0e-9" if on else "0.4"
-        # The monitor looks every 2.5 s; 'update' makes it look now, and get_state waits until it has.
+        # The monitor checks every 2.5 s; 'update' makes it check now, and get_state waits until it has.
         self.rabbitmqctl(
             "eval",
             f"vm_memory_monitor:set_vm_memory_high_watermark({share}), vm_memory_monitor ! update, "
@@ -168,7 +168,7 @@ class RabbitMqServer(Server):
         self.memory_alarm = on
 
     def _start_companions(self) -> None:
-        # As a child of ours: the epmd that the broker would start is a daemon that nobody ends.
+        # As a child of ours: the epmd that the broker would start is a daemon that would never end.
         argv = [self._program("epmd"), "-port", str(self._epmd_port), "-address", HOST]
         self._epmd = self._spawn(argv, "epmd.out")
         self._epmd_guard = guard(self._epmd.pid)

@@ -1,10 +1,10 @@
-"""This module is the program that ``SmtpServer`` runs: aiosmtpd on several ports, keeping what arrives.
+"""The program behind ``SmtpServer``: aiosmtpd on several ports, keeping what arrives.
 
 It is given one argument, JSON: ``kept`` (the file that mails are appended to, a line of JSON each) and
 ``listeners``, each with ``port``, ``tls`` (``never``, ``starttls``, ``tls``), ``login`` (user, password, or
 null), ``required`` (whether one must log in), ``utf8``, ``pipelining``, ``size``, ``certificate``, ``key``.
 
-What an address begins with makes trouble: ``mail-550-``, ``rcpt-450-``, ``data-554-`` are answered so at that
+The prefix of an address selects a fault: ``mail-550-``, ``rcpt-450-``, ``data-554-`` are answered so at that
 step, ``rcpt-die-`` closes the connection there, ``data-die-`` after the mail has been kept, ``data-lose-``
 before it is, ``data-hang-`` never answers.
 """
@@ -28,7 +28,7 @@ _TEXTS = {4: "4.7.1 try again later", 5: "5.1.1 not wanted here"}
 
 
 class Keeper:
-    """Keeps what arrives, and does what the addresses ask for."""
+    """Keeps what arrives, with the faults that the addresses select."""
 
     def __init__(self, kept: Path, *, pipelining: bool) -> None:
         self.kept, self.pipelining = kept, pipelining
@@ -36,14 +36,14 @@ class Keeper:
     async def handle_EHLO(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
-        """Offer pipelining, which aiosmtpd is capable of and does not say."""
+        """Offer PIPELINING, which aiosmtpd supports without announcing it."""
         session.host_name = hostname
         return [responses[0], "250-PIPELINING", *responses[1:]] if self.pipelining else responses
 
     async def handle_MAIL(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Take the sender, or not."""
+        """Accept or refuse the sender."""
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return await trouble(server, address, "mail") or "250 OK"
@@ -51,14 +51,14 @@ class Keeper:
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Take the recipient, or not."""
+        """Accept or refuse the recipient."""
         refused = await trouble(server, address, "rcpt")
         if refused is None:
             envelope.rcpt_tos.append(address)
         return refused or "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Keep the mail, or not."""
+        """Keep or refuse the mail."""
         people = [str(envelope.mail_from), *envelope.rcpt_tos]
         asked = [found[2] for who in people if (found := _TROUBLE.match(who)) and found[1] == "data"]
         if asked and asked[0] != "die":
@@ -79,18 +79,18 @@ class Keeper:
 
 
 def is_private(server: SMTP) -> bool:
-    """Say whether a mail came over TLS; aiosmtpd itself notes it after STARTTLS only."""
+    """Return whether a mail came over TLS; aiosmtpd itself notes it after STARTTLS only."""
     return server.transport is not None and server.transport.get_extra_info("ssl_object") is not None
 
 
 async def trouble(server: SMTP, address: str, step: str) -> str | None:
-    """Return the refusal that an address asks for at this step, or None."""
+    """Return the refusal that an address selects for this step, or None."""
     found = _TROUBLE.match(address)
     return await answer(server, found[2]) if found and found[1] == step else None
 
 
 async def answer(server: SMTP, asked: str) -> str:
-    """Return the answer that was asked for, if there is to be one."""
+    """Return the selected answer, or None."""
     if asked == "hang":
         await asyncio.sleep(3600)
     if not asked.isdigit():
@@ -101,7 +101,7 @@ async def answer(server: SMTP, asked: str) -> str:
 
 
 def authenticator(login: list[str] | None) -> Any:
-    """Return what checks a login."""
+    """Return the authenticator."""
 
     def check(server: SMTP, session: Session, envelope: Envelope, mechanism: str, given: Any) -> AuthResult:
         ok = login is not None and [given.login.decode(), given.password.decode()] == login
@@ -111,7 +111,7 @@ def authenticator(login: list[str] | None) -> Any:
 
 
 def context_of(table: dict[str, Any]) -> ssl.SSLContext | None:
-    """Return the TLS of a listener."""
+    """Return the TLS context of a listener."""
     if table["tls"] == "never":
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -144,7 +144,7 @@ async def listen(table: dict[str, Any], kept: Path) -> asyncio.Server:
 
 
 async def main() -> None:
-    """Listen on all ports, for as long as there are any."""
+    """Listen on all ports until the process ends."""
     given = json.loads(sys.argv[1])
     servers = [await listen(table, Path(given["kept"])) for table in given["listeners"]]
     await asyncio.gather(*(server.serve_forever() for server in servers))

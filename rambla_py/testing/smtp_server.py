@@ -1,4 +1,4 @@
-"""This module is the recipe of a private mail relay that keeps what it is sent, made of ``aiosmtpd``."""
+"""A private mail relay for tests, made of ``aiosmtpd``."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class KeptMail(msgspec.Struct, frozen=True):
 
 
 class SmtpServer(Server):
-    """A private relay that delivers nothing and keeps everything, over ``restart`` and ``kill`` too.
+    """A private relay that forwards nothing and keeps everything, across ``restart`` and ``kill`` too.
 
-    ``port`` takes anybody, and offers a login (``username``, ``password``), PIPELINING and SMTPUTF8;
+    ``port`` needs no login, and offers a login (``username``, ``password``), PIPELINING and SMTPUTF8;
     ``bare_port`` offers none of these, and takes mails of 20,000 bytes at most; ``login_port`` wants a login.
     With ``tls`` it also listens on ``starttls_port`` and ``tls_port``, which want a login.
 
-    Addresses make trouble: see ``smtp_daemon``.
+    Addresses select faults: see ``smtp_daemon``.
     """
 
     package = "python3-aiosmtpd"

@@ -1,4 +1,4 @@
-"""This module is the recipe of a private server of keyed records: ``rambla state serve``."""
+"""A private ``rambla state serve`` for tests."""
 
 from __future__ import annotations
 

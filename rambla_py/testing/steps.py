@@ -1,4 +1,4 @@
-"""This module is the script of a scripted handler: which attempt meets with what."""
+"""The script of a scripted handler, with a step for each attempt."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import msgspec
 
+from rambla_py._internal.named_objects import Named
 from rambla_py.delivery import Delivery
 from rambla_py.errors import ConnectionLostError, UnknownOutcomeError
 from rambla_py.message import Failed, Ok
-from rambla_py.named import Named
-from rambla_py.wire import wire_headers
+from rambla_py.serialization.wire_format import wire_headers
 
 __all__ = ["EVENT_PREFIX", "Arrival", "Script", "Step", "forget", "named", "script"]
 
@@ -38,7 +38,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What one attempt meets with. Make it with the class methods, which read as a script.
+    """What happens to one attempt. Make it with the class methods, which read as a script.
 
     ``arrivals``: how often the message reaches the server. ``answers``: with what it is settled, one after
     the other; only ``handle_deliveries`` can settle more than once. ``raises``: what leaves the handler
@@ -60,12 +60,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def fail(cls, reason: str | BaseException = "failed", *, retryable: bool = True) -> Self:
-        """Do not arrive, and fail in good order; the messages beside it do not notice."""
+        """Do not arrive, and fail alone: other messages are not affected."""
         return cls(arrivals=0, answers=(Failed(reason, retryable),))
 
     @classmethod
     def raising(cls, error: BaseException) -> Self:
-        """Do not arrive, and raise out of the handler, ``SystemExit`` if need be: a batch fails with it."""
+        """Do not arrive, and raise out of the handler, even ``SystemExit``: a batch fails with it."""
         return cls(arrivals=0, raises=error)
 
     @classmethod
@@ -168,12 +168,12 @@ class Script:
             return len(self._held)
 
     def wait_until(self, true: Callable[[Script], bool], timeout_s: float = 5.0) -> bool:
-        """Wait for something, as ``lambda script: script.hanging == 2``; say whether it came in time."""
+        """Wait for a condition (``lambda script: script.hanging == 2``); return whether it held in time."""
         with self._moved:
             return self._moved.wait_for(lambda: true(self), timeout_s)
 
     def release(self) -> int:
-        """Let everything that hangs go on, in the order in which it came; return how many."""
+        """Let everything that hangs continue, in order of arrival; return how many."""
         with self._moved:
             held, self._held = self._held, []
             self._moved.notify_all()
@@ -202,8 +202,8 @@ class Script:
             worker,
             headers=wire_headers(message, EVENT_PREFIX),
             options=message.options,
-            channel=message.target.channel,
-            service=message.target.service,
+            channel=message.channel,
+            service=message.service,
         )
         with self._moved:
             self._arrived += [arrival] * step.arrivals
@@ -216,7 +216,7 @@ class Script:
             self._moved.notify_all()
 
     def count(self, *, connects: int = 0, closes: int = 0, losses: int = 0) -> None:
-        """Count what became of connections."""
+        """Count connects, losses and closes."""
         with self._moved:
             self.connects += connects
             self.closes += closes
@@ -237,5 +237,5 @@ def script(name: str) -> Script:
 
 
 def forget(name: str) -> None:
-    """Let go of the script of this name, at the end of a test."""
+    """Remove the script of this name, at the end of a test."""
     named.forget(name)

@@ -1,1 +1,1 @@
-"""This package measures rambla_py beside its peers, interleaved, on private servers: ``make bench``."""
+"""Benchmarks of rambla_py beside its peers, interleaved, on private servers: ``make bench``."""

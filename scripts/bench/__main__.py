@@ -1,4 +1,4 @@
-"""This module runs cases, interleaved, and reports them: ``make bench CASE=redis``."""
+"""Running of cases, interleaved, with a report: ``make bench CASE=redis``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def measure(case: Case, *, rounds: int, scale: float, console: Console) -> Resul
                 if contender in failed:
                     continue
                 with console.status(f"{case.name}: {contender}, round {number + 1} of {rounds}"):
-                    figures, trouble = run_alone(case.name, contender, context)
+                    figures, trouble = run_alone(case.name, contender, context, slow_disk=case.slow_disk)
                 if figures is None:
                     failed[contender] = trouble
                 else:

@@ -1,4 +1,4 @@
-"""This module says what a benchmark is: cases, their contenders, and the figures they give."""
+"""What a benchmark is: cases, their contenders, and the figures they give."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Context(msgspec.Struct, frozen=True):
 class Goal(msgspec.Struct, frozen=True):
     """A ratio that is to be reached: ``figure`` of ``ours`` over that of ``theirs``.
 
-    ``least`` is a bound from below, ``most`` one from above; without both the ratio is only told.
+    ``least`` is a bound from below, ``most`` one from above; without both the ratio is only shown.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Goal(msgspec.Struct, frozen=True):
     most: float | None = None
 
     def reached(self, ratio: float) -> bool | None:
-        """Say whether a ratio is good enough; None where nothing is asked."""
+        """Return whether a ratio is good enough; None where nothing is asked."""
         if self.least is not None:
             return ratio >= self.least
         return None if self.most is None else ratio <= self.most
@@ -55,6 +55,8 @@ class Case(msgspec.Struct, frozen=True):
     contenders: Mapping[str, Callable[[Context], Figures]]
     servers: tuple[str, ...] = ()
     goals: tuple[Goal, ...] = ()
+    slow_disk: bool = False
+    """Each sync of a file takes a millisecond longer."""
     plot: str | None = None
     """The figures are named ``plot`` and a number: they are drawn as a curve over that number."""
 

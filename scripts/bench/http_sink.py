@@ -1,4 +1,4 @@
-"""This module is a server that takes requests as quickly as Python can, and counts what came.
+"""A server that takes requests as quickly as Python can, and counts them.
 
 ``python -m bench.http_sink`` prints its port. ``GET /taken`` answers with the number of events and bytes
 since the last time; a body in an envelope counts as many events as it holds.

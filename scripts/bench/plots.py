@@ -1,4 +1,4 @@
-"""This module draws the result of a case: bars of rates, or a curve over what grows."""
+"""Plots of a case: bars of rates, or a curve over what grows."""
 
 from __future__ import annotations
 

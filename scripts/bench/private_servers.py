@@ -1,4 +1,4 @@
-"""This module starts the private servers of the cases, on free ports of the loopback address."""
+"""The private servers of the cases, on free ports of the loopback address."""
 
 from __future__ import annotations
 

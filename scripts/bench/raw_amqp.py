@@ -1,4 +1,4 @@
-"""This module publishes over a bare socket with frames encoded beforehand: as fast as the broker confirms."""
+"""Publishing over a bare socket with frames encoded beforehand: as fast as the broker confirms."""
 
 from __future__ import annotations
 

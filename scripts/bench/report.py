@@ -1,4 +1,4 @@
-"""This module turns runs into medians, spreads and ratios, and prints them."""
+"""Medians, spreads and ratios of runs, printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module writes what was measured into the documentation: ``python -m bench.summary build/bench``.
+"""Measurements written into the documentation: ``python -m bench.summary build/bench``.
 
 ``docs/performance.md`` holds ``<!-- figures: CASE -->`` and ``<!-- end -->``; what is between is replaced.
 The pictures are copied beside the page.

@@ -1,4 +1,4 @@
-"""This module holds the amqp handler to the contract, on a real broker behind a fault proxy."""
+"""The contract suite on the amqp handler, on a real broker behind a fault proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module holds the clickhouse handler to the contract, on a real server behind a fault proxy."""
+"""The contract suite on the clickhouse handler, on a real server behind a fault proxy."""
 
 from __future__ import annotations
 

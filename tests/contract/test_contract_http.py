@@ -1,4 +1,4 @@
-"""This module holds the http handler to the contract, on a real server behind a fault proxy."""
+"""The contract suite on the http handler, on a real server behind a fault proxy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 from proxied_contract import KilledContract
+from variants import variant_of
 from web_process import LOGIN, WebProcess
 
 from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.failures import FailureTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
+from rambla_py.testing.contract_tests.surrogates import SurrogateTests
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,7 @@ class TestHttpSingle(Http):
 
 
 class _Many(Http):
-    has_tls = can_silence = has_secrets = False  # the client is that of the single requests
+    can_silence = False  # the client is that of the single requests
     answer_bytes = 100
     mid_batch_bytes = 5_000
 
@@ -104,6 +110,7 @@ class _Many(Http):
         return found
 
 
+@variant_of(TestHttpSingle, DeliveryTests, PayloadTests, SurrogateTests, FailureTests, LossTests)
 class TestHttpBatch(_Many):
     """Many messages are one request, an envelope of events."""
 
@@ -116,6 +123,7 @@ class TestHttpBatch(_Many):
         return [one for envelope in envelopes for one in self.unpacked(envelope["events"])]
 
 
+@variant_of(TestHttpSingle, DeliveryTests, PayloadTests, SurrogateTests, LossTests)
 class TestHttpLines(_Many):
     """Many messages are one request, a line of JSON each."""
 

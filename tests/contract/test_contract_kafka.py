@@ -1,4 +1,4 @@
-"""This module holds the kafka handler to the contract, on a cluster of one broker behind a fault proxy."""
+"""The contract suite on the kafka handler, on a cluster of one broker behind a fault proxy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from broker_fixtures import require_kafka
 from kafka_records import records_of
 from proxied_contract import ProxiedContract
 
-from rambla_py.handlers.kafka.wire import KafkaRecord
+from rambla_py.handlers.kafka.connection import KafkaRecord
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
 from rambla_py.testing.contract_case import MANY

@@ -1,4 +1,4 @@
-"""This module holds the kombu handler to the contract, on four of its transports."""
+"""The contract suite on the kombu handler, on four of its transports."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import Any
 import kombu
 import pytest
 from proxied_contract import KilledContract
+from variants import variant_of
 
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, RabbitMqServer, Received, RedisServer, Server, TlsFiles
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
+from rambla_py.testing.contract_tests.reach import ReachTests
 
 
 class Kombu(KilledContract):
@@ -56,38 +60,6 @@ class Kombu(KilledContract):
         return {**self.connection(), "max_message_bytes": 10_000}, "x" * 10_001
 
 
-class TestKombuMemory(Kombu):
-    """The transport that lives in this process."""
-
-    def connection(self) -> dict[str, Any]:
-        return {"url": "memory://"}
-
-
-class TestKombuFiles(Kombu):
-    """A file for each message."""
-
-    has_server = True  # a folder may be away, too
-
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
-        self.folder = tmp_path
-
-    def connection(self) -> dict[str, Any]:
-        return {"url": "filesystem://", "transport_options": self.folders()}
-
-    def unreachable(self) -> dict[str, Any]:
-        away = str(self.folder / "away")
-        options = {**self.folders(), "data_folder_in": away, "data_folder_out": away}
-        return {"url": "filesystem://", "transport_options": options}
-
-    def folders(self) -> dict[str, str]:
-        where = str(self.folder)
-        return {"data_folder_in": where, "data_folder_out": where, "control_folder": where}
-
-    def reader(self) -> dict[str, Any]:
-        return {"hostname": "filesystem://", "transport_options": self.folders()}
-
-
 class TestKombuAmqp(Kombu):
     """RabbitMQ, with a confirm for each message."""
 
@@ -103,6 +75,10 @@ class TestKombuAmqp(Kombu):
         yield
         with kombu.Connection(rabbitmq.url) as connection:
             kombu.Queue(self.queue).bind(connection.channel()).delete()
+
+    def poison(self) -> Message:
+        # An exchange that is missing is for an operator, and the message waits for it.
+        return Message("poison", headers={"weight": 1 << 70})
 
     def connection(self) -> dict[str, Any]:
         return self.at(self.proxy.host, self.proxy.port) | {"connect_timeout_s": 5}
@@ -161,3 +137,40 @@ class TestKombuRedis(Kombu):
 
     def secret_at(self, host: str, port: int) -> dict[str, Any]:
         return {**self.at(host, port), "url": f"redis://somebody:{CANARY}@{host}:{port}/0"}
+
+
+@variant_of(TestKombuAmqp, DeliveryTests, PayloadTests)
+class TestKombuMemory(Kombu):
+    """The transport that lives in this process."""
+
+    def connection(self) -> dict[str, Any]:
+        return {"url": "memory://"}
+
+
+@variant_of(TestKombuAmqp, DeliveryTests, PayloadTests, ReachTests)
+class TestKombuFiles(Kombu):
+    """A file for each message."""
+
+    has_server = True  # a folder may be away, too
+
+    def hang_up(self) -> None:
+        """Do nothing: there is no proxy."""
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def connection(self) -> dict[str, Any]:
+        return {"url": "filesystem://", "transport_options": self.folders()}
+
+    def unreachable(self) -> dict[str, Any]:
+        away = str(self.folder / "away")
+        options = {**self.folders(), "data_folder_in": away, "data_folder_out": away}
+        return {"url": "filesystem://", "transport_options": options}
+
+    def folders(self) -> dict[str, str]:
+        where = str(self.folder)
+        return {"data_folder_in": where, "data_folder_out": where, "control_folder": where}
+
+    def reader(self) -> dict[str, Any]:
+        return {"hostname": "filesystem://", "transport_options": self.folders()}

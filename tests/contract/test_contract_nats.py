@@ -1,4 +1,4 @@
-"""This module holds the nats handler to the contract, on a real server behind a fault proxy."""
+"""The contract suite on the nats handler, on a real server behind a fault proxy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 import nats
 import pytest
 from proxied_contract import KilledContract
+from variants import variant_of
 
-from rambla_py.handlers.nats.wire import NatsRecord
+from rambla_py.handlers.nats.jetstream import NatsRecord
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, Received, Server, TlsFiles
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.failures import FailureTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
 from rambla_py.testing.nats_server import NatsServer
 
 
@@ -112,11 +117,11 @@ class TestNatsStream(Nats):
         return Message({"n": -1}, stream="another")
 
 
+@variant_of(TestNatsStream, DeliveryTests, PayloadTests, FailureTests, LossTests)
 class TestNatsCore(Nats):
-    """Each message goes to whoever listens."""
+    """Each message goes to all current subscribers."""
 
     answer_bytes = 2  # of the PONG that answers a batch
-    has_tls = has_secrets = False  # it connects as the other does
 
     def prepare(self) -> None:
         self.run(self._listen())

@@ -1,4 +1,4 @@
-"""This module holds the objects handler to the contract: on S3, both other protocols, a folder, and memory."""
+"""The contract suite on the objects handler: on S3, both other protocols, a folder, and memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ import pytest
 from object_fixtures import KEYS, REGION, s3_client
 from object_server import ObjectServer
 from proxied_contract import KilledContract
+from variants import variant_of
 
-from rambla_py.encoding import as_object, to_json
 from rambla_py.handlers.objects import forget, memory_store
 from rambla_py.message import Message
+from rambla_py.serialization.encoding import as_object, to_json
 from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, TlsFiles
+from rambla_py.testing.contract_tests.access import AccessTests
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
 from rambla_py.testing.s3 import MotoServer
 
 
@@ -178,6 +183,7 @@ class TestGoogle(Spoken):
         return {**self.connection(), "bearer_token": CANARY}
 
 
+@variant_of(TestGoogle, DeliveryTests, AccessTests, LossTests)
 class TestAzure(Spoken):
     """Azure's protocol."""
 
@@ -198,6 +204,7 @@ class TestAzure(Spoken):
         return {**table, "sas_token": f"sv=2023-11-03&sig={CANARY}"}
 
 
+@variant_of(TestGoogle, DeliveryTests, PayloadTests)
 class TestFolder(Objects):
     """A folder, which has no place for metadata."""
 
@@ -215,6 +222,7 @@ class TestFolder(Objects):
         return [Received(path.read_bytes()) for path in self.folder.rglob("*") if path.is_file()]
 
 
+@variant_of(TestGoogle, DeliveryTests, PayloadTests)
 class TestMemory(Objects):
     """A store in this process."""
 

@@ -1,4 +1,4 @@
-"""This module holds the redis handler to the contract, on a real server behind a fault proxy."""
+"""The contract suite on the redis handler, on a real server behind a fault proxy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import pytest
 import redis
 from proxied_contract import KilledContract
 from redis_fixtures import announce
+from variants import variant_of
 
 from rambla_py.message import Message
 from rambla_py.testing import CANARY, FaultProxy, Received, RedisServer, Server, TlsFiles
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.failures import FailureTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
+from rambla_py.testing.contract_tests.surrogates import SurrogateTests
 from rambla_py.testing.redis_groups import RedisClusterNode
 
 
@@ -40,6 +46,9 @@ class Redis(KilledContract):
 
     def at(self, host: str, port: int) -> dict[str, Any]:
         return {"host": host, "port": port, "connect_timeout_s": 0.5}
+
+    def impatient(self) -> dict[str, Any]:
+        return {**super().impatient(), "read_timeout_s": 2.0}  # longer than an attempt, shorter than a test
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"redis://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}/0"}
@@ -88,12 +97,13 @@ class TestRedisStream(Redis):
         return Message("poison", stream=f"{self.key}-text")
 
 
+@variant_of(TestRedisStream, DeliveryTests, PayloadTests, LossTests)
 class TestRedisList(Redis):
     """Each message is pushed to a list, which has no place for an id."""
 
     carries_events = True
 
-    carries_ids = has_tls = has_secrets = can_silence = False  # the wire is that of the stream
+    carries_ids = can_silence = False  # the wire is that of the stream
 
     def options(self) -> dict[str, Any]:
         return {"command": "rpush", "list": self.key}
@@ -110,10 +120,11 @@ class TestRedisList(Redis):
         return Message("poison", list=f"{self.key}-text")
 
 
+@variant_of(TestRedisStream, DeliveryTests, PayloadTests, SurrogateTests, FailureTests, LossTests)
 class TestRedisSet(Redis):
     """Each message is a mapping of keys to values."""
 
-    carries_ids = has_tls = has_secrets = can_silence = False  # the wire is that of the stream
+    carries_ids = can_silence = False  # the wire is that of the stream
 
     def payload(self, number: int) -> dict[str, int]:
         return {f"{self.key}-{number}": number}
@@ -168,6 +179,9 @@ class TestRedisCluster(KilledContract):
 
     def at(self, host: str, port: int) -> dict[str, Any]:
         return {"cluster": [f"{host}:{port}"], "connect_timeout_s": 0.5}
+
+    def impatient(self) -> dict[str, Any]:
+        return {**super().impatient(), "read_timeout_s": 2.0}
 
     def wrong_password(self) -> dict[str, Any]:
         return {"url": f"redis+cluster://somebody:{CANARY}@{self.proxy.host}:{self.proxy.port}"}

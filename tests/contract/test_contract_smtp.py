@@ -1,4 +1,4 @@
-"""This module holds the smtp handler to the contract, on a real relay behind a fault proxy."""
+"""Contract tests of the smtp handler, on a real relay behind a fault proxy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from urllib.parse import unquote
 import pytest
 from proxied_contract import KilledContract
 
-from rambla_py.encoding import encode
 from rambla_py.message import Message
+from rambla_py.serialization.encoding import encode
 from rambla_py.testing import CANARY, FaultProxy, Received, Server, SmtpServer
 
 
@@ -65,6 +65,9 @@ class TestSmtp(KilledContract):
             "from": "Shop <shop@example.com>",
             "connect_timeout_s": 0.5,
         }
+
+    def impatient(self) -> dict[str, Any]:
+        return {**super().impatient(), "read_timeout_s": 2.0}  # longer than an attempt, shorter than a test
 
     def wrong_password(self) -> dict[str, Any]:
         return {**self.connection(), "username": self.server.username, "password": CANARY}

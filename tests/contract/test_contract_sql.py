@@ -1,4 +1,4 @@
-"""This module holds the sql handler to the contract, on SQLite, PostgreSQL and MariaDB."""
+"""Contract tests of the sql handler on SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import msgspec
 import pytest
 from database_fixtures import client
 from proxied_contract import KilledContract
+from variants import variant_of
 
-from rambla_py.encoding import as_object, to_json
 from rambla_py.handlers.sql import SqlHandler
-from rambla_py.handlers.sql.wire import SqlWire
+from rambla_py.handlers.sql.connection import SqlConnection
 from rambla_py.message import Message
+from rambla_py.serialization.encoding import as_object, to_json
 from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, TlsFiles
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
 from rambla_py.testing.databases import DatabaseServer, MariaDbServer, PostgresServer
 
 
@@ -57,7 +61,7 @@ class Sql(HandlerContract):
 class _Narrow(SqlHandler):
     """SQLite takes rows of a gigabyte, and less by the driver's own call only."""
 
-    def connect(self) -> SqlWire:
+    def connect(self) -> SqlConnection:
         wire = super().connect()
         wire.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
         return wire
@@ -74,6 +78,9 @@ class TestSqlite(Sql):
         self.path, self.table_name = tmp_path / "shop.db", "orders"
         with closing(sqlite3.connect(self.path, isolation_level=None)) as self.other:
             yield
+
+    def impatient(self) -> dict[str, Any]:
+        return {**self.connection(), "read_timeout_s": 1.0}
 
     def silence(self) -> None:
         self.other.execute("BEGIN EXCLUSIVE")
@@ -157,10 +164,11 @@ class TestPostgres(Served):
         return self.connection(), {"note": random.Random(1).randbytes(10_000).hex()}
 
 
+@variant_of(TestPostgres, DeliveryTests, PayloadTests, LossTests)
 class TestPostgresUpsert(TestPostgres):
     """By one statement of arrays, each row in the place of one with its id."""
 
-    has_tls = has_secrets = can_silence = False  # the connection is that of the plain COPY
+    can_silence = False  # the connection is that of the plain COPY
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "upsert": True}

@@ -1,4 +1,4 @@
-"""This module holds ``SqlBackend`` to its contract on SQLite, PostgreSQL and MariaDB."""
+"""Contract tests of ``SqlBackend`` on SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ class TestSqliteFileBackend(SqlContract):
 class TestSqliteMemoryBackend(TestSqliteFileBackend):
     """A database in memory, which all threads share."""
 
-    has_server = False
+    has_server = shares_database = False
 
     def url(self) -> str:
         return "sqlite://"
 
-    test_others_do_not_see_what_is_not_committed = None  # one connection, so one at a time
-    test_ping = None  # it is forgotten with its connection
+    test_ping = None  # the database ends with its connection
     test_a_value_comes_back_as_it_went = None  # the same types as in a file
 
 

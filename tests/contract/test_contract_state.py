@@ -1,4 +1,4 @@
-"""This module holds the state handler to the contract, on a database, a real Redis and a real server."""
+"""Contract tests of the state handler on SQLite, Redis and the HTTP server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 from proxied_contract import KilledContract
+from variants import variant_of
 
 from rambla_py.message import Message
 from rambla_py.state import HttpStore, RedisStore, SqliteStore, StateStore
 from rambla_py.testing import CANARY, FaultProxy, HandlerContract, Received, RedisServer, TlsFiles
+from rambla_py.testing.contract_tests.access import AccessTests
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.failures import FailureTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
+from rambla_py.testing.contract_tests.reach import ReachTests
+from rambla_py.testing.contract_tests.sockets import SocketTests
 from rambla_py.testing.state_server import StateServer
 
 TOKEN = "s3cret-token"
@@ -56,32 +64,6 @@ class State(HandlerContract):
 
     def too_large(self) -> tuple[dict[str, Any], Any]:
         return {**self.connection(), "max_value_bytes": MOST_BYTES}, {"large": "x" * MOST_BYTES}
-
-
-class TestStateInSqlite(State):
-    """A file; what holds its lock makes it silent."""
-
-    has_address = has_login = can_cut = False
-    has_tls = has_secrets = can_die = False  # no server, no way to it, no password
-
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> Iterator[None]:
-        self.folder = tmp_path
-        with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as self.other:
-            yield
-
-    def silence(self) -> None:
-        self.other.execute("BEGIN EXCLUSIVE")
-
-    def store(self) -> StateStore:
-        return SqliteStore(self.folder / "state.db")
-
-    def connection(self) -> dict[str, Any]:
-        return {"url": f"sqlite:///{self.folder}/state.db"}
-
-    def unreachable(self) -> dict[str, Any]:
-        (self.folder / "taken").touch()
-        return {"url": f"sqlite:///{self.folder}/taken/state.db"}
 
 
 class Served(State, KilledContract):
@@ -138,6 +120,15 @@ def state_server() -> Iterator[StateServer]:
         yield server
 
 
+@variant_of(
+    TestStateInRedis,
+    DeliveryTests,
+    AccessTests,
+    ReachTests,
+    LossTests,
+    SocketTests,
+    "test_a_payload_over_the_limit_is_fatal_alone",
+)
 class TestStateOverHttp(Served):
     @pytest.fixture(autouse=True)
     def _server(self, state_server: StateServer, fault_proxy: Callable[..., FaultProxy], _tls: None) -> None:
@@ -167,3 +158,33 @@ class TestStateOverHttp(Served):
 
     def too_large(self) -> tuple[dict[str, Any], Any]:
         return self.connection(), {"large": "x" * MOST_BYTES}  # the server tells its own limit
+
+
+@variant_of(TestStateInRedis, DeliveryTests, PayloadTests, FailureTests, ReachTests, LossTests)
+class TestStateInSqlite(State):
+    """A file; what holds its lock makes it silent."""
+
+    has_address = has_login = can_cut = False
+    has_tls = has_secrets = can_die = False  # no server, no way to it, no password
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> Iterator[None]:
+        self.folder = tmp_path
+        with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as self.other:
+            yield
+
+    def silence(self) -> None:
+        self.other.execute("BEGIN EXCLUSIVE")
+
+    def end_silence(self) -> None:
+        self.other.execute("ROLLBACK")
+
+    def store(self) -> StateStore:
+        return SqliteStore(self.folder / "state.db")
+
+    def connection(self) -> dict[str, Any]:
+        return {"url": f"sqlite:///{self.folder}/state.db"}
+
+    def unreachable(self) -> dict[str, Any]:
+        (self.folder / "taken").touch()
+        return {"url": f"sqlite:///{self.folder}/taken/state.db"}

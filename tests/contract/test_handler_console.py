@@ -107,7 +107,7 @@ def test_no_color_is_honoured() -> None:
 
 
 def test_a_broken_pipe_is_a_lost_connection() -> None:
-    """The process lives on, and knows that nobody reads."""
+    """The process continues, and reports that the pipe is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -127,7 +127,7 @@ def test_a_broken_pipe_is_a_lost_connection() -> None:
 
 
 def test_a_closed_stream_is_a_lost_connection() -> None:
-    """A stream that was closed under the handler is told as a loss."""
+    """A stream that is closed under the handler counts as a lost connection."""
     case = Case(ConsoleHandler)
     case.connection._stream = io.StringIO()
     case.connection._stream.close()

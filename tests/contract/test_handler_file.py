@@ -23,10 +23,11 @@ from handler_case import Case, delivery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rambla_py.errors import AccessError, RejectedError, SerializationError
+from rambla_py.errors import AccessError, SerializationError, UnavailableError
 from rambla_py.handlers.file.append import Appender
 from rambla_py.handlers.file.compression import compress
-from rambla_py.handlers.file.handler import FileHandler, _ours
+from rambla_py.handlers.file.errors import file_error
+from rambla_py.handlers.file.handler import FileHandler
 from rambla_py.handlers.file.rotation import Rotation
 
 _CHILD = """
@@ -100,13 +101,14 @@ def test_format_object_embeds_the_json_in_text(path: Path) -> None:
 def test_full_has_the_message_around_the_payload(path: Path) -> None:
     """``record = "full"`` keeps id, channel, time, key and headers."""
     case = case_of(path, record="full")
-    sent = delivery({"a": 1}, options=case.options, key="k", headers={"h": "1"})
+    sent = delivery({"a": 1}, options=case.options, key="k", headers={"h": "1"}, takes="json")
     case.send(sent)
     (line,) = lines_of(path)
     assert line.pop("at") > 1_700_000_000
     assert line == {
         "id": sent.id,
         "channel": "orders",
+        "service": "svc",
         "key": "k",
         "headers": {"h": "1"},
         "payload": {"a": 1},
@@ -137,7 +139,7 @@ def test_a_line_larger_than_the_limit_has_a_file_to_itself(path: Path) -> None:
 
 
 def test_age_counts_from_the_first_line_over_restarts(path: Path) -> None:
-    """A file is moved aside when its first line is old enough, whoever wrote it; later lines do not count."""
+    """A file is moved aside when its first line is old enough, regardless of the process that wrote it; later lines do not count."""
     now = 1_700_000_000.0
 
     def appender() -> Appender:
@@ -175,8 +177,8 @@ def test_what_an_earlier_run_left_is_compressed(path: Path) -> None:
     case_of(path, rotate_bytes=10).send("first", "second")
     (left,) = aside(path)
     Path(f"{left}.gz.tmp").write_bytes(b"half a gzip file")
-    stranger = path.with_name("flights.old.jsonl")
-    stranger.write_text("mine\n")
+    foreign = path.with_name("flights.old.jsonl")
+    foreign.write_text("mine\n")
     case_of(path, rotate_bytes=10, compression="gzip").close()
     assert lines_of(Path(f"{left}.gz")) == ["first"]
     assert sorted(file.name for file in path.parent.iterdir()) == sorted(
@@ -185,12 +187,12 @@ def test_what_an_earlier_run_left_is_compressed(path: Path) -> None:
 
 
 def test_a_file_that_is_gone_is_not_compressed(tmp_path: Path) -> None:
-    """Two processes may be told of the same file: the second finds the work done."""
+    """Two processes may try to rotate the same file: the second finds it done."""
     compress(tmp_path / "gone.jsonl")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_others_moved_away_is_made_anew(path: Path) -> None:
+def test_a_file_that_others_moved_away_is_created_again(path: Path) -> None:
     """After logrotate, lines go to the new file."""
     case = case_of(path)
     case.send(1)
@@ -223,7 +225,7 @@ def test_processes_share_a_file_and_its_rotation(path: Path) -> None:
 
 
 def test_a_writer_that_waited_for_a_rotation_writes_to_the_new_file(path: Path) -> None:
-    """Who opened the file before it was moved aside, and got its lock afterwards, does not add to it."""
+    """A writer that opened the file before it was rotated, and got its lock afterwards, does not append."""
     path.parent.mkdir()
     path.touch()
     case = case_of(path)
@@ -262,17 +264,17 @@ def test_where_no_byte_more_fits_no_half_line_stays(path: Path) -> None:
     assert writer.returncode == 0
     delivered = first.count("NoneType")
     assert 0 < delivered < 30
-    assert first == ["NoneType"] * delivered + ["RejectedError"] * (30 - delivered)
-    assert second[0] in ("NoneType", "RejectedError")
+    assert first == ["NoneType"] * delivered + ["UnavailableError"] * (30 - delivered)
+    assert second[0] in ("NoneType", "UnavailableError")
     assert [line["n"] for line in lines_of(path)] == [
         n for n, word in enumerate(first + second) if word == "NoneType"
     ]
 
 
-def test_a_disk_that_is_full_fails_the_attempt() -> None:
-    """No space is told as an error that a retry may mend."""
-    error = _ours(OSError(28, "No space left on device"))
-    assert isinstance(error, RejectedError)
+def test_a_full_disk_makes_the_target_unavailable() -> None:
+    """Messages wait for space; no retry is used up."""
+    error = file_error(OSError(28, "No space left on device"))
+    assert isinstance(error, UnavailableError)
     assert error.retryable
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_the_last_value_of_a_key_stays_and_its_creation_is_the_first(tmp_path: P
 
 
 def test_text_that_holds_an_object_is_read_when_asked(tmp_path: Path) -> None:
-    """``format = "object"``; without it a text is no mapping."""
+    """``format = "object"``; without it a string is no mapping."""
     with app("memory://", {"retries": 0}) as running:
         assert running.publish("carts", '{"a": 1}', format="object").result(timeout_s=TIMEOUT_S) == 1
         assert running.publish("carts", '{"a": 1}').outcomes(timeout_s=TIMEOUT_S)[0].status == "fatal"
@@ -100,38 +101,44 @@ def test_memory_with_a_name_is_read_from_outside(request: pytest.FixtureRequest)
 
 
 @pytest.mark.parametrize(
-    ("payload", "told"),
+    ("payload", "problem"),
     [
         ([1], "takes a mapping of keys to values as payload, got list"),
-        ({}, "the mapping is empty"),
-        ({1: 2}, "takes texts as keys, got int"),
+        ({}, "an empty mapping"),
+        ({1: 2}, "takes strings as keys, got int"),
         ({"": 1}, "expected 1 to 1024 bytes, got 0"),
         ({"a": 1, "b\0": 2}, "NUL"),
         ({"a": {"b": [object()]}}, "$.a.b[0]"),
     ],
 )
-def test_what_is_no_record_is_fatal_at_once_and_writes_nothing(payload: Any, told: str) -> None:
+def test_what_is_no_record_is_fatal_at_once_and_writes_nothing(payload: Any, problem: str) -> None:
     """The error says what was expected; of a mapping nothing is kept."""
     with app("memory://", {"retries": 5}) as running:
         outcome = running.publish("carts", payload).outcomes(timeout_s=TIMEOUT_S)[0]
         assert (outcome.status, outcome.attempts) == ("fatal", 1)
         assert isinstance(outcome.error, PermanentError)
-        assert told in str(outcome.error)
+        assert problem in str(outcome.error)
         count = running.publish("carts", lambda **given: len(given["destination"].get_all()))
         assert count.result(timeout_s=TIMEOUT_S) == 0
 
 
-class Odd(dict):
+class Odd(Mapping[str, Any]):
     """A mapping that cannot be read."""
 
-    def items(self) -> Any:
+    def __getitem__(self, key: str) -> Any:
         raise RuntimeError("no items today")
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("no items today")
+
+    def __len__(self) -> int:
+        return 1
 
 
 def test_a_mapping_that_raises_fails_alone() -> None:
     """Its error is its own; the messages around it are written."""
     with app("memory://", {"retries": 0}) as running:
-        receipt = running.publish_many("carts", [{"a": 1}, Odd(x=1), {"b": 2}])
+        receipt = running.publish_many("carts", [{"a": 1}, Odd(), {"b": 2}])
         outcomes = receipt.outcomes(timeout_s=TIMEOUT_S)
     assert [outcome.status for outcome in outcomes] == ["ok", "fatal", "ok"]
     assert str(outcomes[1].error) == "no items today"
@@ -181,3 +188,45 @@ def test_a_file_that_is_no_database_takes_the_channel_down(tmp_path: Path) -> No
         assert receipt.outcomes(timeout_s=TIMEOUT_S)[0].status == "expired"
         assert "damaged, or was not written by rambla_py" in str(running.status()["state.carts"].last_error)
     assert path.read_text().startswith("these are notes")
+
+
+def test_a_connection_gives_its_store_options(tmp_path: Path) -> None:
+    """By keys of the table, and by ``store_options`` for the others; expired records are then removed."""
+    given = {"cleanup_every_s": 1e-9, "store_options": {"synchronous": "normal"}}
+    with app(f"sqlite:///{tmp_path}/s.db", {"ttl_s": 0.001}, **given) as running:
+        for key in "ab":
+            running.publish("carts", {key: 1}).result(timeout_s=TIMEOUT_S)
+        last = running.publish("carts", {"c": 1}, ttl_s=60)
+        last.result(timeout_s=TIMEOUT_S)
+    with SqliteStore(tmp_path / "s.db") as store:
+        assert ("a" in store.get_many("abc"), "c" in store.get_many("abc")) == (False, True)
+
+
+def test_a_store_class_is_named_in_the_connection() -> None:
+    """``module:Class``, whatever the scheme of the url is."""
+    with app("anything://", store="rambla_py.state:MemoryStore") as running:
+        assert running.publish("carts", {"a": 1}).result(timeout_s=TIMEOUT_S) == 1
+
+
+@pytest.mark.parametrize(
+    ("connection", "reason"),
+    [
+        ({"url": "memory://", "token": "canary"}, "token, which MemoryStore does not take; it takes"),
+        ({"url": "sqlite:///s.db", "timeout_s": 1}, "timeout_s, which SqliteStore does not take"),
+        ({"url": "memory://", "store_options": {"max_recrods": 1}}, "max_recrods, which MemoryStore"),
+        ({"url": "memory://", "cleanup_every_s": 1, "store_options": {"cleanup_every_s": 2}}, "give it once"),
+        ({"url": "memory://", "store": "rambla_py.state:Nothing"}, "has no 'Nothing'"),
+        (
+            {"url": "memory://", "store": "rambla_py:Rambla"},
+            "expected a subclass of rambla_py.state.StateStore",
+        ),
+        ({"url": "redsi://h"}, "did you mean redis://"),
+        ({"url": "redis+cluster://a,b/3"}, "which a cluster does not have"),
+    ],
+)
+def test_an_option_that_the_store_does_not_take_is_refused(connection: dict[str, Any], reason: str) -> None:
+    """When the configuration is read, with what the store takes."""
+    with pytest.raises(ConfigError) as caught:
+        load_config({"state": {"connections": {"main": connection}, "channels": {"carts": {}}}})
+    assert reason in str(caught.value)
+    assert "canary" not in str(caught.value)

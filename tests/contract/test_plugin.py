@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import rambla_py as rambla
+from rambla_py.testing import HandlerContract, doubled
+from rambla_py.testing.advice import ADVICE
 
 pytest_plugins = ["pytester"]
 
@@ -112,10 +117,10 @@ def test_a_backend_fails_as_planned(application: pytest.Pytester) -> None:
         """
         from rambla_py.testing import Step
 
-        def test_quota(rambla, rambla_capture):
+        def test_quota(rambla, rambla_capture, caplog):
             rambla_capture.plan(Step.fail("quota"), "orders", service="redis", times=3)
             redis, amqp = rambla.publish("orders", 7).outcomes(timeout_s=10)
-            assert all(target.policy.backoff.max_s == 0 for target in rambla.config.services["redis"].channels.values())
+            assert "attempt 1 failed, next at once" in caplog.text
             assert {redis.service: redis.attempts, amqp.service: amqp.attempts} == {"redis": 4, "amqp": 1}
 
         def test_hang(rambla, rambla_capture):
@@ -227,15 +232,123 @@ WRONG_MARKS = {
 }
 
 
-def test_a_wrong_marker_is_told(application: pytest.Pytester) -> None:
+SHOP = """
+import rambla_py
+
+CONF = {"file": {"connections": {"main": {"path": PATH}}, "channels": {"orders": {}}}}
+app = rambla_py.Rambla(CONF)
+"""
+
+EVERY_APP = """
+import rambla_py, pytest, shop
+
+pytestmark = pytest.mark.rambla_config(shop.CONF)
+running = rambla_py.Rambla(shop.CONF).start()
+
+def numbers(rambla_capture):
+    return [arrival.payload for arrival in rambla_capture["orders"]]
+
+def test_made_at_import(rambla_capture):
+    with shop.app:
+        shop.app.publish("orders", 1)
+        assert numbers(rambla_capture) == [1]
+
+def test_running_since_import(rambla_capture):
+    running.publish("orders", 2)
+    assert numbers(rambla_capture) == [2]
+
+def test_started_and_left_running(rambla_app, rambla_capture):
+    assert rambla_py.start(shop.CONF) is not rambla_app
+    rambla_py.publish("orders", 3)
+    shop.app.start().publish("orders", 4)
+    assert sorted(numbers(rambla_capture)) == [3, 4]
+    with pytest.raises(rambla_py.AlreadyRunningError, match="stop"):
+        rambla_py.start(shop.CONF)
+
+def test_pings_reach_doubles(rambla_capture):
+    assert shop.app.ping()[0].ok
+
+def test_without_the_fixture():
+    assert repr(shop.app).startswith("<Rambla stopped")
+    running.publish("orders", "real").result(timeout_s=5)
+    running.stop()
+"""
+
+
+def test_every_app_of_the_test_runs_on_doubles(pytester: pytest.Pytester) -> None:
+    """Apps made or started at import or in the test reach no backend; what ran before runs again after it."""
+    written = pytester.path / "written.jsonl"
+    pytester.makepyfile(shop=SHOP.replace("PATH", repr(str(written))))
+    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    run(pytester, EVERY_APP, "-p", "no:randomly", passed=5)
+    assert written.read_text() == '"real"\n'
+
+
+@pytest.mark.parametrize("started", ["before", "inside"])
+def test_one_app_runs_on_doubles(tmp_path: Path, started: str) -> None:
+    """``doubled`` leaves other apps alone, and gives an app that ran its backends back."""
+    written = tmp_path / "written.jsonl"
+    conf = {"file": {"connections": {"main": {"path": str(written)}}, "channels": {"orders": {}}}}
+    app, other = rambla.Rambla(conf), rambla.Rambla(conf)
+    if started == "before":
+        app.start()
+    with other, doubled(app) as capture:
+        app.start().publish("orders", 1)
+        other.publish("orders", "other").result(timeout_s=5)
+        assert capture.payloads("orders") == [1]
+    assert repr(app).startswith("<Rambla running" if started == "before" else "<Rambla stopped")
+    with app:
+        app.publish("orders", "after").result(timeout_s=5)
+    assert written.read_text().splitlines() == ['"other"', '"after"']
+
+
+FORGETFUL = """
+import rambla_py as rambla
+from rambla_py.testing import HandlerContract
+
+class Forgetful(rambla.Handler):
+    "Confirms what it never writes."
+    guarantee = "none"
+
+    def connect(self):
+        return object()
+
+    def handle_publish(self, message, options, state):
+        message.body()
+
+class TestForgetful(HandlerContract):
+    handler = Forgetful
+    has_server = has_address = has_login = has_poison = can_cut = False
+
+    def received(self):
+        return []
+"""
+
+
+def test_a_failed_contract_test_says_what_to_do(pytester: pytest.Pytester) -> None:
+    """Three lines: what was expected, what the handler should do, and which flag leaves the test out."""
+    done = run(pytester, FORGETFUL, "-k", "test_a_delivered_message_has_arrived", failed=1)
+    shown = done.stdout.str()
+    assert "what the handler should do" in shown
+    assert "expected: A message that ended as ok" in shown
+    assert "to do:    Return from handle_publish only after the backend has confirmed" in shown
+    assert "or:       stores = False in TestForgetful" in shown
+
+
+def test_every_contract_test_has_advice() -> None:
+    """No test of the suite fails without saying what to do, and no advice is for a test that is gone."""
+    assert {name for name in dir(HandlerContract) if name.startswith("test_")} == set(ADVICE)
+
+
+def test_a_wrong_marker_is_reported(application: pytest.Pytester) -> None:
     """The error of the fixture says what is wrong with the marker or the configuration."""
     tests = [f"@pytest.mark.{mark}\ndef test_{at}(rambla): ...\n" for at, mark in enumerate(WRONG_MARKS)]
     done = run(application, "import pytest\n" + "".join(tests), errors=len(WRONG_MARKS))
-    for told in WRONG_MARKS.values():
-        assert told in done.stdout.str()
+    for reported in WRONG_MARKS.values():
+        assert reported in done.stdout.str()
 
 
-def test_a_missing_configuration_is_told(pytester: pytest.Pytester) -> None:
+def test_a_missing_configuration_is_reported(pytester: pytest.Pytester) -> None:
     """Without a marker, a key or a file that is found, the fixture says where it looked."""
     done = run(pytester, "def test_it(rambla): ...\n", errors=1)
     assert "rambla.toml" in done.stdout.str()

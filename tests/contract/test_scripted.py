@@ -1,4 +1,4 @@
-"""This module holds the scripted handlers to the contract, on each of its levels."""
+"""The contract suite on the scripted handlers, on each of its levels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from variants import variant_of
 
 from rambla_py.testing import (
     CANARY,
@@ -20,6 +21,12 @@ from rambla_py.testing import (
     forget,
     script,
 )
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.failures import FailureTests
+from rambla_py.testing.contract_tests.losses import LossTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
+from rambla_py.testing.contract_tests.reach import ReachTests
+from rambla_py.testing.contract_tests.sockets import SocketTests
 
 
 class Scripted(HandlerContract):
@@ -43,7 +50,7 @@ class Scripted(HandlerContract):
 
     def poison(self) -> str:
         refused = Step.fail("refused", retryable=False)
-        self.script.plan(refused, where=lambda m: m.payload == "poison", times=None)
+        self.script.plan(refused, where=lambda m: str(m.payload).startswith("poison"), times=None)
         return "poison"
 
     def unreachable(self) -> dict[str, Any]:
@@ -64,18 +71,24 @@ class TestScriptedDeliveries(Scripted):
     """On the level ``handle_deliveries``."""
 
 
+_BY_LEVEL = (DeliveryTests, PayloadTests, FailureTests, LossTests)
+
+
+@variant_of(TestScriptedDeliveries, *_BY_LEVEL)
 class TestScriptedBatch(Scripted):
     """On the level ``handle_batch``."""
 
     handler = ScriptedBatchHandler
 
 
+@variant_of(TestScriptedDeliveries, *_BY_LEVEL)
 class TestScriptedPublish(Scripted):
     """On the level ``handle_publish``."""
 
     handler = ScriptedPublishHandler
 
 
+@variant_of(TestScriptedDeliveries, *_BY_LEVEL, ReachTests, SocketTests)
 class TestScriptedAsync(Scripted):
     """In coroutines."""
 

@@ -1,4 +1,4 @@
-"""This module holds the handlers that need no server to the contract."""
+"""The contract suite on the handlers that need no server."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from variants import variant_of
 
-from rambla_py.encoding import as_object
 from rambla_py.handlers import memory, mock
 from rambla_py.message import Message
+from rambla_py.serialization.encoding import as_object
 from rambla_py.testing import HandlerContract, Received
+from rambla_py.testing.contract_tests.delivery import DeliveryTests
+from rambla_py.testing.contract_tests.payloads import PayloadTests
 
 
 class Within(HandlerContract):
@@ -52,12 +55,15 @@ class TestMock(Within):
 
     handler = "mock"
     serializes = has_server = has_address = has_login = can_cut = False
+    test_a_refused_message_is_freed = None  # it keeps every call, for tests to look at
 
     @pytest.fixture(autouse=True)
     def _script(self) -> Iterator[None]:
         self.name = uuid.uuid4().hex
         self.script = mock.expectations(self.name)
-        self.script.expect("orders", {"accepted": True}, times=None, where=lambda m: m.payload != "poison")
+        self.script.expect(
+            "orders", {"accepted": True}, times=None, where=lambda m: "poison" not in str(m.payload)
+        )
         yield
         mock.forget(self.name)
 
@@ -122,6 +128,9 @@ class Lines(Within):
     def poison(self) -> bytes:
         return b"\xff"
 
+    def poison_with(self, data: str) -> bytes:
+        return data.encode() + b"\xff"
+
     def lines(self) -> list[str]:
         raise NotImplementedError
 
@@ -146,6 +155,9 @@ class TestFile(Lines):
         file = self.held.enter_context((self.folder / "deep" / "orders.jsonl").open())
         fcntl.flock(file, fcntl.LOCK_EX)
 
+    def end_silence(self) -> None:
+        self.held.close()
+
     def connection(self) -> dict[str, Any]:
         return {"path": str(self.folder / "deep" / "orders.jsonl")}
 
@@ -157,6 +169,7 @@ class TestFile(Lines):
         return {"path": str(self.folder / "file" / "orders.jsonl")}
 
 
+@variant_of(TestFile, DeliveryTests, PayloadTests)
 class TestFileRotated(TestFile):
     """It writes lines to files that are moved aside."""
 

@@ -1,4 +1,4 @@
-"""This module gives the tests of the documentation the fixtures of real servers."""
+"""Fixtures of real servers for these tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module reads the pages of the documentation: which there are, and the blocks and links in each."""
+"""The pages of the documentation, and the blocks and links in each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Block(NamedTuple):
 def all_pages() -> list[Path]:
     """Return every page that readers of the repository see."""
     folders = [path for folder in ("docs", "examples") for path in sorted(ROOT.glob(f"{folder}/**/*.md"))]
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *folders]
+    roots = [ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")]
+    return [*roots, *folders]
 
 
 def needs_of(page: Path) -> list[str]:

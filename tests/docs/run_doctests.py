@@ -1,4 +1,4 @@
-"""This script runs the doctests of the package, and of the tests' own page reader, and prints the counts.
+"""Run the doctests of the package and of the page reader, and print the counts.
 
 A process of its own, since doctests register handlers and name stores that other tests would see.
 """
@@ -14,7 +14,7 @@ import rambla_py
 
 
 def main() -> None:
-    """Print ``{module: [failed, attempted]}``; what failed is told above it."""
+    """Print ``{module: [failed, attempted]}``; failures are printed above it."""
     names = [module.name for module in pkgutil.walk_packages(rambla_py.__path__, "rambla_py.")]
     names = ["pages", "rambla_py", *(name for name in names if not name.endswith("__main__"))]
     counts = {name: list(doctest.testmod(importlib.import_module(name))) for name in names}

@@ -1,4 +1,4 @@
-"""This script runs the blocks of one page in order, in one namespace, in the current folder.
+"""Run the blocks of one page in order, in one namespace, in the current folder.
 
 A Python or TOML block whose first line names a file (``# shop/handlers.py``) is written to it; any other is
 run, or loaded as a configuration. After all blocks the TOML files are loaded as well.

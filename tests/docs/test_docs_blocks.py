@@ -25,7 +25,11 @@ TIMEOUT_S = 60.0
 
 
 def run_page(page: Path, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    paths = [str(RUNNER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [
+        str(RUNNER.parent),
+        str(ROOT / "tests" / "support"),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     return subprocess.run(
         [sys.executable, "-W", "error", str(RUNNER), str(page)],
         cwd=folder,
@@ -56,7 +60,7 @@ def test_a_block_that_is_not_run_says_why(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "told"),
+    ("page", "expected"),
     [
         ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", "line 6"),
         ("```toml\n[nul.channels.c]\n```\n", "did you mean 'null'?"),
@@ -66,13 +70,13 @@ def test_a_block_that_is_not_run_says_why(page: Path) -> None:
     ],
     ids=["python", "toml", "toml file", "output", "refused"],
 )
-def test_a_page_that_is_wrong_is_found_out(page: str, told: str, tmp_path: Path) -> None:
+def test_a_page_that_is_wrong_is_found_out(page: str, expected: str, tmp_path: Path) -> None:
     """A block that fails, a configuration that is refused, and an output that differs each fail the page."""
     path = tmp_path / "page.md"
     path.write_text(page)
     done = run_page(path, tmp_path)
     assert done.returncode != 0
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
 def test_blocks_of_a_page_share_files_and_names(tmp_path: Path) -> None:

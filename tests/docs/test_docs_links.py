@@ -83,11 +83,11 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", all_pages(), ids=IDS)
 def test_every_command_exists(page: Path) -> None:
     """``rambla`` and ``make`` know every command and option that a page writes."""
-    assert [(words, told) for words in commands_of(page) if (told := wrong(words))] == []
+    assert [(words, expected) for words in commands_of(page) if (expected := wrong(words))] == []
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "expected"),
     [
         ("rambla publsh orders", "no command 'publsh'"),
         ("rambla plan --colour", "no option '--colour'"),
@@ -98,9 +98,9 @@ def test_every_command_exists(page: Path) -> None:
         ("make demo BROKER=1", None),
     ],
 )
-def test_a_command_that_does_not_exist_is_found_out(line: str, told: str | None) -> None:
+def test_a_command_that_does_not_exist_is_found_out(line: str, expected: str | None) -> None:
     """The check itself sees a misspelt command, option or target."""
-    assert wrong(shlex.split(line)) == told
+    assert wrong(shlex.split(line)) == expected
 
 
 def test_every_command_of_the_program_has_its_place_in_the_docs() -> None:

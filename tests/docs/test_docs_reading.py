@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pages import ROOT, all_pages
 
-DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
 NAMED = re.compile(r"`(?P<file>[\w/]+\.py):(?P<name>[\w.]+)`")
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -52,8 +52,16 @@ def test_the_main_path_is_named_hop_by_hop() -> None:
     """Reading leads from ``publish`` to the receipt, in at most forty lines."""
     text = (ROOT / "docs" / "reading.md").read_text("utf-8")
     hops = [found["name"] for found in NAMED.finditer(text)]
-    path = ["Rambla.publish", "draft", "Target.submit", "Worker._run", "Attempts.attempt", "Judge.judge"]
-    assert [hop for hop in hops if hop in [*path, "Receipt.settle"]] == [*path, "Receipt.settle"]
+    path = [
+        "Rambla.publish",
+        "plan",
+        "SharedPayload.delivery",
+        "Admission.accept_with",
+        "Worker._run",
+        "Dispatcher.attempt",
+        "ResultProcessor.process",
+    ]
+    assert [hop for hop in hops if hop in [*path, "Receipt._settle"]] == [*path, "Receipt._settle"]
     assert len(text.splitlines()) <= 40
 
 
@@ -68,3 +76,13 @@ def test_a_decision_is_short_and_says_why(page: Path) -> None:
 def test_decisions_are_numbered_without_gaps() -> None:
     """The first is 0001, and none is missing."""
     assert [int(page.name[:4]) for page in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+def test_the_index_has_every_decision_and_the_template_its_headings() -> None:
+    """The table of docs/decisions/README.md names each page by its title; new pages copy the template."""
+    folder = ROOT / "docs" / "decisions"
+    rows = re.findall(r"^\| (\d{4}) \| \[(.*)\]\((.*)\) \|$", (folder / "README.md").read_text("utf-8"), re.M)
+    titles = [page.read_text("utf-8").splitlines()[0].partition(". ")[2] for page in DECISIONS]
+    assert rows == [(page.name[:4], title, page.name) for page, title in zip(DECISIONS, titles, strict=True)]
+    template = (folder / "template.md").read_text("utf-8")
+    assert re.findall(r"^## (\w+)", template, re.M) == ["Context", "Decision", "Consequence"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_an_option_missing_from_a_page_is_found_out(tmp_path: Path) -> None:
 
 
 def test_a_handler_without_a_page_is_found_out(tmp_path: Path) -> None:
-    """A handler that nobody wrote a page for fails the check."""
+    """A handler without a page fails the check."""
     docs = shutil.copytree(ROOT / "docs", tmp_path / "docs")
     (docs / "handlers" / "null.md").unlink()
     done = check(docs)
@@ -63,3 +64,14 @@ def test_the_readme_names_every_handler() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     pages = sorted(path.name for path in (ROOT / "docs" / "handlers").glob("*.md"))
     assert [page for page in pages if f"(docs/handlers/{page})" not in text] == []
+
+
+def test_every_logger_is_documented() -> None:
+    """The table of loggers has each name that the code uses, and no other."""
+    sources = [
+        path.read_text("utf-8") for path in (ROOT / "rambla_py").rglob("*.py") if "testing" not in path.parts
+    ]
+    used = {name for text in sources for name in re.findall(r'getLogger\("(rambla_py[\w.]*)"\)', text)}
+    page = (ROOT / "docs" / "observing.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `rambla_py")]
+    assert used == {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}

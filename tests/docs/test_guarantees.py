@@ -12,7 +12,7 @@ WORDS = {"all", "some", "none"}
 
 
 def test_every_row_has_a_recipe_and_every_recipe_a_row() -> None:
-    """No case of the table goes untested, and none that is tested goes untold."""
+    """No case of the table goes untested, and none that is tested is missing from it."""
     assert set(guarantees_page.rows()) == guarantees_page.recipes()
 
 
@@ -35,7 +35,7 @@ def test_every_test_that_the_page_names_exists(file: str, name: str) -> None:
 
 
 def test_every_rule_names_a_test() -> None:
-    """No rule stands there on its word alone."""
+    """Every rule names a test that exists."""
     text = guarantees_page.PAGE.read_text().split("## The rules")[1]
     rules = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
     assert len(rules) > 30

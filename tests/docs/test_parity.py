@@ -36,7 +36,7 @@ def test_every_test_that_a_row_names_exists(name: str) -> None:
 
 
 def test_a_ticked_row_names_a_test() -> None:
-    """No row stands there on its word alone."""
+    """Every row names a test that exists."""
     ticked = [row for row in ROWS if row.startswith("| ✓")]
     assert len(ticked) > 20
     assert [row for row in ticked if "`tests/" not in row and "`rambla_py/testing/" not in row] == []

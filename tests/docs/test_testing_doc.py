@@ -1,4 +1,4 @@
-"""This module runs the examples of docs/testing.md as a stranger would: in their own folder, with pytest."""
+"""The examples of docs/testing.md, run in their own folder with pytest."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ import pytest
 import rambla_py.testing as kit
 from rambla_py.testing.contract_case import HandlerCase
 
+pytestmark = pytest.mark.timeout(900)
+
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What pytest says of all examples of the page, put together in one file."""
-    folder = tmp_path_factory.mktemp("stranger")
+    folder = tmp_path_factory.mktemp("third_party")
     examples = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     (folder / "test_examples.py").write_text("\n\n".join(examples))
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    argv = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "test_examples.py"]
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    # Each of its tests has a limit; all together take as long as the machine needs.
+    options = ["-v", "-p", "no:cacheprovider", "--timeout=60"]
+    argv = [sys.executable, "-m", "pytest", *options, "test_examples.py"]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -63,7 +67,7 @@ def test_the_page_names_every_flag_and_step() -> None:
 
 
 def test_the_page_names_what_the_plugin_adds() -> None:
-    """Each fixture, mark and ini key stands on the page."""
+    """The page has each fixture, mark and ini key."""
     source = (Path(kit.__file__).parent / "plugin.py").read_text()
     names = set(re.findall(r"def (rambla\w*)\(|[\"(](rambla_\w+)[\"(]", source))
     added = {one or other for one, other in names}

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 import pytest
-from amqp_deliveries import amqp_delivery, amqp_options
+from amqp_deliveries import Notes, amqp_delivery, amqp_options
 from amqp_wire import Wire, header_of
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import data, spec
 
 from rambla_py.delivery import Delivery
-from rambla_py.errors import PayloadTooLargeError, PermanentError
-from rambla_py.handlers.amqp.frames import FrameEncoder
-from rambla_py.handlers.amqp.settings import AmqpOptions, Properties
-from rambla_py.handlers.amqp.table import table
+from rambla_py.errors import PayloadTooLargeError, PermanentError, SerializationError
+from rambla_py.handlers.amqp.confirms import LARGE_BYTES
+from rambla_py.handlers.amqp.encode import FrameEncoder, SizeLimit
+from rambla_py.handlers.amqp.properties import table
+from rambla_py.handlers.amqp.settings import AmqpOptions, Properties, default_key
 
 FRAME_MAX = 4_096
 _names = st.text(max_size=60)
@@ -102,7 +105,9 @@ def by_pika(wire: Wire, delivery: Delivery) -> bytes:
         cluster_id=given_.cluster_id,
     )
     publish = spec.Basic.Publish(
-        exchange=options.exchange, routing_key=options.routing_key, mandatory=options.mandatory
+        exchange=options.exchange,
+        routing_key=default_key(options, delivery.channel),
+        mandatory=options.mandatory,
     )
     wire.transport.writes.clear()
     wire.connection._send_method(1, publish, (properties, delivery.body()))
@@ -189,14 +194,14 @@ def test_content_type_follows_the_payload(payload: Any, policy: dict[str, Any], 
 def test_content_type_is_chosen_for_each_message(first: Any, second: Any) -> None:
     """Messages of the same options, whose payload or serializer differ, have content types of their own."""
     options, encoder = amqp_options(), FrameEncoder()
-    told = [
+    reported = [
         header_of(b"".join(encoder.encode(amqp_delivery(payload, options, **policy)))).content_type
         for payload, policy in (first, second, first)
     ]
-    assert told[0] == told[2] != told[1]
+    assert reported[0] == reported[2] != reported[1]
 
 
-def test_a_message_is_persistent_unless_told_otherwise() -> None:
+def test_a_message_is_persistent_by_default() -> None:
     """delivery_mode is 2, or 1 with ``persistent = false``."""
     modes = [
         header_of(encoded(amqp_delivery(options=amqp_options(**table_)))).delivery_mode
@@ -217,10 +222,23 @@ def test_a_timestamp_may_be_a_time() -> None:
 
 def test_a_payload_over_the_limit_is_refused() -> None:
     """The error has size and limit; one byte less is taken."""
-    assert encoded(amqp_delivery(b"x" * 10), max_message_bytes=10)
+    assert encoded(amqp_delivery(b"x" * 10), limit=SizeLimit(10))
     with pytest.raises(PayloadTooLargeError) as caught:
-        encoded(amqp_delivery(b"x" * 11), max_message_bytes=10)
+        encoded(amqp_delivery(b"x" * 11), limit=SizeLimit(10))
     assert (caught.value.size, caught.value.limit) == (11, 10)
+
+
+class Kind(StrEnum):
+    PAID = "paid"
+
+
+def deep_table(levels: int) -> dict[str, Any]:
+    """Return a table in a table, as deep as that."""
+    outer: dict[str, Any] = {}
+    inner = outer
+    for _ in range(levels):
+        inner["x"] = inner = {}
+    return outer
 
 
 @pytest.mark.parametrize(
@@ -233,9 +251,17 @@ def test_a_payload_over_the_limit_is_refused() -> None:
         (amqp_delivery(options=AmqpOptions(properties=Properties(reply_to="r" * 256))), "reply_to"),
         (amqp_delivery(options=AmqpOptions(properties=Properties(priority=256))), "priority"),
         (amqp_delivery(options=AmqpOptions(properties=Properties(timestamp=-1))), "timestamp"),
-        (amqp_delivery(headers={"n" * 256: 1}), "name of a header"),
+        (amqp_delivery(headers={"n" * 256: 1}), "headers: a name has 256 bytes"),
         (amqp_delivery(headers={"big": 2**63}), "headers['big']"),
         (amqp_delivery(headers={"what": [1, object()]}), "headers['what'][1]"),
+        (amqp_delivery(headers={"ratio": math.nan}), "headers['ratio'] is NaN"),
+        (amqp_delivery(headers={"ratio": [{"x": -math.inf}]}), "headers['ratio'][0]['x'] is NaN or infinite"),
+        (amqp_delivery(headers={"ratio": Decimal("NaN")}), "headers['ratio']"),
+        (amqp_delivery(headers={"ratio": Decimal("Infinity")}), "headers['ratio']"),
+        (amqp_delivery(headers={"surrogate": "\ud800"}), "headers['surrogate']"),
+        (amqp_delivery(headers={"deep": deep_table(5_000)}), "headers['deep'] is nested too deeply"),
+        (amqp_delivery(headers={"CC": "copies"}), "headers['CC'] must be an array"),
+        (amqp_delivery(headers={"BCC": ["a", 5]}), "headers['BCC'] must be an array"),
         (amqp_delivery(headers={"money": Decimal("12345678901.5")}), "headers['money']"),
         (amqp_delivery(headers={"much": "x" * FRAME_MAX}), "headers"),
     ],
@@ -262,3 +288,62 @@ def test_tables_are_those_of_pika(values: dict[str, Any]) -> None:
     pieces: list[bytes] = []
     data.encode_table(pieces, values)
     assert table("headers", values) == b"".join(pieces)
+
+
+def test_an_error_shows_no_value() -> None:
+    """Headers and properties are data of the application: the error names them and quotes nothing."""
+    for delivery in (
+        amqp_delivery(headers={"card": ["canary-7f3a", object()]}),
+        amqp_delivery(headers={"BCC": "canary-7f3a"}),
+        amqp_delivery(options=AmqpOptions(properties=Properties(reply_to="canary-7f3a" * 30))),
+    ):
+        with pytest.raises(PermanentError) as caught:
+            encoded(delivery)
+        assert "canary" not in str(caught.value)
+
+
+def test_values_like_strings_and_bytes_are_taken() -> None:
+    """A string enumeration is a string, a bytearray is bytes."""
+    headers = {
+        "kind": Kind.PAID,
+        "raw": bytearray(b"ab"),
+        "none": None,
+        "at": datetime(2026, 1, 2, tzinfo=UTC),
+    }
+    got = header_of(encoded(amqp_delivery(headers=headers))).headers
+    assert got == {"kind": "paid", "raw": b"ab", "none": None, "at": datetime(2026, 1, 2, tzinfo=UTC)}
+
+
+def test_a_user_id_must_be_that_of_the_connection() -> None:
+    """RabbitMQ refuses another one; without a user to compare with, the broker decides."""
+    mine, other = (
+        amqp_delivery(options=AmqpOptions(properties=Properties(user_id=name))) for name in ("shop", "other")
+    )
+    assert encoded(mine, user="shop")
+    assert encoded(other)
+    with pytest.raises(PermanentError, match="user_id"):
+        encoded(other, user="shop")
+
+
+def test_a_large_body_is_a_batch_of_its_own() -> None:
+    """Small neighbours stay together; what cannot be encoded fails for good, whatever the error."""
+    notes = Notes()
+    large = b"x" * (LARGE_BYTES + 1)
+    made = [amqp_delivery(body, notes=notes) for body in (b"a", b"b", large, object(), b"c", b"d")]
+    batches = FrameEncoder().batches(made)
+    assert [(len(batch.deliveries), batch.largest) for batch in batches] == [(2, 0), (1, len(large)), (2, 0)]
+    (answer,) = notes.answers.values()
+    assert (type(answer), answer.retryable) == (SerializationError, False)
+
+
+def test_an_error_of_a_serializer_is_permanent() -> None:
+    """Whatever a serializer of the application raises, encoding again would raise it again."""
+    notes = Notes()
+    FrameEncoder().batches([amqp_delivery({}, notes=notes, serializer=f"{__name__}:broken")])
+    (answer,) = notes.answers.values()
+    assert (isinstance(answer, PermanentError), answer.retryable) == (True, False)
+    assert "OSError: no disk" in str(answer)
+
+
+def broken(payload: Any) -> bytes:
+    raise OSError("no disk")

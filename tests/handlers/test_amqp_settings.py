@@ -1,4 +1,4 @@
-"""What may be configured for the amqp handler, what becomes of it, and how pika's errors are told."""
+"""The tables of the amqp handler, the parameters of pika, and the errors of connecting."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from amqp_deliveries import amqp_options
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
 
+from rambla_py.config import load_config
 from rambla_py.config.conversion import dec_hook
-from rambla_py.errors import AccessError, ConnectionLostError, RejectedError, UnroutableError
+from rambla_py.errors import AccessError, ConfigError, ConnectionLostError
 from rambla_py.handler import secret_text
-from rambla_py.handlers.amqp.errors import as_lost, as_refusal
-from rambla_py.handlers.amqp.parameters import address_of, all_parameters, without_heartbeat
-from rambla_py.handlers.amqp.settings import AmqpSettings
+from rambla_py.handlers.amqp.errors import connect_error, lost_error
+from rambla_py.handlers.amqp.settings import AmqpSettings, address_of, all_parameters, without_heartbeat
 
 CANARY = "canary-7f3a"
 
@@ -83,13 +83,13 @@ def test_tls_asks_for_the_name_of_the_certificate() -> None:
     assert one(host="broker", tls=True).ssl_options.server_hostname == "broker"
 
 
-def test_tls_can_be_told_to_trust_anyone() -> None:
+def test_tls_can_trust_any_certificate() -> None:
     """``verify = false`` takes any certificate."""
     context = one(tls={"verify": False}).ssl_options.context
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
 
 
-def test_a_missing_file_of_tls_needs_a_person() -> None:
+def test_a_missing_file_of_tls_needs_an_operator() -> None:
     """A CA file that is not there is an AccessError."""
     with pytest.raises(AccessError, match="tls"):
         one(tls={"ca_file": "no/such/file.pem"})
@@ -123,10 +123,10 @@ def test_a_wrong_url_is_refused_without_showing_it(url: str) -> None:
     assert "amqp://" in str(caught.value)
 
 
-def test_an_unknown_parameter_of_a_url_is_told_without_the_password() -> None:
-    """pika's options may stand in a URL; one it does not know is named."""
-    with pytest.raises(ConnectionLostError, match="heartbeets") as caught:
-        one(url=f"amqp://a:{CANARY}@h/?heartbeets=3")
+def test_an_unknown_parameter_of_a_url_is_refused_without_showing_the_password() -> None:
+    """A URL may hold parameters of pika; one that pika does not know is named at load."""
+    with pytest.raises(msgspec.ValidationError, match="heartbeets") as caught:
+        settings(url=f"amqp://a:{CANARY}@h/?heartbeets=3")
     assert CANARY not in str(caught.value)
 
 
@@ -144,7 +144,7 @@ def test_settings_do_not_show_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declare", "told"),
+    ("declare", "expected"),
     [
         ({"exchange": {}}, "needs a name"),
         ({"bindings": [{"routing_key": "r"}], "exchange": {"name": "x"}}, "needs a queue"),
@@ -154,15 +154,55 @@ def test_settings_do_not_show_secrets() -> None:
         ([{"exchange": {}}], "needs a name"),
     ],
 )
-def test_a_declaration_that_cannot_be_made_is_refused(declare: Any, told: str) -> None:
+def test_a_declaration_that_cannot_be_made_is_refused(declare: Any, expected: str) -> None:
     """What lacks a name, or has a word that is not known, is a mistake of the configuration."""
-    with pytest.raises(msgspec.ValidationError, match=told):
+    with pytest.raises(msgspec.ValidationError, match=expected):
         amqp_options(declare=declare)
 
 
 def test_a_declaration_borrows_the_exchange_of_the_channel() -> None:
     """``declare.exchange`` without a name is the channel's own."""
     assert amqp_options(exchange="orders", declare={"exchange": {"type": "topic"}}).declarations()
+
+
+@pytest.mark.parametrize(
+    "query", ["heartbeat=abc", "tcp_options=[", "frame_max=1&frame_max=2", "ssl_options={}"]
+)
+def test_a_wrong_parameter_of_a_url_is_refused(query: str) -> None:
+    """What pika would refuse at connect is refused at load."""
+    with pytest.raises(msgspec.ValidationError, match="url with"):
+        settings(url=f"amqp://h/?{query}")
+
+
+def test_the_parameters_of_a_url_are_used() -> None:
+    """pika's own parameters may be in the query."""
+    assert one(url="amqp://broker/?heartbeat=7").heartbeat == 7
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 1e18])
+def test_durations_are_bounded(seconds: float) -> None:
+    """More than 0 and at most 10^9 seconds, with kombu as with amqp."""
+    url = {"url": "amqp://h"}
+    for table in (
+        {"amqp": {"connections": {"c": {**url, "connect_timeout_s": seconds}}}},
+        {"kombu": {"connections": {"c": {**url, "connect_timeout_s": seconds}}}},
+        {"kombu": {"connections": {"c": {**url, "answer_timeout_s": seconds}}}},
+    ):
+        with pytest.raises(ConfigError, match="timeout_s"):
+            load_config(table)
+
+
+@pytest.mark.parametrize("given", ["60s", "", "-1", " 5", "1.5", "\u0661", -1])
+def test_an_expiration_that_rabbitmq_refuses_is_refused(given: Any) -> None:
+    """Whole milliseconds; RabbitMQ closes the channel for anything else."""
+    with pytest.raises(msgspec.ValidationError, match="expiration must be whole milliseconds"):
+        amqp_options(properties={"expiration": given})
+
+
+def test_a_direct_reply_without_a_consumer_is_refused() -> None:
+    """RabbitMQ closes the channel of a publisher that has no consumer for the reply."""
+    with pytest.raises(msgspec.ValidationError, match="needs a consumer"):
+        amqp_options(properties={"reply_to": "amq.rabbitmq.reply-to"})
 
 
 def _in_workflow(error: BaseException) -> BaseException:
@@ -178,16 +218,43 @@ def _in_workflow(error: BaseException) -> BaseException:
         exceptions.ConnectionClosedByBroker(403, "ACCESS_REFUSED"),
         exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost nope not found"),
         exceptions.ChannelClosedByBroker(403, "ACCESS_REFUSED - access to queue"),
+        exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'x' in vhost '/'"),
+        exceptions.ChannelClosedByBroker(405, "RESOURCE_LOCKED - cannot obtain exclusive access"),
+        exceptions.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'durable'"),
+        exceptions.ConnectionClosedByBroker(503, "COMMAND_INVALID - unknown exchange type 'topics'"),
+        exceptions.StreamLostError("SSLError(1, '[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert')"),
+        _in_workflow(ssl.SSLError("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] alert")),
         _in_workflow(ssl.SSLCertVerificationError("certificate verify failed")),
         _in_workflow(ssl.SSLError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert")),
         _in_workflow(exceptions.ProbableAuthenticationError("refused")),
     ],
 )
-def test_a_refusal_needs_a_person(error: BaseException) -> None:
-    """Credentials, rights and certificates that were refused are an AccessError, told with host and port."""
-    told = as_lost(error, where="h:1", during="cannot connect")
-    assert type(told) is AccessError
-    assert str(told).startswith("h:1: cannot connect: ")
+def test_a_refused_connect_needs_an_operator(error: BaseException) -> None:
+    """Refused logins, permissions, certificates and declarations are an AccessError with a hint."""
+    failed = connect_error(error, where="h:1")
+    assert type(failed) is AccessError
+    assert str(failed).startswith("h:1: cannot connect: ")
+    assert "; " in str(failed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost '/' is down"),
+        exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - access refused: connection limit is reached"),
+        exceptions.ChannelClosedByBroker(404, "NOT_FOUND - home node of queue is down or inaccessible"),
+        exceptions.ChannelClosedByBroker(403, "ACCESS_REFUSED - refused, backend x returned an error: y"),
+    ],
+)
+def test_a_refusal_that_passes_is_a_loss(error: BaseException) -> None:
+    """The reply says that the broker's state is the reason: the worker keeps reconnecting."""
+    assert type(connect_error(error, where="h:1")) is ConnectionLostError
+
+
+def test_a_demanded_certificate_is_named() -> None:
+    """The hint names the keys of the tls table."""
+    error = connect_error(ssl.SSLError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]"), where="h:1")
+    assert "demands a client certificate; set tls.cert_file" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +264,6 @@ def test_a_refusal_needs_a_person(error: BaseException) -> None:
         exceptions.StreamLostError("gone"),
         exceptions.AMQPHeartbeatTimeout("silent"),
         exceptions.ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced connection closure"),
-        exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no exchange"),
         exceptions.AMQPConnectionError(_in_workflow(ConnectionRefusedError(111, "Connection refused"))),
         _in_workflow(ssl.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number")),
         _in_workflow(socket.gaierror("no such host")),
@@ -207,24 +273,6 @@ def test_a_refusal_needs_a_person(error: BaseException) -> None:
 )
 def test_anything_else_is_a_loss(error: BaseException | None) -> None:
     """Every other error of the connection is a loss, with the innermost cause in its text."""
-    told = as_lost(error, where="h:1")
-    assert type(told) is ConnectionLostError
-    assert "Workflow" not in str(told)
-
-
-@pytest.mark.parametrize(
-    ("reason", "exchange", "alone", "kind"),
-    [
-        (exceptions.ChannelClosedByBroker(404, "no exchange 'x' in vhost '/'"), "x", False, UnroutableError),
-        (exceptions.ChannelClosedByBroker(404, "no exchange 'x' in vhost '/'"), "xy", False, type(None)),
-        (exceptions.ChannelClosedByBroker(403, "access to exchange 'x' in vhost"), "x", False, RejectedError),
-        (exceptions.ChannelClosedByBroker(406, "message size 9 larger than 8"), "", True, RejectedError),
-        (exceptions.ChannelClosedByBroker(406, "message size 9 larger than 8"), "", False, type(None)),
-        (exceptions.StreamLostError("gone"), "x", True, type(None)),
-    ],
-)
-def test_a_closed_channel_says_who_was_refused(
-    reason: BaseException, exchange: str, alone: bool, kind: type
-) -> None:
-    """Those to the exchange that the broker names, or the only one in flight; nobody else."""
-    assert type(as_refusal(reason, exchange=exchange, alone=alone)) is kind
+    for failed in (connect_error(error, where="h:1"), lost_error(error, where="h:1")):
+        assert type(failed) is ConnectionLostError
+        assert "Workflow" not in str(failed)

@@ -1,4 +1,4 @@
-"""This module tests the JSON Schema of a configuration."""
+"""Tests of the JSON Schema of a configuration."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_options_of_a_channel_only_are_marked(schema: dict[str, Any]) -> None:
 
 
 def test_secret_is_a_text(schema: dict[str, Any]) -> None:
-    """A secret is written as a text."""
+    """A secret is written as a string."""
     password = schema["$defs"]["schema_audit.connection"]["properties"]["password"]
     assert {"type": "string"} in password["anyOf"]
 

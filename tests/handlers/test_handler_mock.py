@@ -46,7 +46,7 @@ def test_expectations_are_used_up_in_order(script: Expectations) -> None:
 
 
 def test_an_unexpected_call_is_fatal_and_clear(script: Expectations) -> None:
-    """The error names the mock, the call and what was expected instead; verify tells it again."""
+    """The error names the mock, the call and what was expected instead; verify repeats it."""
     script.expect("invoices")
     with pytest.raises(PermanentError, match=r"did not expect svc\.orders .*1 call\(s\) of \*\.invoices"):
         call(script, {})
@@ -63,11 +63,11 @@ def test_a_call_too_many_is_unexpected(script: Expectations) -> None:
         call(script)
 
 
-def test_what_did_not_come_is_told(script: Expectations) -> None:
+def test_missing_calls_are_reported(script: Expectations) -> None:
     """``verify`` fails when calls are missing."""
     script.expect("orders", times=3)
     call(script)
-    with pytest.raises(AssertionError, match=r"3 call\(s\) of \*\.orders, 1 came"):
+    with pytest.raises(AssertionError, match=r"3 call\(s\) of \*\.orders, got 1"):
         script.verify()
 
 
@@ -104,14 +104,14 @@ def test_calls_can_be_looked_at(script: Expectations) -> None:
 
 def test_a_with_block_verifies(script: Expectations) -> None:
     """Leaving the block checks the script, but hides no error of the block itself."""
-    with pytest.raises(AssertionError, match="0 came"), script:
+    with pytest.raises(AssertionError, match="got 0"), script:
         script.expect()
     with pytest.raises(KeyError), script:
         raise KeyError
 
 
 def test_threads_share_a_script(script: Expectations) -> None:
-    """An expectation for n calls answers exactly n, whoever asks."""
+    """An expectation for n calls answers exactly n calls, from any thread."""
     script.expect(answer=1, times=50)
     with ThreadPoolExecutor(8) as pool:
         attempts = [pool.submit(call, script) for _ in range(80)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rambla_py.config import load_config
 from rambla_py.errors import ConfigError, PermanentError
 from rambla_py.handler import Secret
-from rambla_py.handlers.objects.content import (
+from rambla_py.handlers.objects.encode import (
     attributes_of,
     gzipped,
     media_type_of,
@@ -22,36 +22,36 @@ from rambla_py.handlers.objects.content import (
     metadata_of,
     metadata_value,
 )
-from rambla_py.handlers.objects.settings import ObjectsConnection, ObjectsOptions, is_header
+from rambla_py.handlers.objects.settings import ObjectsOptions, ObjectsSettings, is_header
 from rambla_py.policy import Policy
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "shown"),
     [
         ({"url": "s3://b", "account": "shop"}, "account is for az://, and the url is s3://"),
         ({"url": "memory://", "endpoint": "http://x"}, "endpoint is for s3:// and gs:// and az://"),
         ({"url": "az://c"}, "az:// needs the account"),
         ({"url": "s3://b", "access_key_id": "k"}, "give both or none"),
-        ({"url": "s3://b", "endpoint": "localhost:9000"}, "an endpoint that is not http"),
+        ({"url": "s3://b", "endpoint": "localhost:9000"}, "an endpoint with a url"),
         ({"url": "s3://b", "endpoint": "http://k:s@host"}, "an endpoint that is not http"),
-        ({"url": "s3://b", "endpoint": "http://host:port"}, "an endpoint that is not http"),
+        ({"url": "s3://b", "endpoint": "http://host:port"}, "an endpoint with a url"),
         ({"url": "gs://b", "bearer_token": Secret("tok\n")}, "bearer_token has a line break"),
-        ({"url": "s3://b", "store_options": {"prefix": Secret("x")}}, "have keys of their own"),
+        ({"url": "s3://b", "store_options": {"prefix": Secret("x")}}, "have their own keys"),
     ],
 )
-def test_a_connection_that_cannot_work(table: dict[str, Any], told: str) -> None:
+def test_a_connection_that_cannot_work(table: dict[str, Any], shown: str) -> None:
     """Keys that do not fit the URL are refused when the configuration is read."""
-    with pytest.raises(ValueError, match=told):
-        ObjectsConnection(**table)
+    with pytest.raises(ValueError, match=shown):
+        ObjectsSettings(**table)
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "shown"),
     [
         ({"path": "{idd}"}, "which is not known"),
         ({"path": "latest", "body_format": "ndjson"}, "without {id}"),
-        ({"file": "x", "body_format": "ndjson"}, "a file is an object of its own"),
+        ({"file": "x", "body_format": "ndjson"}, "a file is always one object"),
         ({"metadata": {"a b": "x"}}, "letters, digits"),
         ({"metadata": {"content-type": "x"}}, "use the option content_type"),
         ({"metadata": {"ID": "x"}}, "choose another id_field"),
@@ -60,9 +60,9 @@ def test_a_connection_that_cannot_work(table: dict[str, Any], told: str) -> None
         ({"content_type": "text/plain\r\nx: y"}, "an HTTP header cannot hold"),
     ],
 )
-def test_options_that_cannot_work(table: dict[str, Any], told: str) -> None:
+def test_options_that_cannot_work(table: dict[str, Any], shown: str) -> None:
     """Options that contradict each other, or that a store could not take, are refused when they are read."""
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=shown):
         ObjectsOptions(**table)
 
 
@@ -86,7 +86,7 @@ def test_s3_is_another_name() -> None:
 def test_secrets_do_not_show() -> None:
     """No secret of a connection is in its text; all of them are known, to be hidden elsewhere."""
     further = {"sse_kms_key_id": Secret("hunter3")}
-    table = ObjectsConnection(
+    table = ObjectsSettings(
         url="s3://b", access_key_id="k", secret_access_key=Secret("hunter2"), store_options=further
     )
     assert "hunter" not in repr(table)

@@ -1,4 +1,4 @@
-"""This module tests how messages become Redis commands, and how URLs and error replies are read."""
+"""Tests of how messages become Redis commands, and how URLs and error replies are read."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Any
 
 import hiredis
 import pytest
-from delivery_target import Target
+from delivery_target import Target, live_delivery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rambla_py._internal.tls import TlsTable
 from rambla_py.delivery import Delivery
-from rambla_py.encoding import encode
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     PayloadTooLargeError,
     PermanentError,
-    RejectedError,
     SerializationError,
+    UnavailableError,
 )
 from rambla_py.handler import Secret
-from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
-from rambla_py.handlers.redis.errors import RedirectError, UnservedError, reply_error
-from rambla_py.handlers.redis.settings import RedisConnection, RedisTls, address_of
+from rambla_py.handlers.redis.encode import RedisOptions, encoder_for
+from rambla_py.handlers.redis.errors import KeyDeniedError, RedirectError, reply_error
+from rambla_py.handlers.redis.settings import RedisSettings, address_of
 from rambla_py.policy import Policy
+from rambla_py.serialization.encoding import encode
 
 
 def delivery(payload: Any, *, headers: dict[str, Any] | None = None, given_id: str | None = None) -> Delivery:
-    return Delivery(
+    return live_delivery(
         payload=payload,
         target=Target("redis", id_prefix="id-"),
         receipt=None,
@@ -281,29 +282,32 @@ def test_any_payload_is_one_entry(payload: str | bytes, given_id: str):
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("OOM command not allowed when used memory > 'maxmemory'.", RejectedError),
-        ("BUSY Redis is busy running a script.", RejectedError),
-        ("TRYAGAIN Multiple keys request during rehashing of slot", UnservedError),
-        ("CLUSTERDOWN Hash slot not served", UnservedError),
-        ("MISCONF Redis is configured to save RDB snapshots", RejectedError),
-        ("NOREPLICAS Not enough good replicas to write.", RejectedError),
-        ("READONLY You can't write against a read only replica.", ConnectionLostError),
-        ("LOADING Redis is loading the dataset in memory", ConnectionLostError),
-        ("MASTERDOWN Link with MASTER is down", ConnectionLostError),
+        ("OOM command not allowed when used memory > 'maxmemory'.", UnavailableError),
+        ("BUSY Redis is busy running a script.", UnavailableError),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", UnavailableError),
+        ("CLUSTERDOWN Hash slot not served", UnavailableError),
+        ("MISCONF Redis is configured to save RDB snapshots", UnavailableError),
+        ("NOREPLICAS Not enough good replicas to write.", UnavailableError),
+        ("READONLY You can't write against a read only replica.", UnavailableError),
+        ("LOADING Redis is loading the dataset in memory", UnavailableError),
+        ("MASTERDOWN Link with MASTER is down", UnavailableError),
         ("ERR max number of clients reached", ConnectionLostError),
         ("NOAUTH Authentication required.", AccessError),
         ("WRONGPASS invalid username-password pair", AccessError),
-        ("NOPERM this user has no permissions", PermanentError),
+        ("NOPERM this user has no permissions to run the 'rpush' command", AccessError),
+        ("NOPERM this user has no permissions to access one of the keys used as arguments", KeyDeniedError),
+        ("NOPERM No permissions to access a channel", KeyDeniedError),
         ("WRONGTYPE Operation against a key", PermanentError),
-        ("ERR unknown command", PermanentError),
+        ("ERR unknown command", AccessError),
+        ("DENIED Redis is running in protected mode", AccessError),
         ("MOVED 3999 127.0.0.1:6381", RedirectError),
         ("MOVED 3999 nonsense", PermanentError),
-        ("UNBLOCKED force unblock from blocking operation", ConnectionLostError),
+        ("UNBLOCKED force unblock from blocking operation", UnavailableError),
         ("", PermanentError),
     ],
 )
 def test_error_replies(text: str, kind: type[Exception]):
-    """Each code has its error: retried, taken as a loss, or final; the text is kept."""
+    """Each code has its error: unavailable, lost, for an operator, or permanent; the text is kept."""
     error = reply_error(text)
     assert type(error) is kind
     assert str(error).startswith(text)
@@ -312,9 +316,9 @@ def test_error_replies(text: str, kind: type[Exception]):
 @pytest.mark.parametrize(
     ("inner", "kind"),
     [
-        ("@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'.\r\n", RejectedError),
-        ("@user_script: 1: -READONLY You can't write against a read only replica.", ConnectionLostError),
-        ("-READONLY You can't write against a read only replica.", ConnectionLostError),
+        ("@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'.\r\n", UnavailableError),
+        ("@user_script: 1: -READONLY You can't write against a read only replica.", UnavailableError),
+        ("-READONLY You can't write against a read only replica.", UnavailableError),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", PermanentError),
         ("@user_script: 1: Unknown Redis command called from Lua script", PermanentError),
     ],
@@ -328,19 +332,19 @@ def test_errors_of_scripts_as_older_servers_tell_them(inner: str, kind: type[Exc
 def test_a_url_gives_everything():
     """User, password, host, port and database come from the URL; rediss turns on TLS."""
     url = Secret("rediss://ann:pa%2Fss@cache:7000/3")
-    address = address_of(RedisConnection(url=url, port=1, database=9))
-    assert address == ("cache", 7000, None, "ann", Secret("pa/ss"), 3, RedisTls(), "redis")
+    address = address_of(RedisSettings(url=url, port=1, database=9))
+    assert address == ("cache", 7000, None, "ann", Secret("pa/ss"), 3, TlsTable(), "redis")
 
 
 def test_a_url_leaves_the_rest_to_the_fields():
     """What a URL does not say is taken from the fields beside it."""
-    address = address_of(RedisConnection(url=Secret("redis://cache"), password=Secret("x"), database=2))
+    address = address_of(RedisSettings(url=Secret("redis://cache"), password=Secret("x"), database=2))
     assert (address.host, address.port, address.password, address.database) == ("cache", 6379, Secret("x"), 2)
 
 
 def test_a_unix_socket():
     """A unix URL has a path and a database."""
-    address = address_of(RedisConnection(url=Secret("unix:///run/redis.sock?db=2")))
+    address = address_of(RedisSettings(url=Secret("unix:///run/redis.sock?db=2")))
     assert (address.path, address.database, address.where) == (
         "/run/redis.sock",
         2,
@@ -361,7 +365,7 @@ def test_a_unix_socket():
 def test_a_wrong_url_is_refused_without_showing_it(url: str):
     """A URL that cannot be used is a ValueError whose text holds nothing of a password."""
     with pytest.raises(ValueError, match="a url") as caught:
-        RedisConnection(url=Secret(url))
+        RedisSettings(url=Secret(url))
     assert "canary" not in str(caught.value).replace("canary_option", "")
     assert caught.value.__cause__ is None
 
@@ -369,10 +373,10 @@ def test_a_wrong_url_is_refused_without_showing_it(url: str):
 def test_url_and_host_are_refused_together():
     """One of url and host is given, not both."""
     with pytest.raises(ValueError, match="both url and host"):
-        RedisConnection(url=Secret("redis://a"), host="b")
+        RedisSettings(url=Secret("redis://a"), host="b")
 
 
 def test_settings_hide_secrets():
     """Neither the table nor the address shows a password or the URL."""
-    settings = RedisConnection(url=Secret("redis://:canary@host"), password=Secret("canary"))
+    settings = RedisSettings(url=Secret("redis://:canary@host"), password=Secret("canary"))
     assert "canary" not in f"{settings!r}{address_of(settings)!r}"

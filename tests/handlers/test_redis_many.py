@@ -1,4 +1,4 @@
-"""This module tests what clusters and sentinels need before there is a socket: tables, URLs, slots, rests."""
+"""Tests of what clusters and sentinels need before there is a socket: tables, URLs, slots, rests."""
 
 from __future__ import annotations
 
@@ -7,38 +7,34 @@ from typing import Any
 
 import hiredis
 import pytest
-from delivery_target import Target
+from delivery_target import Target, live_delivery
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from rambla_py import ConfigError, load_config
+from rambla_py._internal.redis_urls import Node, node_of, parts_of
+from rambla_py._internal.tls import TlsTable
 from rambla_py.delivery import Delivery
-from rambla_py.errors import ConnectionLostError, PermanentError, UnknownOutcomeError
+from rambla_py.errors import ConnectionLostError, PermanentError, UnavailableError, UnknownOutcomeError
 from rambla_py.handler import Secret
-from rambla_py.handlers.redis import RedisHandler
-from rambla_py.handlers.redis.commands import RedisOptions
-from rambla_py.handlers.redis.errors import RedirectError, UnservedError, reply_error
-from rambla_py.handlers.redis.nodes import Nodes
-from rambla_py.handlers.redis.routes import router_for
-from rambla_py.handlers.redis.scatter import _of_all
+from rambla_py.handlers.redis.cluster_batch import merged_reply, router_for
+from rambla_py.handlers.redis.cluster_nodes import Nodes
+from rambla_py.handlers.redis.cluster_slots import gaps, slot_map
+from rambla_py.handlers.redis.encode import RedisOptions
+from rambla_py.handlers.redis.errors import RedirectError, reply_error
 from rambla_py.handlers.redis.settings import (
-    RedisConnection,
-    RedisTls,
+    RedisSettings,
     address_of,
     kind_of,
     nodes_of,
     sentinels_of,
 )
-from rambla_py.handlers.redis.slots import gaps, slot_map
-from rambla_py.handlers.redis.urls import Node, node_of, parts_of
-from rambla_py.message import Retry
-from rambla_py.outcome import Outcome
 from rambla_py.policy import Policy
 
 
 def delivery(payload: Any) -> Delivery:
-    return Delivery(
+    return live_delivery(
         payload=payload,
         target=Target("redis", id_prefix="id-"),
         receipt=None,
@@ -55,31 +51,31 @@ def delivery(payload: Any) -> Delivery:
 
 def test_a_cluster_by_its_first_server():
     """cluster = true takes the host as a node, and what else the table says for all nodes."""
-    settings = RedisConnection(host="a", port=7000, cluster=True, password=Secret("x"))
+    settings = RedisSettings(host="a", port=7000, cluster=True, password=Secret("x"))
     assert (kind_of(settings), nodes_of(settings)) == ("cluster", [Node("a", 7000)])
     assert address_of(settings).password == Secret("x")
 
 
 def test_a_cluster_by_some_nodes():
     """A list of nodes needs no host; the port is 6379 where none is given."""
-    settings = RedisConnection(cluster=["a:7000", "b", "[::1]:7001"])
+    settings = RedisSettings(cluster=["a:7000", "b", "[::1]:7001"])
     assert nodes_of(settings) == [Node("a", 7000), Node("b", 6379), Node("::1", 7001)]
 
 
 def test_a_cluster_by_its_url():
     """redis+cluster:// names nodes and login, and rediss+cluster:// turns on TLS."""
-    settings = RedisConnection(url=Secret("rediss+cluster://ann:p%2Fw@a:7000,b,c:7001"))
+    settings = RedisSettings(url=Secret("rediss+cluster://ann:p%2Fw@a:7000,b,c:7001"))
     address = address_of(settings)
     assert (kind_of(settings), nodes_of(settings)) == (
         "cluster",
         [Node("a", 7000), Node("b", 6379), Node("c", 7001)],
     )
-    assert (address.username, address.password, address.tls) == ("ann", Secret("p/w"), RedisTls())
+    assert (address.username, address.password, address.tls) == ("ann", Secret("p/w"), TlsTable())
 
 
 def test_sentinels_by_their_url():
     """redis+sentinel:// names sentinels, master and database; the login is that of the servers."""
-    settings = RedisConnection(
+    settings = RedisSettings(
         url=Secret("redis+sentinel://:pw@a,b:7000/main/3"), sentinel_password=Secret("other")
     )
     name, sentinels = sentinels_of(settings)
@@ -93,19 +89,19 @@ def test_sentinels_by_their_url():
 
 def test_tls_of_sentinels():
     """Sentinels are spoken to as the servers are, unless they have a table of their own."""
-    both = RedisConnection(sentinels=["a"], master="main", tls=True)
-    plain = RedisConnection(sentinels=["a"], master="main", tls=True, sentinel_tls=False)
-    assert sentinels_of(both)[1][0].tls == RedisTls()
+    both = RedisSettings(sentinels=["a"], master="main", tls=True)
+    plain = RedisSettings(sentinels=["a"], master="main", tls=True, sentinel_tls=False)
+    assert sentinels_of(both)[1][0].tls == TlsTable()
     assert sentinels_of(plain)[1][0].tls is None
 
 
 def test_a_plain_table_is_plain():
-    """Without cluster and sentinels nothing is asked of anybody."""
-    assert kind_of(RedisConnection()) == "plain"
+    """Without cluster and sentinels, no node is queried."""
+    assert kind_of(RedisSettings()) == "plain"
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "expected"),
     [
         ({"cluster": []}, "names no node"),
         ({"cluster": ["a"], "host": "b"}, "both host and a list of nodes"),
@@ -129,11 +125,11 @@ def test_a_plain_table_is_plain():
         ({"cluster": 3}, "cluster"),
     ],
 )
-def test_what_does_not_go_together(table: dict[str, Any], told: str):
+def test_what_does_not_go_together(table: dict[str, Any], expected: str):
     """A table that cannot be meant is refused when it is read, and shows no password."""
     with pytest.raises(ConfigError) as caught:
         load_config({"redis": {"connections": {"c": table}, "channels": {"orders": {"connection": "c"}}}})
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "canary" not in str(caught.value)
 
 
@@ -144,7 +140,7 @@ class _ReadError(Exception):
 @given(st.text())
 def test_any_text_is_a_node_or_refused(text: str):
     """Whatever stands in a list of nodes is host and port, or a ValueError that does not quote it."""
-    refused = "^a node that is not host, host:port or \\[address\\]:port$"
+    refused = "^an? (node that is not host, host:port|host |internationalized host name )"
     with suppress(_ReadError), pytest.raises(ValueError, match=refused):
         node = node_of(text, 6379)
         assert node.host
@@ -193,7 +189,7 @@ def test_one_part_for_all_other_commands():
 
 
 def test_a_map_of_slots():
-    """What CLUSTER SLOTS says becomes the master of each slot; hosts that are not told are the answerer's."""
+    """What CLUSTER SLOTS says becomes the master of each slot; a host that is missing is that of the node that answered."""
     reply = [
         [0, 1, [b"10.0.0.1", 7000, b"id", []], [b"10.0.0.2", 7001, b"id", []]],
         [3, 3, [b"", 7002, b"id"]],
@@ -240,17 +236,17 @@ def test_redirections(text: str, asking: bool, node: Node):
     ("replies", "kind"),
     [
         (["OK", "OK"], str),
-        (["OK", UnservedError("x")], UnservedError),
-        ([UnknownOutcomeError("x"), UnservedError("x")], UnknownOutcomeError),
+        (["OK", UnavailableError("x")], UnavailableError),
+        ([UnknownOutcomeError("x"), UnavailableError("x")], UnknownOutcomeError),
         ([UnknownOutcomeError("x"), PermanentError("x"), "OK"], PermanentError),
         ([ConnectionLostError("x"), ConnectionLostError("x")], ConnectionLostError),
         (["OK", ConnectionLostError("x")], UnknownOutcomeError),
-        ([UnservedError("x"), ConnectionLostError("x")], UnservedError),
+        ([UnavailableError("x"), ConnectionLostError("x")], UnavailableError),
     ],
 )
 def test_the_answer_of_several_parts(replies: list[Any], kind: type):
     """What no retry mends comes first, then what is not known; a part that arrived is never called unsent."""
-    assert type(_of_all(replies)) is kind
+    assert type(merged_reply(replies)) is kind
 
 
 # -- nodes that rest ----------------------------------------------------------------------------------------
@@ -264,18 +260,18 @@ class Clock:
 
 
 def resting(clock: Clock) -> Nodes:
-    who = address_of(RedisConnection())
+    who = address_of(RedisSettings())
     return Nodes(who, [Node("a", 1), Node("b", 2)], connect_timeout_s=1, read_timeout_s=1, clock=clock)
 
 
 def test_a_node_that_failed_rests_longer_each_time():
-    """It is asked again soon, then later and later, up to a second."""
+    """It is queried again after a growing pause, at most a second."""
     clock, lost = Clock(), ConnectionLostError("gone")
     nodes, rests = resting(clock), []
     for _ in range(8):
         nodes.failed(Node("a", 1), lost)
         before = clock.now
-        while nodes.rests(Node("a", 1)):
+        while nodes.backs_off(Node("a", 1)):
             clock.now += 0.01
         rests.append(round(clock.now - before, 1))
     assert rests == sorted(rests)
@@ -288,41 +284,17 @@ def test_a_node_that_lets_us_wait_rests_three_times_as_long():
     nodes = resting(clock)
     nodes.failed(Node("a", 1), ConnectionLostError("silent"), took_s=5.0)
     clock.now += 14.9
-    assert nodes.rests(Node("a", 1))
+    assert nodes.backs_off(Node("a", 1))
     with pytest.raises(ConnectionLostError, match="silent"):
         nodes.open(Node("a", 1))
     clock.now += 0.2
-    assert not nodes.rests(Node("a", 1))
+    assert not nodes.backs_off(Node("a", 1))
 
 
 def test_nodes_that_failed_are_asked_last():
-    """Who tells where the slots are is better somebody that works."""
+    """The slots are preferably read from a node that works."""
     nodes = resting(Clock())
     nodes.failed(Node("a", 1), ConnectionLostError("gone"))
     assert list(nodes) == [Node("b", 2), Node("a", 1)]
     nodes.answered(Node("a", 1))
     assert list(nodes) == [Node("a", 1), Node("b", 2)]
-
-
-# -- retries that are spared --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("left", [0, 5])
-def test_what_was_not_served_spends_no_retry(left: int):
-    """The wait grows to a second, and as many retries are left as before."""
-    handler = RedisHandler(RedisConnection())
-    waits = []
-    for attempts in (1, 3, 50):
-        outcome = Outcome("orders", "redis", "failed", error=UnservedError("x", left), attempts=attempts)
-        verdict = handler.on_failure(outcome)
-        assert isinstance(verdict, Retry)
-        assert verdict.retries == left + 1
-        waits.append(verdict.delay_s or 0)
-    assert 0.05 <= waits[0] <= 0.1
-    assert 0.5 <= waits[2] <= 1.0
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), UnservedError("CLUSTERDOWN over a plain connection")])
-def test_other_failures_are_left_to_the_policy(error: Exception):
-    """Everything else spends a retry as it always does."""
-    assert RedisHandler(RedisConnection()).on_failure(Outcome("o", "redis", "failed", error=error)) is None

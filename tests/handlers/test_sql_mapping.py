@@ -16,8 +16,10 @@ from rambla_py.errors import (
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnavailableError,
 )
 from rambla_py.sql import errors
+from rambla_py.sql.database import Database
 from rambla_py.sql.errors import (
     SqlAccessError,
     SqlBusyError,
@@ -29,18 +31,33 @@ from rambla_py.sql.errors import (
     SqlPermissionError,
     SqlStatementError,
     SqlTooLargeError,
+    SqlUnavailableError,
 )
-from rambla_py.sql.mapping import connect_error, sql_error
+
+DATABASES = [Database(f"{kind}://db.internal/shop") for kind in ("postgresql", "mysql")] + [
+    Database("sqlite://")
+]
+MODULES = {"psycopg": 0, "rambla_py": 0, "pymysql": 1}
+
+
+def database_of(error: BaseException) -> Database:
+    """Return a database whose driver raises such errors."""
+    module = type(error).__module__.partition(".")[0]
+    return DATABASES[MODULES.get(module, 1 if isinstance(error, ssl.SSLError) else 2)]
+
+
+def sql_error(error: BaseException) -> SqlError:
+    return database_of(error).map_error(error)
 
 
 def of_sqlite(code: int) -> sqlite3.Error:
-    error = sqlite3.OperationalError("told")
+    error = sqlite3.OperationalError("text")
     error.sqlite_errorcode, error.sqlite_errorname = code, "SQLITE_X"  # type: ignore[attr-defined]
     return error
 
 
 def of_postgres(code: str) -> psycopg.Error:
-    error = psycopg.DatabaseError("told")
+    error = psycopg.DatabaseError("text")
     error.sqlstate = code
     return error
 
@@ -59,12 +76,12 @@ def of_postgres(code: str) -> psycopg.Error:
         (psycopg.errors.InsufficientPrivilege(), SqlPermissionError),
         (psycopg.errors.DeadlockDetected(), SqlConflictError),
         (psycopg.errors.SerializationFailure(), SqlConflictError),
-        (psycopg.errors.LockNotAvailable(), SqlConflictError),
-        (psycopg.errors.DiskFull(), SqlBusyError),
+        (psycopg.errors.LockNotAvailable(), SqlUnavailableError),
+        (psycopg.errors.DiskFull(), SqlUnavailableError),
         (psycopg.errors.QueryCanceled(), SqlBusyError),
         (psycopg.errors.AdminShutdown(), SqlConnectionLostError),
-        (psycopg.errors.TooManyConnections(), SqlConnectionLostError),
-        (psycopg.errors.ReadOnlySqlTransaction(), SqlConnectionLostError),
+        (psycopg.errors.TooManyConnections(), SqlUnavailableError),
+        (psycopg.errors.ReadOnlySqlTransaction(), SqlUnavailableError),
         (psycopg.errors.IdleInTransactionSessionTimeout(), SqlConnectionLostError),
         (psycopg.errors.CardinalityViolation(), SqlIntegrityError),
         (psycopg.errors.InternalError_(), SqlError),
@@ -81,9 +98,9 @@ def of_postgres(code: str) -> psycopg.Error:
         (pymysql.err.ProgrammingError(1146, "Table doesn't exist"), SqlStatementError),
         (pymysql.err.OperationalError(1142, "INSERT command denied"), SqlPermissionError),
         (pymysql.err.OperationalError(1213, "Deadlock found"), SqlConflictError),
-        (pymysql.err.OperationalError(1205, "Lock wait timeout"), SqlConflictError),
+        (pymysql.err.OperationalError(1205, "Lock wait timeout"), SqlUnavailableError),
         (pymysql.err.OperationalError(1020, "Record has changed"), SqlConflictError),
-        (pymysql.err.OperationalError(1114, "The table is full"), SqlBusyError),
+        (pymysql.err.OperationalError(1114, "The table is full"), SqlUnavailableError),
         (pymysql.err.OperationalError(1526, "no partition"), SqlIntegrityError),
         (pymysql.err.OperationalError(31001, "a trigger's own"), SqlError),
         (pymysql.err.OperationalError(2013, "Lost connection"), SqlConnectionLostError),
@@ -91,7 +108,7 @@ def of_postgres(code: str) -> psycopg.Error:
         (pymysql.err.OperationalError(1045, "Access denied"), SqlAccessError),
         (of_sqlite(sqlite3.SQLITE_CONSTRAINT_UNIQUE), SqlIntegrityError),
         (of_sqlite(sqlite3.SQLITE_BUSY_SNAPSHOT), SqlConflictError),
-        (of_sqlite(sqlite3.SQLITE_FULL), SqlBusyError),
+        (of_sqlite(sqlite3.SQLITE_FULL), SqlUnavailableError),
         (of_sqlite(sqlite3.SQLITE_TOOBIG), SqlTooLargeError),
         (of_sqlite(sqlite3.SQLITE_CANTOPEN), SqlConnectionLostError),
         (of_sqlite(sqlite3.SQLITE_NOTADB), SqlConnectionLostError),
@@ -111,7 +128,7 @@ def test_each_code_has_its_error(error: Exception, kind: type[SqlError]) -> None
 
 
 @pytest.mark.parametrize(
-    ("told", "size", "limit"),
+    ("answer", "size", "limit"),
     [
         ('index row size 2712 exceeds btree version 4 maximum 2704 for index "t_pkey"', 2712, 2704),
         ("index row requires 20016 bytes, maximum size is 8191", 20016, 8191),
@@ -122,9 +139,9 @@ def test_each_code_has_its_error(error: Exception, kind: type[SqlError]) -> None
         ("too many things", 0, 0),
     ],
 )
-def test_postgresql_tells_sizes(told: str, size: int, limit: int) -> None:
+def test_postgresql_tells_sizes(answer: str, size: int, limit: int) -> None:
     """Of what is too large, the sizes that the server tells are those of the error."""
-    error = sql_error(psycopg.errors.ProgramLimitExceeded(told))
+    error = sql_error(psycopg.errors.ProgramLimitExceeded(answer))
     assert isinstance(error, SqlTooLargeError)
     assert isinstance(error, PayloadTooLargeError)
     assert (error.size, error.limit) == (size, limit)
@@ -140,13 +157,13 @@ def test_no_class_of_a_driver_leaks(driver: type[Exception]) -> None:
         todo += kind.__subclasses__()
         found.append(kind)
     assert len(found) > 5
-    assert [kind for kind in found if not isinstance(sql_error(kind("told")), SqlError)] == []
+    assert [kind for kind in found if not isinstance(sql_error(kind("text")), SqlError)] == []
     # And none ends as what nobody knows, but for the roots, which no driver raises, and XX000.
-    vague = [kind.__name__ for kind in found if type(sql_error(kind("told"))) is SqlError]
+    vague = [kind.__name__ for kind in found if type(sql_error(kind("text"))) is SqlError]
     assert len(vague) <= 5, vague
 
 
-def test_the_code_is_told() -> None:
+def test_the_code_is_reported() -> None:
     """An error holds the driver's code, and its text ends with it."""
     error = sql_error(pymysql.err.OperationalError(1213, "Deadlock found"))
     assert (error.code, str(error)) == ("1213", "Deadlock found (1213)")
@@ -160,7 +177,7 @@ def test_the_code_is_told() -> None:
         (psycopg.OperationalError('FATAL: role "x" does not exist'), SqlAccessError),
         (psycopg.OperationalError("SSL error: certificate verify failed"), SqlAccessError),
         (psycopg.OperationalError("Connection refused"), SqlConnectionLostError),
-        (psycopg.OperationalError('FATAL: database "x" does not exist'), SqlConnectionLostError),
+        (psycopg.OperationalError('FATAL: database "x" does not exist'), SqlAccessError),
         (pymysql.err.OperationalError(1045, "Access denied"), SqlAccessError),
         (pymysql.err.OperationalError(2003, "Can't connect"), SqlConnectionLostError),
         (ssl.SSLCertVerificationError("certificate verify failed"), SqlAccessError),
@@ -169,9 +186,10 @@ def test_the_code_is_told() -> None:
 )
 def test_connecting_fails_for_who_asks_or_for_where(error: Exception, kind: type[SqlError]) -> None:
     """Credentials and certificates are matters of access; the rest is a server that is not there."""
-    mapped = connect_error(error, "sql at db.internal")
+    database = database_of(error)
+    mapped = database.dialect.map_connect_error(error)
     assert type(mapped) is kind
-    assert str(mapped).startswith("cannot connect to sql at db.internal: ")
+    assert str(mapped).startswith(f"cannot connect to {database.where}: ")
 
 
 def test_each_error_hangs_in_both_trees() -> None:
@@ -184,10 +202,12 @@ def test_each_error_hangs_in_both_trees() -> None:
         SqlBusyError: RejectedError,
         SqlConnectionLostError: ConnectionLostError,
         SqlAccessError: AccessError,
+        SqlPermissionError: AccessError,
+        SqlUnavailableError: UnavailableError,
     }
     for kind, root in roots.items():
         assert issubclass(kind, root)
-        assert kind("told").retryable is root.retryable
+        assert kind("text").retryable is root.retryable
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), SqlError)
         assert issubclass(getattr(errors, name), DeliveryError)

@@ -1,4 +1,4 @@
-"""Statements and the places in them; types and values; columns and rows."""
+"""Types and values; columns and rows of the sql handler."""
 
 from __future__ import annotations
 
@@ -14,76 +14,15 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from rambla_py.errors import SerializationError
+from rambla_py.handlers._tables.columns import read_columns
 from rambla_py.handlers.sql.batch import write_batch
-from rambla_py.handlers.sql.rows import RowMaker
+from rambla_py.handlers.sql.encode import RowMaker
 from rambla_py.handlers.sql.settings import SqlOptions
-from rambla_py.handlers.sql.sources import read_columns
-from rambla_py.handlers.sql.statements import statements
+from rambla_py.sql.database import Database
+from rambla_py.sql.dialects.postgresql_writer import insert_arrays
 from rambla_py.sql.errors import SqlConflictError, SqlError, SqlIntegrityError, UnsupportedTypeError
-from rambla_py.sql.placeholders import first_word, is_write, named_places, tokens
+from rambla_py.sql.insert import insert_statements
 from rambla_py.sql.types import Converter, TypeMap
-
-_PIECES = st.sampled_from(
-    [
-        "'a:b?'",
-        '"x?"',
-        "`y`",
-        "-- c ?\n",
-        "/* ? :a */",
-        "?",
-        " and ",
-        "::int",
-        "$$ ? $$",
-        "$t$:a$t$",
-        "(",
-        ":n",
-    ]
-)
-
-
-@given(sql=st.lists(_PIECES).map(" ".join))
-def test_tokens_are_all_of_the_text(sql: str):
-    """Nothing of a statement is lost or changed by reading it."""
-    assert "".join(token.text for token in tokens(sql)) == sql
-
-
-@given(pieces=st.lists(_PIECES))
-def test_only_what_is_a_place_becomes_one(pieces: list[str]):
-    """Places get their numbers in order, and what is quoted keeps its text."""
-    sql = named_places(" ".join(pieces), positional=True)
-    places = [token.text for token in tokens(sql) if token.what == "place"]
-    assert places == []
-    count = pieces.count("?")
-    assert [f":p{at}" in sql for at in range(count + 1)] == [True] * count + [False]
-
-
-@given(sql=st.text())
-def test_any_text_can_be_read(sql: str):
-    """Text that is no SQL does no harm."""
-    assert "".join(token.text for token in tokens(sql)) == sql
-
-
-@pytest.mark.parametrize(
-    ("sql", "word", "writes"),
-    [
-        ("select 1", "select", False),
-        ("  -- why\n INSERT into t", "insert", True),
-        ("with a as (select 1) select * from a", "with", False),
-        ("with a as (select 1) insert into t select * from a", "with", True),
-        ("with a as (select 'insert') select * from a", "with", False),
-        ("create table t (a int)", "create", True),
-        ("pragma journal_mode", "pragma", False),
-        ("", "", False),
-        ("call pay(1)", "call", True),
-        ("do $$ begin perform pay(1); end $$", "do", True),
-        ("show tables", "show", False),
-        ("-- nothing", "", False),
-    ],
-)
-def test_what_a_statement_does(sql: str, word: str, writes: bool):
-    """Its first word tells, and with WITH any word that is not quoted."""
-    assert (first_word(sql), is_write(sql)) == (word, writes)
-
 
 # -- types ----------------------------------------------------------------------------------------
 
@@ -112,23 +51,23 @@ def test_names_of_types(wanted: Any, names: tuple[str, ...]):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "wanted", "told"),
+    ("dialect", "wanted", "reason"),
     [
         (mysql, "text[]", "mysql has no type for ARRAY"),
         (mysql, "varchar", "mysql has no type for String"),
         (sqlite, "integer[]", "sqlite has no type for ARRAY"),
-        (postgresql, "varchar(x)", "parameters that it does not take"),
-        (postgresql, "date(3)", "parameters that it does not take"),
-        (postgresql, "'; drop", "no type is called"),
+        (postgresql, "varchar(x)", "has wrong parameters"),
+        (postgresql, "date(3)", "has wrong parameters"),
+        (postgresql, "'; drop", "unknown type"),
         (postgresql, "txt", "did you mean 'text'?"),
-        (postgresql, complex, "no type for values of complex; give a Converter"),
+        (postgresql, complex, "no type for values of complex; pass a Converter"),
     ],
 )
-def test_types_that_there_are_not(dialect: Any, wanted: Any, told: str):
+def test_types_that_there_are_not(dialect: Any, wanted: Any, reason: str):
     """What a database has no type for is refused, with what is wrong."""
     with pytest.raises(UnsupportedTypeError) as caught:
         TypeMap(dialect.dialect()).resolve(wanted)
-    assert told in str(caught.value)
+    assert reason in str(caught.value)
     assert not caught.value.retryable
 
 
@@ -176,7 +115,7 @@ def test_a_converter_goes_before_the_built_in_types():
 def test_a_value_that_a_type_does_not_take():
     """A conversion that fails names the value's class and the type."""
     types = TypeMap(sqlite.dialect())
-    with pytest.raises(UnsupportedTypeError, match="of type str does not go with DATE"):
+    with pytest.raises(UnsupportedTypeError, match="a str cannot be converted for DATE"):
         types.to_database("tomorrow", "date")
     with pytest.raises(UnsupportedTypeError, match="has no zone"):
         types.to_database(datetime.datetime(2026, 1, 1), "timestamptz")
@@ -197,7 +136,7 @@ class Message:
 
 
 def row(payload: Any, kind: str = "postgresql", **options: Any) -> dict[str, Any]:
-    made = RowMaker(read_columns(SqlOptions(**options)), kind)  # type: ignore[arg-type]  # one of three
+    made = RowMaker(read_columns(SqlOptions(**options)), Database(f"{kind}://").dialect)
     return dict(zip(made.names, made.make(Message(payload)), strict=True))  # type: ignore[arg-type]  # like one
 
 
@@ -256,13 +195,13 @@ def test_a_value_that_cannot_be_written_tells_its_path():
 
 def test_statements_of_postgresql():
     """COPY for rows, and arrays where they replace; a percent sign is doubled where a driver formats."""
-    made = statements("shop.orders", ["id", "a%"], "postgresql", upsert_on="id")
+    made = insert_statements(Database("postgresql://").dialect, "shop.orders", ["id", "a%"], upsert="id")
     assert made.copy == 'COPY "shop"."orders" ("id", "a%") FROM STDIN'
     assert made.insert == (
         'INSERT INTO "shop"."orders" ("id", "a%%") VALUES (%s, %s) '
         'ON CONFLICT ("id") DO UPDATE SET "a%%" = excluded."a%%"'
     )
-    assert made.insert_arrays(["text", '"100%"']) == (
+    assert insert_arrays(made, ["text", '"100%"']) == (
         'INSERT INTO "shop"."orders" ("id", "a%%") SELECT CAST(c0 AS text), CAST(c1 AS "100%%") '
         'FROM unnest(%s, %s) AS given(c0, c1) ON CONFLICT ("id") DO UPDATE SET "a%%" = excluded."a%%"'
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,11 +15,13 @@ from rambla_py.state import (
     FileStore,
     HybridStore,
     MemoryStore,
+    Row,
     StateDecryptError,
     StateError,
     StateInUseError,
     StateRecord,
     StateUnavailableError,
+    WriteRule,
     errors,
     generate_key,
     parse_keys,
@@ -30,28 +32,28 @@ from rambla_py.testing import FakeClock
 OLD, NEW = bytes(range(32)), bytes(range(100, 132))
 
 
-class Moody(MemoryStore):
-    """A back store that does what it is asked, and may fail afterwards, or before."""
+class Failing(MemoryStore):
+    """A back store whose writes fail before or after they are applied, and that counts its reads."""
 
     fails: str = ""
     asked: int = 0
 
-    def set_many(self, values: Mapping[str, Any], *, expires_s: float | None = None) -> list[StateRecord]:
+    def _write(self, rows: Sequence[Row], rule: WriteRule) -> Sequence[Row]:
         if self.fails == "before":
-            raise StateUnavailableError("Moody", "no answer")
-        records = super().set_many(values, expires_s=expires_s)
+            raise StateUnavailableError("Failing", "no answer")
+        kept = super()._write(rows, rule)
         if self.fails == "after":
-            raise StateUnavailableError("Moody", "no answer", applied="unknown")
-        return records
+            raise StateUnavailableError("Failing", "no answer", applied="unknown")
+        return kept
 
     def get(self, key: str) -> StateRecord | None:
         self.asked += 1
         return super().get(key)
 
-    def clear(self) -> None:
-        super().clear()
+    def clear(self, prefix: str = "") -> None:
+        super().clear(prefix)
         if self.fails:
-            raise StateUnavailableError("Moody", "no answer", applied="unknown")
+            raise StateUnavailableError("Failing", "no answer", applied="unknown")
 
 
 # -- hybrid ---------------------------------------------------------------------------------------------
@@ -60,7 +62,7 @@ class Moody(MemoryStore):
 def test_the_front_is_filled_at_init_and_asked_alone() -> None:
     """What the back holds is read from the front, with its times; the back is not asked again."""
     clock = FakeClock()
-    back = Moody(clock=clock)
+    back = Failing(clock=clock)
     with back:
         record = back.set("a", 1, expires_s=10)
     clock.advance(4)
@@ -85,7 +87,7 @@ def test_a_record_expires_in_both_at_the_same_moment() -> None:
 @pytest.mark.parametrize(("fails", "then"), [("before", 1), ("after", 2)])
 def test_after_a_write_that_failed_the_back_is_asked(fails: str, then: int) -> None:
     """The front does not show what may not be so: neither the new value, nor the old one."""
-    front, back = MemoryStore(), Moody()
+    front, back = MemoryStore(), Failing()
     with HybridStore(front, back) as store:
         store.set_many({"a": 1, "b": 1})
         back.fails = fails
@@ -98,7 +100,7 @@ def test_after_a_write_that_failed_the_back_is_asked(fails: str, then: int) -> N
 
 def test_after_a_clear_that_failed_the_back_is_asked() -> None:
     """Records that the back may have lost are not shown."""
-    back = Moody()
+    back = Failing()
     with HybridStore(MemoryStore(), back) as store:
         store.set("a", 1)
         back.fails = "after"
@@ -109,7 +111,7 @@ def test_after_a_clear_that_failed_the_back_is_asked() -> None:
 
 def test_a_value_that_the_front_has_no_room_for_replaces_the_one_it_had() -> None:
     """The old value is not shown any more: the new one is read from the back, and small ones from the front."""
-    back = Moody()
+    back = Failing()
     with HybridStore(MemoryStore(max_bytes=50), back) as store:
         store.set_many({"a": "old", "b": "small"})
         record = store.set("a", "x" * 100)
@@ -268,7 +270,9 @@ def test_what_is_no_key_is_refused(key: Any) -> None:
     assert "short" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "canary-canary", f"2026:{generate_key()} old:canary-canary"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "canary-canary", f"2026:{generate_key()} old:canary-canary"], ids=range(4)
+)
 def test_a_text_that_holds_no_keys_is_refused(text: str) -> None:
     """Nothing of it shows."""
     with pytest.raises(ValueError, match="key") as caught:
@@ -312,7 +316,7 @@ def test_every_error_stands_in_the_tree() -> None:
     ],
 )
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
-    """What is expected is told, and nothing of a password."""
+    """The error says what is expected, and quotes no password."""
     with pytest.raises(ValueError, match=r"url") as caught:
         store_from_url(url)
     said = "".join(traceback.format_exception(caught.value))

@@ -1,4 +1,4 @@
-"""This module makes apps with one channel, ``orders``, for the live tests of brokers."""
+"""Apps with one channel, ``orders``, for the live tests of brokers."""
 
 from __future__ import annotations
 

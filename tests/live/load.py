@@ -1,4 +1,4 @@
-"""This module publishes through an app without a pause while a test breaks things."""
+"""Publishing through an app without a pause while a test breaks things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module publishes through an app to Redis, and checks what has arrived."""
+"""Publishing through an app to Redis, and what has arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module stands for a worker of a redis channel: a handler with its live connection."""
+"""A worker of a redis channel without its app: a handler with its live connection."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from delivery_target import Target
+from delivery_target import Target, live_delivery
 
+from rambla_py._internal.tls import TlsTable
 from rambla_py.delivery import Delivery
 from rambla_py.errors import ConnectionLostError
 from rambla_py.handler import State
 from rambla_py.handlers.redis import RedisHandler
 from rambla_py.policy import Policy
+from rambla_py.testing.servers import TlsFiles
 
 
 class Worker:
@@ -29,7 +31,7 @@ class Worker:
         return self.handler.handle_batch([self.message(n, p) for n, p in enumerate(payloads)], self.state)
 
     def message(self, seq: int, payload: Any) -> Delivery:
-        return Delivery(
+        return live_delivery(
             payload=payload,
             target=Target("redis"),
             receipt=None,
@@ -55,3 +57,8 @@ def refusal(**settings: Any) -> ConnectionLostError:
     with pytest.raises(ConnectionLostError) as caught:
         RedisHandler(RedisHandler.Connection(**settings)).connect()
     return caught.value
+
+
+def tls_table_of(files: TlsFiles | None, **settings: Any) -> Any:
+    from_files = {} if files is None else {"ca_file": str(files.authority)}
+    return TlsTable(**from_files, **settings)

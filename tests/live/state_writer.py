@@ -1,4 +1,4 @@
-"""This script writes records from a process of its own, and tells each one that is kept, until it is killed."""
+"""Write records from a process of its own, printing each that is kept, until it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module tests the private databases that the other tests rely on."""
+"""Tests of the private database servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module tests the proxy that breaks connections, against a plain echo server."""
+"""Tests of the proxy that breaks connections, against a plain echo server."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def test_a_client_without_tls_harms_no_other(tls_proxy: FaultProxy, tls_files: T
             assert client.recv(1) == b"a"
         assert tls_proxy.connections == 1
         tls_proxy.close()
-    gc.collect()  # a connection left open would be told now
+    gc.collect()  # a connection left open would be warned about now
 
 
 def test_tls_before_a_server_without(tls_proxy: FaultProxy, tls_files: TlsFiles) -> None:

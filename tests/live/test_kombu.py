@@ -1,4 +1,4 @@
-"""This module tests what is special to kombu's transports: routes, confirms, losses, Amazon's queues."""
+"""What is special to kombu's transports: routes, confirms, losses, alarms, Amazon's queues."""
 
 from __future__ import annotations
 
@@ -16,8 +16,17 @@ import pytest
 from broker_apps import app_on, statuses
 from moto.server import ThreadedMotoServer
 
-from rambla_py.errors import AccessError, ConfigError, PermanentError, RejectedError, UnroutableError
+from rambla_py.errors import (
+    AccessError,
+    ConfigError,
+    PayloadTooLargeError,
+    PermanentError,
+    ReceiptTimeoutError,
+    RejectedError,
+    UnroutableError,
+)
 from rambla_py.testing import RabbitMqServer, RedisServer, TlsFiles
+from rambla_py.testing.server_process import deadline
 
 
 def taken(url: str, queue: str, **arguments: Any) -> list[Any]:
@@ -60,13 +69,86 @@ def test_a_message_that_no_queue_takes_fails(
         assert statuses(app, ["x"]) == ["ok"]
 
 
-def test_an_exchange_that_is_not_there_fails_and_the_next_one_flows(
-    rabbitmq: RabbitMqServer, queue_name: str
+def test_an_exchange_that_is_not_there_needs_an_operator(
+    rabbitmq: RabbitMqServer, queue_name: str, unique_name: str
 ):
-    """The broker closes the channel over it, and another one is opened."""
+    """The broker closes the channel: the message waits for the exchange, and then flows."""
     with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name) as app:
-        (outcome,) = app.publish("orders", "x", exchange="no-such-exchange").outcomes(timeout_s=5)
-        assert (outcome.status, type(outcome.error)) == ("fatal", UnroutableError)
+        receipt = app.publish("orders", "x", exchange=unique_name, mandatory=False)
+        assert any("AccessError" in str(app.status()["broker.orders"].last_error) for _ in deadline(10))
+        assert "create what is missing" in str(app.status()["broker.orders"].last_error)
+        with kombu.Connection(rabbitmq.url) as connection:
+            kombu.Exchange(unique_name, "fanout", delivery_mode=1, durable=False).declare(
+                channel=connection.channel()
+            )
+        assert receipt.outcomes(timeout_s=40)[0].status == "ok"
+
+
+@pytest.mark.parametrize("kind", ["other arguments", "exchange type"])
+def test_a_declaration_that_cannot_succeed_takes_the_channel_down(
+    kind: str, rabbitmq: RabbitMqServer, queue_name: str, unique_name: str
+):
+    """An operator must act: state ``down``, and an error with a hint."""
+    with kombu.Connection(rabbitmq.url) as connection:
+        kombu.Queue(queue_name, max_length=3).bind(connection.channel()).declare()
+        kombu.Exchange(unique_name, "fanout").declare(channel=connection.channel())
+    options = {"exchange": unique_name} if kind == "exchange type" else {}
+    with app_on("kombu", {"url": rabbitmq.url}, queue=queue_name, expires_s=1.0, **options) as app:
+        app.publish("orders", 1).outcomes(timeout_s=20)
+        status = app.status()["broker.orders"]
+        assert (status.state, "differs from what exists" in str(status.last_error)) == ("down", True)
+
+
+def test_a_message_comes_once_however_long_publishers_are_blocked(rabbitmq: RabbitMqServer, queue_name: str):
+    """A memory alarm longer than the time-outs: the message waits for its confirm, and is not sent again."""
+    channel = {"attempt_timeout_s": 1.0}
+    settings = {"url": rabbitmq.url, "answer_timeout_s": 0.5}
+    with app_on("kombu", settings, channel=channel, queue=queue_name) as app:
+        assert statuses(app, ["warm"]) == ["ok"]
+        rabbitmq.set_memory_alarm(True)
+        receipt = app.publish_many("orders", range(5))
+        assert any(app.status()["broker.orders"].state == "blocked" for _ in deadline(10))
+        with pytest.raises(ReceiptTimeoutError):
+            receipt.outcomes(timeout_s=3)
+        rabbitmq.set_memory_alarm(False)
+        assert [one.status for one in receipt.outcomes(timeout_s=20)] == ["ok"] * 5
+    assert [message.payload for message in taken(rabbitmq.url, queue_name)] == ["warm", *range(5)]
+
+
+def test_a_ping_says_that_publishers_are_blocked(rabbitmq: RabbitMqServer, queue_name: str):
+    """RabbitMQ tells it only to a connection that publishes, so the ping does."""
+    app = app_on("kombu", {"url": rabbitmq.url}, queue=queue_name)
+    assert app.ping("orders")[0].ok
+    rabbitmq.set_memory_alarm(True)
+    assert "blocks publishers" in str(app.ping("orders")[0].error)
+    rabbitmq.set_memory_alarm(False)
+
+
+@pytest.mark.parametrize("url", ["RABBITMQ", "memory://"])
+@pytest.mark.parametrize("headers", [{"ratio": float("nan")}, {"CC": "copies"}])
+def test_what_rabbitmq_is_known_to_refuse_is_not_sent(
+    url: str, headers: dict[str, Any], rabbitmq: RabbitMqServer, queue_name: str
+):
+    """It is fatal at the first attempt, naming the header; the connection is kept."""
+    url = {"RABBITMQ": rabbitmq.url}.get(url, url)
+    with app_on("kombu", {"url": url}, queue=queue_name) as app:
+        (outcome,) = app.publish("orders", "x", headers=headers).outcomes(timeout_s=10)
+        assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 1, PermanentError)
+        assert next(iter(headers)) in str(outcome.error)
+        assert app.status()["broker.orders"].reasons.get("lost:UnknownOutcomeError", 0) == 0
+
+
+def test_a_body_over_the_brokers_limit_is_fatal(strict_rabbitmq: RabbitMqServer, queue_name: str):
+    """The broker names its limit, which holds from then on."""
+    with app_on("kombu", {"url": strict_rabbitmq.url}, queue=queue_name) as app:
+        for _ in range(2):
+            (outcome,) = app.publish("orders", b"x" * 200_000).outcomes(timeout_s=10)
+            assert (outcome.status, outcome.attempts, type(outcome.error)) == (
+                "fatal",
+                1,
+                PayloadTooLargeError,
+            )
+            assert "200000 bytes" in str(outcome.error)
         assert statuses(app, ["x"]) == ["ok"]
 
 
@@ -123,6 +205,21 @@ def test_a_certificate_that_is_not_trusted(rabbitmq: RabbitMqServer, tls_files: 
     assert isinstance(ping.exception, AccessError)
     known = {"ca_file": str(tls_files.authority), "server_name": "localhost"}
     assert app_on("kombu", {"url": rabbitmq.tls_url, "tls": known}).ping("orders")[0].ok
+
+
+def test_a_demanded_client_certificate_is_named(strict_rabbitmq: RabbitMqServer, tls_files: TlsFiles):
+    """Without one the broker hangs up in TLS: an operator must act."""
+    tls = {"ca_file": str(tls_files.authority), "server_name": "localhost"}
+    (ping,) = app_on("kombu", {"url": strict_rabbitmq.tls_url, "tls": tls}).ping("orders")
+    assert isinstance(ping.exception, AccessError)
+    assert "client certificate" in str(ping.error)
+
+
+@pytest.mark.parametrize("url", ["amqp://h/?bogus=1", "redis://h/0?bogus=1"])
+def test_a_parameter_that_kombu_does_not_know_is_refused(url: str):
+    """A wrong parameter in the URL is an error of the configuration."""
+    with pytest.raises(ConfigError, match="bogus"):
+        app_on("kombu", {"url": url})
 
 
 @pytest.mark.filterwarnings("ignore:.*noload.*")

@@ -125,7 +125,7 @@ def test_async_with_stops_at_its_end(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_task_does_not_take_its_message_back(gated: type[Gated]) -> None:
-    """Cancelling who awaits leaves the delivery alone, and whoever awaits the same receipt."""
+    """Cancelling an await affects neither the delivery nor other awaits of the same receipt."""
 
     async def main(app: Rambla) -> None:
         receipt = app.publish("orders", "kept")
@@ -221,7 +221,7 @@ def test_a_handler_may_publish_and_is_never_made_to_wait_for_room(handler: type[
             return f"{len(accepted)} accepted, waited {error.waited_s}"
         return "no error"
 
-    with Rambla(table(handler, max_pending=5, batch_size=1, max_in_flight=1, envelope=False)) as app:
+    with Rambla(table(handler, max_pending=5, batch_size=1, max_in_flight=1)) as app:
         result = app.publish("orders", {"act": overfill}).result(timeout_s=20)
         assert result == "5 accepted, waited None"
         assert app.flush(timeout_s=20)
@@ -246,16 +246,16 @@ def test_a_callback_may_publish(gated: type[Gated]) -> None:
     assert gated.got == ["first", "second"]
 
 
-def _stop_in_handler(app: Rambla, told: Callable[[Any], None]) -> None:
-    app.publish("orders", {"act": lambda: told(app.stop())})
+def _stop_in_handler(app: Rambla, reported: Callable[[Any], None]) -> None:
+    app.publish("orders", {"act": lambda: reported(app.stop())})
 
 
-def _stop_in_receipt_callback(app: Rambla, told: Callable[[Any], None]) -> None:
-    app.publish("orders", {"act": str}).add_done_callback(lambda receipt: told(app.stop()))
+def _stop_in_receipt_callback(app: Rambla, reported: Callable[[Any], None]) -> None:
+    app.publish("orders", {"act": str}).add_done_callback(lambda receipt: reported(app.stop()))
 
 
-def _stop_in_on_success(app: Rambla, told: Callable[[Any], None]) -> None:
-    app.publish("orders", {"act": str}, callbacks={"on_success": lambda outcome: told(app.stop())})
+def _stop_in_on_success(app: Rambla, reported: Callable[[Any], None]) -> None:
+    app.publish("orders", {"act": str}, callbacks={"on_success": lambda outcome: reported(app.stop())})
 
 
 @pytest.mark.parametrize("handler", [Acting, AsyncActing])
@@ -263,22 +263,22 @@ def _stop_in_on_success(app: Rambla, told: Callable[[Any], None]) -> None:
 def test_stop_from_within_a_worker_returns_at_once_and_delivers_what_waits(
     stop: Callable[[Rambla, Callable[[Any], None]], None], handler: type[Handler]
 ) -> None:
-    """``stop()`` cannot wait for the worker that calls it: it goes on in the background and loses nothing."""
+    """``stop()`` cannot wait for the worker that calls it: it continues in the background and loses nothing."""
     answers: list[Any] = []
     answered = threading.Event()
 
-    def told(answer: Any) -> None:
+    def reported(answer: Any) -> None:
         answers.append(answer)
         answered.set()
 
     gate = threading.Event()
-    app = Rambla(table(handler, batch_size=1, max_in_flight=1, envelope=False)).start()
+    app = Rambla(table(handler, batch_size=1, max_in_flight=1)).start()
     app.publish("orders", {"act": lambda: gate.wait(20)})  # all of it waits before stop() is called
-    stop(app, told)
+    stop(app, reported)
     receipts = [app.publish("orders", {"act": str}) for _ in range(10)]
     gate.set()
     assert answered.wait(20)
-    assert answers == [None]
+    assert [list(answer) for answer in answers] == [["test.orders"]]
     statuses = [receipt.outcomes(timeout_s=20)[0].status for receipt in receipts]
     assert statuses == ["ok"] * 10
     app.stop()

@@ -1,7 +1,9 @@
-"""This module tests the mqtt handler against real brokers."""
+"""Tests of the mqtt handler against real brokers."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,20 +14,20 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from broker_apps import app_on, statuses
-from delivery_target import Target
+from delivery_target import Target, live_delivery
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from rambla_py.app import Rambla
 from rambla_py.delivery import Delivery
 from rambla_py.errors import AccessError, ConnectionLostError, PermanentError
 from rambla_py.handlers.mqtt import MqttHandler
-from rambla_py.handlers.mqtt.errors import answer_error, refusal
-from rambla_py.handlers.mqtt.wire import MqttWire
+from rambla_py.handlers.mqtt.connection import MqttConnection
+from rambla_py.handlers.mqtt.errors import publish_error, refusal
 from rambla_py.message import Message
 from rambla_py.policy import Policy
 from rambla_py.testing import TlsFiles
+from rambla_py.testing.harness import until
 from rambla_py.testing.mosquitto import MosquittoServer
-from rambla_py.testing.trial import until
 
 
 @contextmanager
@@ -43,6 +45,7 @@ def listening(server: MosquittoServer, topic: str) -> Iterator[list[Any]]:
     yield heard
     client.disconnect()
     client.loop_stop()
+    client._reset_sockets()  # paho leaves those that wake its thread to the collector
 
 
 def on(server: MosquittoServer, **settings: Any) -> dict[str, Any]:
@@ -97,16 +100,20 @@ def test_a_receive_maximum_is_respected(qos: int, unique_name: str):
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_a_topic_that_is_forbidden_is_fatal(qos: int, tmp_path: Any, unique_name: str):
-    """Refused with a PUBACK or a PUBREC, a message has not arrived, and says so; others do not suffer."""
+def test_a_topic_that_is_forbidden(qos: int, tmp_path: Any, unique_name: str):
+    """Refused with a PUBACK or a PUBREC, a message waits until it is allowed; others are delivered meanwhile."""
     rules = tmp_path / "rules"
     rules.write_text("topic readwrite allowed/#\n")
     with MosquittoServer(config=[f"acl_file {rules}"]) as server:  # noqa: SIM117  # reads better as two
-        with app_on("mqtt", on(server), topic="allowed/a", qos=qos) as app:
-            (outcome,) = app.publish("orders", "x", topic="forbidden/a").outcomes(timeout_s=5)
-            assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 1, PermanentError)
-            assert "not authorized" in str(outcome.error)
+        with app_on("mqtt", on(server), topic="allowed/a", qos=qos, retries=0) as app:
+            receipt = app.publish("orders", "x", topic="forbidden/a")
+            assert until(lambda: app.status()["broker.orders"].state == "down")
+            assert "not authorized" in str(app.status()["broker.orders"].last_error)
             assert statuses(app, ["x"] * 30) == ["ok"] * 30
+            rules.write_text("topic readwrite #\n")
+            assert server.pid
+            os.kill(server.pid, signal.SIGHUP)
+            assert receipt.outcomes(timeout_s=20)[0].status == "ok"
 
 
 def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
@@ -120,21 +127,20 @@ def test_what_the_broker_does_not_do_is_fatal(unique_name: str):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"headers": {"why": "two\nlines"}}, "header 'why'"),
         ({"headers": {"a\tb": "x"}}, "header 'a"),
         ({"headers": {"why": "\ufffe"}}, "header 'why'"),
         ({"id": "a\x7fb"}, "header 'id'"),
         ({"topic": "a\nb"}, "topic 'a"),
-        ({"topic": "a\ud800"}, "topic 'a"),
         ({"response_topic": "a\x01b"}, "response_topic"),
         ({"content_type": "a\0b"}, "content_type"),
     ],
     ids=repr,
 )
 def test_a_text_that_mqtt_does_not_hold(
-    options: Any, told: str, mosquitto: MosquittoServer, unique_name: str
+    options: Any, expected: str, mosquitto: MosquittoServer, unique_name: str
 ):
     """It is fatal for its message alone: the broker would close the connection over it."""
     with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
@@ -143,7 +149,7 @@ def test_a_text_that_mqtt_does_not_hold(
         assert not any(reason.startswith("lost:") for reason in app.status()["broker.orders"].reasons)
     assert [outcome.status for outcome in outcomes] == ["ok", "fatal", "ok"]
     assert type(outcomes[1].error) is PermanentError
-    assert told in str(outcomes[1].error)
+    assert expected in str(outcomes[1].error)
 
 
 def test_a_channel_whose_name_is_no_topic(mosquitto: MosquittoServer):
@@ -156,7 +162,7 @@ def test_a_channel_whose_name_is_no_topic(mosquitto: MosquittoServer):
 
 
 def test_a_paused_broker_does_not_hold_up_the_stop(mosquitto: MosquittoServer, unique_name: str):
-    """Messages that nobody acknowledges are given up when the app stops."""
+    """Messages without an acknowledgement are given up when the app stops."""
     with app_on("mqtt", on(mosquitto), topic=unique_name) as app:
         app.publish("orders", "first").result(timeout_s=5)
         mosquitto.pause()
@@ -166,7 +172,7 @@ def test_a_paused_broker_does_not_hold_up_the_stop(mosquitto: MosquittoServer, u
     assert outcome.status in ("dropped", "unknown")
 
 
-def wire_to(server: MosquittoServer, **settings: Any) -> tuple[MqttHandler, MqttWire]:
+def wire_to(server: MosquittoServer, **settings: Any) -> tuple[MqttHandler, MqttConnection]:
     connection = MqttHandler.Connection(**on(server, **settings))
     handler = MqttHandler(connection, channel="orders", service="mqtt", options=MqttHandler.Options())
     return handler, handler.connect()
@@ -213,7 +219,7 @@ def test_what_others_publish_by_our_client_confirms_nothing(mosquitto: Mosquitto
         options = MqttHandler.Options(topic=unique_name)
         mosquitto.pause()
         wire.publish(
-            [Delivery("ours", Target("mqtt"), None, 1, 0.0, options, Policy(), headers={}, session=notes)]
+            [live_delivery("ours", target=Target("mqtt"), options=options, policy=Policy(), session=notes)]
         )
         assert notes.settled == []
         mosquitto.resume()
@@ -264,4 +270,4 @@ def test_reason_codes_of_a_refused_connection(code: int, kind: str):
 )
 def test_reason_codes_of_a_refused_message(code: int, retryable: bool):
     """What may pass later is retried."""
-    assert answer_error(code, "mqtt at db:1883", "t").retryable is retryable
+    assert publish_error(code, "mqtt at db:1883", "t").retryable is retryable

@@ -1,8 +1,10 @@
-"""This module tests the nats handler against real servers."""
+"""Tests of the nats handler against real servers."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -10,10 +12,10 @@ import nats
 import pytest
 from broker_apps import app_on, statuses
 
-from rambla_py.errors import AccessError, PermanentError, RejectedError, UnroutableError
+from rambla_py.errors import AccessError, RejectedError, UnavailableError, UnroutableError
 from rambla_py.testing import FaultProxy, Server, TlsFiles
+from rambla_py.testing.harness import until
 from rambla_py.testing.nats_server import NatsServer
-from rambla_py.testing.trial import until
 
 
 def ask(server: NatsServer, question: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -56,7 +58,7 @@ def test_an_id_that_comes_twice_is_stored_once(nats_server: NatsServer, stream: 
     assert ask(nats_server, lambda js: js.stream_info(stream)).state.messages == 1
 
 
-def test_a_subject_without_a_stream_is_told(nats_server: NatsServer, unique_name: str):
+def test_a_subject_without_a_stream_is_reported(nats_server: NatsServer, unique_name: str):
     """Nothing that nobody stores is ever ok."""
     with app_on("nats", {"url": nats_server.url}, subject=unique_name) as app:
         (outcome,) = app.publish("orders", "x").outcomes(timeout_s=5)
@@ -80,31 +82,81 @@ def test_an_answer_that_is_no_streams_confirms_nothing(
         app.publish("orders", serve).result(timeout_s=5)
         (outcome,) = app.publish("orders", "x").outcomes(timeout_s=5)
     assert (outcome.status, type(outcome.error)) == ("fatal", RejectedError)
-    assert "not JetStream's" in str(outcome.error)
+    assert "not a JetStream acknowledgement" in str(outcome.error)
 
 
-def test_a_full_stream_is_retried(nats_server: NatsServer, stream: str):
-    """A stream that has no room may have some later."""
+def test_a_full_stream_is_unavailable(nats_server: NatsServer, stream: str):
+    """A message for a stream without room waits, and is stored once there is some."""
     name = f"{stream}-small"
     ask(nats_server, lambda js: js.add_stream(name=name, subjects=[name], max_msgs=1, discard="new"))
-    with app_on("nats", {"url": nats_server.url}, subject=name) as app:
+    with app_on("nats", {"url": nats_server.url}, subject=name, retries=1000) as app:
         assert statuses(app, ["fits"]) == ["ok"]
-        (outcome,) = app.publish("orders", "x").outcomes(timeout_s=5)
-    assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 2, RejectedError)
+        errors: list[BaseException | None] = []
+        receipt = app.publish("orders", "x", callbacks={"on_failure": lambda o: errors.append(o.error)})
+        assert until(lambda: errors)
+        ask(nats_server, lambda js: js.purge_stream(name))
+        assert receipt.result(timeout_s=10).stream == name
+    assert type(errors[0]) is UnavailableError
+
+
+def test_replies_below_a_prefix_of_their_own():
+    """A user without a right to the default inbox is down with a hint, and works with inbox_prefix."""
+    rights = 'permissions: {publish: ["$JS.API.>", "orders"], subscribe: ["replies.>"]}'
+    with NatsServer(
+        config=[f'authorization {{ users: [{{user: "shop", password: "p", {rights}}}] }}']
+    ) as server:
+        connection = {"url": server.url.replace("//", "//shop:p@")}
+        ping = app_on("nats", connection, subject="orders").ping("orders")[0]
+        assert isinstance(ping.exception, AccessError)
+        assert "set inbox_prefix" in str(ping.exception)
+        with app_on("nats", {**connection, "inbox_prefix": "replies"}, subject="orders") as app:
+
+            async def add(*, source: Any, destination: Any, options: Any) -> None:
+                await destination.jetstream().add_stream(name="orders", subjects=["orders"])
+
+            app.publish("orders", add).result(timeout_s=5)
+            assert statuses(app, ["x"]) == ["ok"]
+
+
+def test_what_the_server_says_last_is_the_cause():
+    """A login that is withdrawn at run time is reported as the server words it, and takes the channel down."""
+    users = ['authorization { user: "shop", password: "%s" }']
+    with NatsServer(config=[users[0] % "old"]) as server:
+        connection = {"url": server.url.replace("//", "//shop:old@")}
+        with app_on("nats", connection, subject="s", jetstream=False) as app:
+            assert statuses(app, ["x"]) == ["ok"]
+            conf = server.folder / "nats.conf"
+            conf.write_text(conf.read_text().replace('"old"', '"new"'))
+            assert server.pid
+            os.kill(server.pid, signal.SIGHUP)
+            assert until(lambda: app.status()["broker.orders"].state == "down")
+            assert "authorization violation" in str(app.status()["broker.orders"].last_error).lower()
+            app.stop(timeout_s=0.1)
 
 
 @pytest.mark.parametrize("jetstream", [True, False])
-def test_a_subject_that_is_forbidden_is_fatal(jetstream: bool):
-    """What the server says beside its answers reaches the messages that it is about, and no others."""
-    user = 'user: "shop", password: "p", permissions: {publish: ["Allowed.>"], subscribe: ["_INBOX.>"]}'
-    with NatsServer(config=[f"authorization {{ users: [{{{user}}}] }}"]) as server:
+def test_a_subject_that_is_forbidden(jetstream: bool):
+    """Its messages wait with an access error until the right is there; others are delivered meanwhile."""
+    rights = 'user: "shop", password: "p", permissions: {publish: [%s], subscribe: ["_INBOX.>"]}'
+    allowed = '"Allowed.>", "$JS.API.>"'
+    with NatsServer(config=[f"authorization {{ users: [{{{rights % allowed}}}] }}"]) as server:
         connection = {"url": server.url, "username": "shop", "password": "p"}
-        with app_on("nats", connection, subject="Allowed.a", jetstream=jetstream) as app:
-            (outcome,) = app.publish("orders", "x", subject="For.Bidden").outcomes(timeout_s=5)
-            assert (outcome.status, outcome.attempts, type(outcome.error)) == ("fatal", 1, PermanentError)
-            assert "For.Bidden" in str(outcome.error)
-            if not jetstream:
-                assert statuses(app, ["x"]) == ["ok"]
+        with app_on("nats", connection, subject="Allowed.a", jetstream=jetstream, retries=0) as app:
+            if jetstream:
+                app.publish("orders", add_stream).result(timeout_s=5)
+            receipt = app.publish("orders", "x", subject="For.Bidden")
+            assert until(lambda: app.status()["broker.orders"].state == "down")
+            assert "For.Bidden" in str(app.status()["broker.orders"].last_error)
+            assert statuses(app, ["x"]) == ["ok"]
+            conf = server.folder / "nats.conf"
+            conf.write_text(conf.read_text().replace(allowed, f'{allowed}, "For.>"'))
+            assert server.pid
+            os.kill(server.pid, signal.SIGHUP)
+            assert receipt.outcomes(timeout_s=20)[0].status == "ok"
+
+
+async def add_stream(*, source: Any, destination: Any, options: Any) -> None:
+    await destination.jetstream().add_stream(name="ALL", subjects=["Allowed.>", "For.>"])
 
 
 def test_tls_with_a_login(nats_tls_server: NatsServer, tls_files: TlsFiles):
@@ -144,3 +196,16 @@ def test_a_server_that_goes_silent_is_noticed(
         assert until(lambda: app.status()["broker.orders"].state != "up")
         proxy.black_hole(False)
         assert statuses(app, ["x"]) == ["ok"]
+
+
+def test_a_client_certificate_that_is_missing(tls_files: TlsFiles):
+    """The server's alert takes the channel down, and the error speaks of the certificate."""
+    listener = f'cert_file: "{tls_files.certificate}", key_file: "{tls_files.key}"'
+    config = [f'tls {{ {listener}, ca_file: "{tls_files.authority}", verify: true }}']
+    with NatsServer(config=config) as server:
+        connection = {"url": f"tls://localhost:{server.port}", "tls": {"ca_file": str(tls_files.authority)}}
+        with app_on("nats", connection, subject="s", jetstream=False) as app:
+            app.publish("orders", "x")
+            assert until(lambda: app.status()["broker.orders"].state == "down")
+            assert "certificate" in str(app.status()["broker.orders"].last_error).lower()
+            app.stop(timeout_s=0.1)

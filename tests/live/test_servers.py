@@ -1,4 +1,4 @@
-"""This module tests the private servers themselves: that they break as they are told, and come back."""
+"""Tests of the private servers themselves: that they fail on command, and come back."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_paused_server_can_be_stopped(redis_server: RedisServer) -> None:
 
 
 def test_redis_with_password_and_tls(redis_tls_server: RedisServer, tls_files: TlsFiles) -> None:
-    """A Redis with TLS and a password takes who has both, and nobody without the password."""
+    """A Redis with TLS and a password accepts clients with both, and none without the password."""
     authority = str(tls_files.authority)
     with redis_client(redis_tls_server, ssl_ca_certs=authority) as client:
         assert client.ping()
@@ -134,7 +134,7 @@ def test_rabbitmq_keeps_port_and_data(rabbitmq: RabbitMqServer, queue_name: str)
 
 
 def test_memory_alarm_blocks_and_unblocks(rabbitmq: RabbitMqServer, queue_name: str) -> None:
-    """The memory alarm blocks a connection that publishes; lifting it lets the connection go on."""
+    """The memory alarm blocks a connection that publishes; lifting it unblocks the connection."""
     heard: list[str] = []
     connection = connected(rabbitmq)
     connection.add_on_connection_blocked_callback(lambda *_: heard.append("blocked"))
@@ -185,7 +185,7 @@ def test_servers_end_with_their_parent(redis_server: RedisServer) -> None:
 
 
 def _is_over(pid: str) -> bool:
-    """Whether a process is gone, or dead and only waiting for somebody to read its exit code."""
+    """Whether a process is gone, or dead and waiting for its parent to read its exit code."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:

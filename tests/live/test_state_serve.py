@@ -28,9 +28,9 @@ from rambla_py.state import (
     generate_key,
 )
 from rambla_py.testing import FaultProxy, TlsFiles
+from rambla_py.testing.harness import until
 from rambla_py.testing.ports import HOST, free_port
 from rambla_py.testing.state_server import StateServer
-from rambla_py.testing.trial import until
 
 TOKEN = "canary-t0ken"
 PROGRAM = [sys.executable, "-m", "rambla_py", "state", "serve"]
@@ -132,7 +132,7 @@ def test_what_is_not_served_is_not_found(server: StateServer) -> None:
     assert ask(server, "PATCH", "/records")[0] == 405
 
 
-def test_a_value_over_the_servers_limit_is_told_with_both_sizes(server: StateServer) -> None:
+def test_a_value_over_the_servers_limit_is_reported_with_both_sizes(server: StateServer) -> None:
     """The limit is the server's; a smaller one still goes."""
     with HttpStore(server.url, token=TOKEN) as store:
         with pytest.raises(StateTooLargeError) as caught:
@@ -182,7 +182,7 @@ def _took_s(act: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def test_nobody_there_is_told_as_not_written() -> None:
+def test_a_server_that_is_not_there_is_reported_as_not_written() -> None:
     """A closed port."""
     url = f"http://{HOST}:{free_port()}"
     with pytest.raises(StateUnavailableError, match=r"cannot connect: .*refused") as caught:
@@ -190,7 +190,7 @@ def test_nobody_there_is_told_as_not_written() -> None:
     assert caught.value.applied == "no"
 
 
-def test_another_kind_of_server_is_told() -> None:
+def test_another_kind_of_server_is_reported() -> None:
     """Something speaks HTTP at the address, or does not, and is no state server."""
     for said in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"SSH-2.0-OpenSSH_9.2\r\n"):
         with socket.create_server((HOST, 0)) as listener:
@@ -217,7 +217,7 @@ def test_tls_with_the_right_name_and_with_a_wrong_one(tls_files: TlsFiles, tmp_p
     with StateServer(config=right) as server:
         with HttpStore(server.url, ca_file=str(tls_files.authority)) as store:
             assert store.set("a", 1) == store.get("a")
-        with pytest.raises(StateAccessError, match="certificate was refused"):
+        with pytest.raises(StateAccessError, match="certificate is not accepted"):
             HttpStore(server.url).init()
     with (
         StateServer(
@@ -294,7 +294,7 @@ def _opens(url: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "problem"),
     [
         (["--host", "0.0.0.0"], 2, "0.0.0.0 is not loopback: set $RAMBLA_STATE_TOKEN first"),
         (["postgres://u:canary@h/db"], 2, "a url that is none of memory://name"),
@@ -303,8 +303,8 @@ def _opens(url: str) -> bool:
         (["sqlite:////proc/nowhere/state.db"], 1, "rambla: SqliteStore('/proc/nowhere/state.db'): "),
     ],
 )
-def test_what_cannot_be_served_is_told_in_a_line(
-    arguments: list[str], code: int, told: str, tmp_path: Path
+def test_what_cannot_be_served_is_reported_in_a_line(
+    arguments: list[str], code: int, problem: str, tmp_path: Path
 ) -> None:
     """With its exit code, and without a traceback."""
     done = subprocess.run(
@@ -317,12 +317,12 @@ def test_what_cannot_be_served_is_told_in_a_line(
         env={key: value for key, value in os.environ.items() if key != "RAMBLA_STATE_TOKEN"},
     )
     assert done.returncode == code, done.stderr
-    assert told in done.stderr
+    assert problem in done.stderr
     assert "canary" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_that_is_taken_is_told(server: StateServer, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(server: StateServer, tmp_path: Path) -> None:
     """With the address."""
     done = subprocess.run(
         [*PROGRAM, "--port", str(server.port)],

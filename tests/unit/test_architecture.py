@@ -1,4 +1,4 @@
-"""The shape of the package: who imports whom, and what the door shows."""
+"""The structure of the package: imports, layers, and public names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ PACKAGE = Path(rambla_py.__file__).parent
 # From the inside out; a module may import from its own layer and from those before it.
 LAYERS = [
     {"errors"},
-    {"message", "outcome"},
-    {"policy", "receipt", "delivery", "report"},
+    {"_internal", "message", "outcome"},
+    {"policy", "receipt", "delivery", "status"},
     {"handler"},
-    {"registry", "redaction", "telemetry", "named", "tls", "turn", "moment"},
-    {"culprit", "encoding", "cloudevent", "wire", "sql", "state"},
+    {"telemetry"},
+    {"serialization", "sql", "state"},
+    {"registry"},
     {"config", "handlers"},
-    {"actors"},
-    {"route", "process", "life", "app"},
-    {"default"},
+    {"runtime"},
+    {"outbox"},
+    {"app", "channel"},
+    {"_default_app"},
     {"testing"},
     {"cli", "__init__", "__main__"},
 ]
@@ -78,6 +80,20 @@ def test_imports_point_inwards() -> None:
     assert wrong == []
 
 
+def test_the_runtime_has_an_order_too() -> None:
+    """Targets and supervision know neither workers nor each other; workers know both, and the rest all."""
+    order = {"target": 0, "supervision": 0, "delivery": 1}
+    wrong = []
+    for name, tree in modules().items():
+        if name.startswith("rambla_py.runtime."):
+            package = name.split(".")[2]
+            for imported in imports_of(tree, typing_too=True):
+                other = imported.split(".")[2] if imported.startswith("rambla_py.runtime.") else package
+                if other in order and other != package and order[other] >= order.get(package, 2):
+                    wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
 def test_there_are_no_cycles() -> None:
     """The import graph can be put in order, also with what is imported for types only."""
     trees = modules()
@@ -110,10 +126,10 @@ def test_only_the_actors_know_pykka() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom) and "pykka" in ast.unparse(node)
     }
-    assert knowing == {"actors"}
+    assert knowing == {"runtime"}
 
 
-def test_nobody_imports_handler_files() -> None:
+def test_only_the_registry_imports_handler_files() -> None:
     """The registry finds them by name; a handler of several files imports its own, or what is shared."""
     for name, tree in modules().items():
         for imported in imports_of(tree):
@@ -123,7 +139,7 @@ def test_nobody_imports_handler_files() -> None:
                 assert mine == its or shared, f"{name} imports {imported}"
 
 
-def test_the_door_shows_what_it_says() -> None:
+def test_every_public_name_exists() -> None:
     """Everything in ``__all__`` is there, once, and every error of ours is in it."""
     assert len(set(rambla_py.__all__)) == len(rambla_py.__all__)
     for name in rambla_py.__all__:
@@ -136,15 +152,22 @@ def test_the_door_shows_what_it_says() -> None:
     assert ours <= set(rambla_py.__all__)
 
 
-def test_every_error_stands_in_the_tree() -> None:
-    """The drawing at the top of errors.py is complete."""
+def test_every_error_is_in_the_drawn_tree() -> None:
+    """The drawing at the top of the package is complete."""
     for name in errors.__all__:
         if name.endswith("Error"):
             assert name in (errors.__doc__ or ""), name
 
 
-def test_every_module_says_what_it_is() -> None:
-    """A module's first line begins with 'This module' or 'This package'."""
+def test_every_module_has_a_docstring() -> None:
+    """Its first line is a sentence or a noun phrase that ends in a full stop."""
     for name, tree in modules().items():
         doc = ast.get_docstring(tree) or ""
-        assert doc.startswith(("This module ", "This package ", "rambla_py: ")), name
+        assert doc.split("\n\n")[0].endswith("."), name
+
+
+def test_no_test_file_is_longer_than_500_lines() -> None:
+    """A longer one holds more than one subject."""
+    tests = Path(__file__).parents[1]
+    lengths = {path.relative_to(tests): path.read_text().count("\n") for path in tests.rglob("*.py")}
+    assert {path: length for path, length in lengths.items() if length > 500} == {}

@@ -1,4 +1,4 @@
-"""This module tests what the environment does to a configuration."""
+"""Tests of what the environment does to a configuration."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_literal_must_have_the_type() -> None:
     """A literal text is no number, and the problem says how to mend it."""
     (problem,) = problems(audit=service(count="4"))
     assert str(problem) == (
-        "audit.channels.orders.count: expected a whole number >= 1, got '4'; write it without the quotes"
+        "audit.channels.orders.count: expected an integer >= 1, got '4'; write it without the quotes"
     )
 
 
 def test_text_with_a_variable_in_it_is_a_text() -> None:
-    """A text that only contains ``${...}`` stays a text."""
+    """A string that only contains ``${...}`` stays a string."""
     (problem,) = problems({"X": "1"}, audit=service(count="${X}2"))
     assert (problem.path, problem.got) == ("audit.channels.orders.count", "'12'")
 
@@ -59,7 +59,7 @@ def test_text_with_a_variable_in_it_is_a_text() -> None:
 def test_wrong_value_from_outside_is_a_problem() -> None:
     """What cannot be converted is a problem like any other."""
     (problem,) = problems({"X": "many"}, audit=service(count="${X}"))
-    assert (problem.expected, problem.got) == ("a whole number >= 1", "'many'")
+    assert (problem.expected, problem.got) == ("an integer >= 1", "'many'")
 
 
 def test_missing_variables_are_all_reported_with_the_rest() -> None:
@@ -80,7 +80,7 @@ def test_values_from_outside_are_not_read_again() -> None:
 
 
 def test_file_is_relative_to_the_configuration(tmp_path: Path) -> None:
-    """The path in ``${file:...}`` is relative to the file that it stands in."""
+    """The path in ``${file:...}`` is relative to the file that contains it."""
     (tmp_path / "mode.txt").write_text("slow\n", "utf-8")
     (tmp_path / "rambla.toml").write_text(
         '[audit]\nhandler = "config_handlers:Audit"\n[audit.connections.m]\nhost = "h"\n'
@@ -96,6 +96,15 @@ def test_override_wins_over_the_file() -> None:
     assert orders({"RAMBLA__AUDIT__CHANNELS__ORDERS__COUNT": "8"}, count=2).count == 8
 
 
+def test_last_newline_of_a_variable_is_left_out(tmp_path: Path) -> None:
+    """Orchestrators add it; values by name, overrides and the path of the file follow one rule."""
+    assert orders({"MODE": "slow\n"}, options={"mode": "${MODE}"}).options.mode == "slow"
+    assert orders({"RAMBLA__AUDIT__CHANNELS__ORDERS__OPTIONS__MODE": "slow\r\n"}).options.mode == "slow"
+    path = tmp_path / "rambla.toml"
+    path.write_text("[rambla]\nretries = 3\n", "utf-8")
+    assert load_config(environ={"RAMBLA_CONFIG": f"{path}\n"}).files == (str(path),)
+
+
 def test_override_is_not_interpolated() -> None:
     """A value from the environment is taken as it is."""
     environ = {"RAMBLA__AUDIT__CHANNELS__ORDERS__OPTIONS__MODE": "${HOME}"}
@@ -103,7 +112,7 @@ def test_override_is_not_interpolated() -> None:
 
 
 def test_override_finds_keys_of_any_case() -> None:
-    """A part of the name means the key that it equals but for case, and ``_`` may stand for ``-``."""
+    """A part of the name matches a key regardless of case, and ``_`` matches ``-``."""
     table = {
         "handler": "config_handlers:Silent",
         "connections": {"my-Host": {"Port": 1}},
@@ -124,7 +133,7 @@ def test_override_leaves_the_handlers_own_table_in_place() -> None:
 
 
 def test_override_of_an_unknown_key_is_refused_by_its_name() -> None:
-    """A variable that sets what nobody declares is a problem that names the variable."""
+    """A variable for an unknown setting is a problem that names the variable."""
     (problem,) = problems({"RAMBLA__AUDIT__CHANNELS__ORDERS__COUNTT": "8"}, audit=service())
     assert str(problem) == (
         "environment variable RAMBLA__AUDIT__CHANNELS__ORDERS__COUNTT: audit.channels.orders.countt: "

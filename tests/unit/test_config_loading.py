@@ -1,4 +1,4 @@
-"""This module tests where a configuration is found, what it includes, and what comes of it."""
+"""Tests of where a configuration is found, what it includes, and what comes of it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,19 @@ def test_syntax_error_has_file_line_and_column(folder: Path) -> None:
 def test_file_in_another_encoding_is_refused(folder: Path) -> None:
     """A file that is not UTF-8 is an error."""
     (folder / "rambla.toml").write_bytes(b'a = "\xff"')
-    assert "expected a text in UTF-8" in refused()
+    assert "expected text in UTF-8" in refused()
+
+
+def test_byte_order_mark_is_skipped(folder: Path) -> None:
+    """Some editors put one at the start: of the file, of one that it includes, of a secret."""
+    mark = "\ufeff"
+    write(folder / "mode.txt", f"{mark}slow\n")
+    write(folder / "base.toml", f'{mark}{AUDIT}options = {{ mode = "${{file:mode.txt}}" }}\n')
+    source = write(folder / "rambla.toml", f'{mark}include = ["base.toml"]\n')
+    write(folder / "pyproject.toml", f'{mark}[tool.rambla]\ninclude = ["base.toml"]\n')
+    for path in (source, folder / "pyproject.toml"):
+        config = load_config(path, environ={})
+        assert config.services["audit"].channels["orders"].options.mode == "slow"
 
 
 def test_including_file_wins(folder: Path) -> None:
@@ -102,7 +114,7 @@ def test_including_file_wins(folder: Path) -> None:
 
 
 def test_include_may_stand_in_rambla_and_be_interpolated(folder: Path) -> None:
-    """``[rambla] include`` does the same, relative to the file it stands in, with ``${...}`` replaced."""
+    """``[rambla] include`` does the same, relative to the file that contains it, with ``${...}`` replaced."""
     write(folder / "sub/dev.toml", AUDIT + "count = 7")
     write(folder / "sub/rambla.toml", '[rambla]\ninclude = ["${STAGE:-prod}.toml"]')
     assert count(load_config("sub/rambla.toml", environ={"STAGE": "dev"})) == 7
@@ -125,20 +137,20 @@ def test_missing_include_is_an_error_and_the_rest_is_checked(folder: Path) -> No
     text = refused(Path("a.toml"))
     assert "the configuration has 2 problems" in text
     assert "b.toml: include: expected a readable TOML file, got no such file" in text
-    assert "audit.channels.x.count: expected a whole number >= 1, got 0" in text
+    assert "audit.channels.x.count: expected an integer >= 1, got 0" in text
 
 
 def test_problem_names_the_file_the_value_came_from(folder: Path) -> None:
-    """Each problem names the file that its value stands in."""
+    """Each problem names the file that its value is in."""
     write(folder / "base.toml", AUDIT + "count = 0")
     write(folder / "rambla.toml", 'include = ["base.toml"]\n[audit.channels.orders]\nmax_pending = 0')
     text = refused()
-    assert "  base.toml: audit.channels.orders.count:" in text
-    assert "  rambla.toml: audit.channels.orders.max_pending:" in text
+    assert "  base.toml:8: audit.channels.orders.count:" in text
+    assert "  rambla.toml:3: audit.channels.orders.max_pending:" in text
 
 
 def test_same_channel_under_two_services_is_fan_out() -> None:
-    """A channel's name may stand under several services."""
+    """Several services may have a channel with the same name."""
     config = load(one=service(count=1), two=service(count=2))
     assert [s.channels["orders"].name for s in config.services.values()] == ["one.orders", "two.orders"]
 
@@ -159,16 +171,19 @@ def test_only_connection_may_be_left_out() -> None:
 
 
 def test_handler_gives_the_table_where_the_file_has_none() -> None:
-    """``Handler.config()`` stands for connections and channels that the file leaves out, options stay."""
+    """``Handler.config()`` supplies connections and channels if the file has none; its options stay."""
     config = load(selfmade={"handler": Selfmade, "options": {"retries": 1}})
     channel = config.services["selfmade"].channels["orders"]
     assert (channel.count, channel.settings, channel.policy.retries) == (3, {"host": "built-in"}, 1)
 
 
-def test_handlers_own_table_gives_way_to_the_file() -> None:
-    """With a channel in the file ``Handler.config()`` is not asked."""
-    config = load(selfmade={"handler": Selfmade, "channels": {"mine": {}}})
-    assert list(config.services["selfmade"].channels) == ["mine"]
+def test_the_file_is_laid_over_the_handlers_own_table() -> None:
+    """Table by table: what the file does not set stays as ``Handler.config()`` has it."""
+    tables = {"channels": {"mine": {}, "orders": {"count": 2}}, "connections": {"own": {"port": 9}}}
+    service = load(selfmade={"handler": Selfmade, **tables}).services["selfmade"]
+    assert list(service.channels) == ["orders", "mine"]
+    assert service.channels["orders"].count == 2
+    assert service.channels["mine"].settings == {"host": "built-in", "port": 9}
 
 
 def test_registered_handler_needs_no_handler_line() -> None:
@@ -206,7 +221,7 @@ def test_callbacks_are_imported() -> None:
 
 @pytest.mark.parametrize("name", ["rambla", "broker", "development", "test", "production"])
 def test_sample_files_are_right(name: str, tmp_path: Path) -> None:
-    """Every sample under ``config/`` loads, given the environment it asks for."""
+    """Every sample under ``config/`` loads, given the environment variables that it uses."""
     write(tmp_path / "rabbitmq_password", "geheim\n")
     environ = {
         "SECRETS_DIR": str(tmp_path),

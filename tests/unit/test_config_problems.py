@@ -1,4 +1,4 @@
-"""This module tests what a wrong configuration is told."""
+"""Tests of the problems reported for a wrong configuration."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ options = { callbacks = { on_success = "no_such_module:function" } }
 
 TEN_ANSWERS = """\
 the configuration has 12 problems:
-  ten.toml: amqqp: expected a handler (KNOWN), or any name with handler = 'module:Class' in it, got 'amqqp'; \
+  ten.toml:9: amqqp: expected a handler (KNOWN), or any name with handler = 'module:Class', got 'amqqp'; \
 handler 'amqqp': unknown; did you mean 'amqp'?
-  ten.toml: audit.channels.orders.connection: expected the name of one of [audit.connections], got 'mian'; \
+  ten.toml:16: audit.channels.orders.connection: expected the name of one of [audit.connections], got 'mian'; \
 did you mean 'main'?
-  ten.toml: audit.channels.orders.count: expected a whole number >= 1, got 0
-  ten.toml: audit.channels.orders.fallback: expected the name of a channel, got 'othres'; \
+  ten.toml:17: audit.channels.orders.count: expected an integer >= 1, got 0
+  ten.toml:19: audit.channels.orders.fallback: expected the name of a channel, got 'othres'; \
 did you mean 'others'?
-  ten.toml: audit.channels.orders.options.tabel: expected an option that the handler declares, got 'tabel'; \
+  ten.toml:20: audit.channels.orders.options.tabel: expected an option that the handler declares, got 'tabel'; \
 did you mean 'table'?
-  ten.toml: audit.channels.orders.overflow: expected one of 'block', 'drop_newest', 'drop_oldest', 'raise', \
+  ten.toml:18: audit.channels.orders.overflow: expected one of 'block', 'drop_newest', 'drop_oldest', 'raise', \
 got 'blok'; did you mean 'block'?
-  ten.toml: audit.channels.others.options.callbacks.on_success: expected a function, as 'module:function', \
+  ten.toml:22: audit.channels.others.options.callbacks.on_success: expected a function, as 'module:function', \
 got 'no_such_module:function'; cannot import 'no_such_module': No module named 'no_such_module'
-  ten.toml: audit.connections.main.host: expected a text, got nothing
-  ten.toml: audit.connections.main.port: expected a whole number >= 1 and <= 65535, got 99999
-  ten.toml: rambla.options.levle: expected an option that some handler declares, got 'levle'; \
+  ten.toml:13: audit.connections.main.host: expected a string, got nothing
+  ten.toml:14: audit.connections.main.port: expected an integer >= 1 and <= 65535, got 99999
+  ten.toml:7: rambla.options.levle: expected an option that some handler declares, got 'levle'; \
 did you mean 'level'?
-  ten.toml: rambla.options.retries: expected a whole number >= 0, got 'many'
-  ten.toml: rambla.retires: expected a known key, got 'retires'; did you mean 'retries'?"""
+  ten.toml:6: rambla.options.retries: expected an integer >= 0, got 'many'
+  ten.toml:3: rambla.retires: expected a known key, got 'retires'; did you mean 'retries'?"""
 
 
 def one(**tables: Any) -> str:
@@ -73,10 +73,10 @@ def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load_config("ten.toml", environ={})
     lines = str(caught.value).splitlines()
-    known = lines[[line.startswith("  ten.toml: amqqp:") for line in lines].index(True)]
+    known = lines[[" amqqp:" in line for line in lines].index(True)]
     handlers = known[known.index("(") + 1 : known.index(")")]
     expected = TEN_ANSWERS.replace("KNOWN", handlers).splitlines()
-    assert [lines[0], *sorted(lines[1:])] == expected
+    assert [lines[0], *sorted(lines[1:])] == [expected[0], *sorted(expected[1:])]
 
 
 def test_unknown_option_in_the_defaults_has_the_nearest() -> None:
@@ -109,15 +109,15 @@ def test_options_of_one_message_have_no_place_in_a_file(name: str) -> None:
     )
 
 
-def test_setting_among_the_options_is_told_its_place() -> None:
-    """A channel's setting that stands in ``options`` is refused with the right place."""
+def test_setting_among_the_options_names_its_place() -> None:
+    """A channel's setting inside ``options`` is refused, with the right place."""
     assert one(audit=service(options={"count": 2})).endswith("write it beside options, not in it")
 
 
 def test_required_option_must_be_in_the_channel() -> None:
     """An option without a default is a problem where no level gives it."""
     assert one(needy=service(Needy)) == (
-        "needy.channels.orders.options.table: expected a text "
+        "needy.channels.orders.options.table: expected a string "
         f"(handler '{HERE}:Needy' requires it), got nothing"
     )
     assert not problems(rambla={"options": {"table": "x"}}, needy=service(Needy))
@@ -126,30 +126,27 @@ def test_required_option_must_be_in_the_channel() -> None:
 def test_options_that_do_not_fit_together() -> None:
     """What ``Options`` itself refuses is a problem of the channel."""
     assert one(paired=service(Paired, options={"low": 20})) == (
-        "paired.channels.orders.options: expected options that fit together, got low is above high"
+        "paired.channels.orders.options: expected compatible options, got low is above high"
     )
 
 
 def test_bound_on_an_optional_value_is_honoured() -> None:
-    """A bound that stands on ``int | None`` counts for the number."""
-    assert "expected a whole number >= 1, got 0" in one(audit=service(options={"limit": 0}))
+    """A bound on ``int | None`` applies to the number."""
+    assert "expected an integer >= 1, got 0" in one(audit=service(options={"limit": 0}))
     assert not problems(audit=service(options={"limit": 1}))
 
 
 def test_delay_must_be_less_than_expiry() -> None:
     """``delay_s >= expires_s`` is refused, wherever the two come from."""
     text = one(rambla={"options": {"expires_s": 5}}, audit=service(options={"delay_s": 5}))
-    assert text == (
-        "audit.channels.orders.options.delay_s: expected less than expires_s, "
-        "got delay_s = 5 is not less than expires_s = 5"
-    )
+    assert text == "audit.channels.orders.options.delay_s: expected less than expires_s (5), got 5"
 
 
 def test_fallback_circle_is_shown() -> None:
     """Fallbacks that form a circle are refused, and the circle is shown."""
     table = service()
     table["channels"] = {"a": {"fallback": "b"}, "b": {"fallback": "c"}, "c": {"fallback": "b"}}
-    assert one(audit=table).endswith("expected fallbacks that come to an end, got b -> c -> b")
+    assert one(audit=table).endswith("expected fallbacks without a cycle, got audit.b -> audit.c -> audit.b")
 
 
 def test_fallback_may_be_a_channel_of_another_service() -> None:
@@ -157,20 +154,37 @@ def test_fallback_may_be_a_channel_of_another_service() -> None:
     assert not problems(one=service(fallback="spare"), two={"handler": Silent, "channels": {"spare": {}}})
 
 
-def test_durable_is_refused_for_now() -> None:
-    """``durable = true`` is refused, and so is dropping on such a channel."""
-    found = problems(audit=service(durable=True, overflow="drop_oldest"))
-    assert [str(problem) for problem in found] == [
-        "audit.channels.orders.durable: expected false, got true; the outbox is not part of this version",
-        "audit.channels.orders.overflow: expected 'block' or 'raise' on a durable channel, got 'drop_oldest'",
-    ]
-
-
-def test_outbox_is_refused_for_now() -> None:
-    """``[rambla.outbox]`` is refused."""
-    assert one(rambla={"outbox": {"url": "sqlite:///x"}}, audit=service()) == (
-        "rambla.outbox: expected nothing, got a table; the outbox is not part of this version"
+def test_a_durable_channel_drops_nothing() -> None:
+    """``overflow = "drop_*"`` is refused there."""
+    assert one(
+        rambla={"outbox": {"url": "sqlite:///o.db"}}, audit=service(durable=True, overflow="drop_oldest")
+    ) == (
+        "audit.channels.orders.overflow: expected 'block' or 'raise' on a durable channel, got 'drop_oldest'"
     )
+
+
+def test_a_mapping_with_a_durable_channel_names_its_outbox() -> None:
+    """There is no file beside which the outbox could be."""
+    found = one(audit=service(durable=True))
+    assert found.startswith("rambla.outbox.url: expected sqlite:///FILE")
+    assert "channel audit.orders is durable" in found
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://db/x", "sqlite://", "sqlite:///", "rambla-outbox.db", "postgresql://"]
+)
+def test_an_outbox_has_the_url_of_a_journal(url: str) -> None:
+    """An unknown scheme, and a url without a file or a host, is refused."""
+    found = one(rambla={"outbox": {"url": url}}, audit=service())
+    assert found.startswith(
+        "rambla.outbox.url: expected sqlite:///FILE, sqlite:////FROM/THE/ROOT or postgresql"
+    )
+
+
+def test_a_password_in_the_url_of_an_outbox_does_not_show() -> None:
+    """The problem has the url without it."""
+    found = one(rambla={"outbox": {"url": "mysql://me:s3cr3t-w0rd@db/x"}}, audit=service())
+    assert "s3cr3t-w0rd" not in found
 
 
 @pytest.mark.parametrize("rate", ["100", "0/s", "a/s", "10/day", "/s", "-1/s", ""])
@@ -189,7 +203,7 @@ def test_unknown_service_in_the_choice_has_the_nearest() -> None:
 
 
 def test_misspelt_rambla_is_recognised() -> None:
-    """A table ``[ramblah]`` is told what it may have been meant to be."""
+    """For a table ``[ramblah]`` the error suggests ``rambla``."""
     found = problems(ramblah={"channels": {}}, audit=service())
     assert [problem.hint for problem in found] == ["did you mean 'rambla'?"]
 
@@ -246,7 +260,7 @@ def test_option_that_is_reserved_cannot_be_declared() -> None:
         ({"audit": 5}, "audit"),
         ({"rambla": 5}, "rambla"),
         ({"rambla": {"options": 5}}, "rambla.options"),
-        ({"audit": {"handler": Audit, "connections": 5}}, "audit.connections"),
+        ({"audit": {"handler": Silent, "connections": 5, "channels": {"a": {}}}}, "audit.connections"),
         ({"audit": {"handler": Audit, "channels": {"a": 5}}}, "audit.channels.a"),
         ({"audit": {"handler": Silent, "options": [], "channels": {"a": {}}}}, "audit.options"),
         (
@@ -266,7 +280,8 @@ def test_value_in_a_tables_place_is_a_problem(tables: dict[str, Any], path: str)
     [
         ({"backoff": {"initial_s": -1}}, "backoff.initial_s"),
         ({"backoff": {"initial": 1}}, "backoff.initial"),
-        ({"headers": {"a": [1]}}, "headers.a"),
+        ({"headers": {"a": object()}}, "headers.a"),
+        ({"headers": 5}, "headers"),
         ({"priority": "hgh"}, "priority"),
         ({"serializer": "xml"}, "serializer"),
         ({"format": 1}, "format"),

@@ -1,4 +1,4 @@
-"""This module tests that secrets are found, and do not show."""
+"""Tests of that secrets are found, and do not show."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from config_handlers import Silent, load, problems, service
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rambla_py._internal.redaction import Redactor, looks_secret, redact_url
 from rambla_py.config import load_config
-from rambla_py.redaction import Redactor, looks_secret, redact_url
 
 CANARY = "k4n4r1-v0g3l"
 
@@ -45,19 +45,19 @@ def test_secrets_are_collected(table: dict[str, Any]) -> None:
 
 
 def test_short_texts_are_no_secrets() -> None:
-    """A text of fewer than four characters would take half of every log line with it."""
+    """A string of fewer than four characters would take half of every log line with it."""
     assert load(audit=connection(password="abc")).secrets == frozenset()
 
 
 def test_what_a_file_gives_is_a_secret(tmp_path: Path) -> None:
-    """The text of ``${file:...}`` is a secret wherever it stands."""
+    """The content of ``${file:...}`` is a secret wherever it is used."""
     (tmp_path / "s").write_text(CANARY, "utf-8")
     config = load(audit=service(options={"mode": "${file:" + str(tmp_path / "s") + "}"}))
     assert config.secrets == {CANARY}
 
 
 def test_variable_with_a_secret_name_is_a_secret() -> None:
-    """The value of ``${DB_PASSWORD}`` is a secret wherever it stands."""
+    """The value of ``${DB_PASSWORD}`` is a secret wherever it is used."""
     assert load({"DB_PASSWORD": CANARY}, audit=connection(host="x${DB_PASSWORD}y")).secrets == {CANARY}
 
 
@@ -74,7 +74,7 @@ WRONG = [
     service(fallback="${DB_PASSWORD}"),
     service(options={"callbacks": {"on_fatal": "${DB_PASSWORD}"}}),
     service(options={"serializer": "${DB_PASSWORD}"}),
-    service(options={"headers": {"authorization": [CANARY]}}),
+    service(options={"headers": {"authorization": [CANARY, object()]}}),
     {**free(), "handler": "${DB_PASSWORD}"},
 ]
 
@@ -91,7 +91,7 @@ def test_no_problem_shows_a_secret(table: dict[str, Any]) -> None:
 def test_secret_of_the_wrong_type_is_masked() -> None:
     """A secret that is no text, or is short, is masked where it is refused."""
     (problem,) = problems(audit=connection(password=1234567))
-    assert str(problem) == "audit.connections.main.password: expected a text, got ***"
+    assert str(problem) == "audit.connections.main.password: expected a string, got ***"
 
 
 def test_override_with_a_secret_shows_its_name_only() -> None:

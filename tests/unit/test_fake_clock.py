@@ -1,4 +1,4 @@
-"""This module tests the clock that a test sets."""
+"""Tests of the clock that a test sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_it_stands_still():
     assert (clock.now, clock(), clock.now) == (5.0, 5.0, 5.0)
 
 
-def test_it_moves_when_told():
+def test_it_moves_only_when_it_is_advanced():
     """``advance`` returns the new time, and moves the clock for everyone who holds it."""
     clock = FakeClock(5.0)
     assert clock.advance(2.5) == 7.5

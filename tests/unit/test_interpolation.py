@@ -1,4 +1,4 @@
-"""This module tests how ``${...}`` is replaced."""
+"""Tests of how ``${...}`` is replaced."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rambla_py.config.interpolation import InterpolationError, expand
 
+VALUES = st.text().filter(lambda text: not text.endswith(("\n", "\r")))
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True)
 
 
@@ -21,7 +22,7 @@ def replaced(text: str, **environ: str) -> str:
 
 @given(st.text().filter(lambda text: "$" not in text))
 def test_text_without_dollar_is_never_touched(text: str) -> None:
-    """A text without a dollar sign comes out as it went in."""
+    """A string without a dollar sign comes out as it went in."""
     assert replaced(text) == text
     assert not expand(text, {}, no_file).whole
 
@@ -32,7 +33,7 @@ def test_doubled_dollars_round_trip(text: str) -> None:
     assert replaced(text.replace("$", "$$")) == text
 
 
-@given(NAMES, st.text(), st.text(alphabet="ab}{ "), st.text(alphabet="ab}{ "))
+@given(NAMES, VALUES, st.text(alphabet="ab}{ "), st.text(alphabet="ab}{ "))
 def test_value_replaces_the_name(name: str, value: str, before: str, after: str) -> None:
     """A variable's value stands where its name stood, and is not read again."""
     text = before + "${" + name + "}" + after
@@ -41,7 +42,7 @@ def test_value_replaces_the_name(name: str, value: str, before: str, after: str)
 
 @given(NAMES, st.text(alphabet="ab: -?"))
 def test_default_counts_when_unset_or_empty(name: str, default: str) -> None:
-    """A default stands in for a variable that is unset or empty."""
+    """A default replaces a variable that is unset or empty."""
     text = "${" + name + ":-" + default + "}"
     assert replaced(text) == default
     assert replaced(text, **{name: ""}) == default
@@ -68,7 +69,7 @@ def test_missing_variable_is_named() -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOPE": ""}])
-def test_message_is_told_when_unset_or_empty(environ: dict[str, str]) -> None:
+def test_message_is_shown_when_unset_or_empty(environ: dict[str, str]) -> None:
     """``:?`` gives its message for a variable that is unset or empty."""
     with pytest.raises(InterpolationError) as caught:
         replaced("${NOPE:?ask the operators}", **environ)
@@ -98,6 +99,14 @@ def test_file_gives_its_text_without_the_last_newline(content: str, text: str) -
     assert (expansion.text, expansion.contents, expansion.whole) == (text, (text,), True)
 
 
+@pytest.mark.parametrize(("content", "text"), [("s\n", "s"), ("s\r\n", "s"), ("s\n\n", "s\n"), ("\n", "x")])
+def test_variable_gives_its_value_without_the_last_newline(content: str, text: str) -> None:
+    """``${NAME}`` follows the rule of files; what is empty then counts as empty."""
+    expansion = expand("${A:-x}", {"A": content}, no_file)
+    assert expansion.text == text
+    assert expansion.names in ((("A", text),), ())
+
+
 def test_file_that_cannot_be_read_is_an_error() -> None:
     """A file that is not there is an error with its path and the reason."""
     with pytest.raises(InterpolationError) as caught:
@@ -113,5 +122,5 @@ def test_file_that_cannot_be_read_is_an_error() -> None:
     [("${A}", True), ("${A:-x}", True), ("${A}${A}", False), (" ${A}", False), ("$$", False)],
 )
 def test_whole_says_that_nothing_stands_beside(text: str, whole: bool) -> None:
-    """Only a text that is one ``${...}`` and nothing else is whole."""
+    """Only a string that is one ``${...}`` and nothing else is whole."""
     assert expand(text, {"A": "a"}, no_file).whole is whole

@@ -10,9 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from rambla_py.actors.mailbox import ALONE_AFTER_LOSSES, Mailbox
 from rambla_py.delivery import Delivery
 from rambla_py.policy import Policy, worker_of
+from rambla_py.runtime.target.isolation import SUSPECT_AFTER_LOSSES
+from rambla_py.runtime.target.mailbox import Mailbox
 
 WORKERS = 2
 DEFAULT = Policy(expires_s=100.0)
@@ -73,9 +74,9 @@ class MailboxModel(RuleBasedStateMachine):
             self.out.add(delivery.seq)
             if delivery.key is not None:
                 assert self.lanes[delivery.key][0] == delivery.seq, "not the first of its key"
-            if delivery.key is not None and delivery.losses < ALONE_AFTER_LOSSES:
+            if delivery.key is not None and delivery.losses < SUSPECT_AFTER_LOSSES:
                 assert worker_of(delivery.key, WORKERS) == worker
-        if any(delivery.losses >= ALONE_AFTER_LOSSES for delivery in batch):
+        if any(delivery.losses >= SUSPECT_AFTER_LOSSES for delivery in batch):
             assert alone_ok
             assert len(batch) == 1
         return batch
@@ -85,7 +86,7 @@ class MailboxModel(RuleBasedStateMachine):
         if delivery.key is not None and delivery.seq in self.lanes.get(delivery.key, ()):
             self.lanes[delivery.key].remove(delivery.seq)
         if delivery.holds_lane:
-            self.mailbox.release_lane(delivery)
+            self.mailbox.release_lanes([delivery])
 
     @rule(batch=consumes(taken))
     def end(self, batch: list[Delivery]) -> None:
@@ -153,6 +154,14 @@ class MailboxModel(RuleBasedStateMachine):
         assert self.mailbox.full == (len(self.waiting) >= 10)
 
     @invariant()
+    def what_left_early_is_let_go(self) -> None:
+        """Queues hold at most as many deliveries that left as wait, so that memory follows what waits."""
+        mailbox = self.mailbox
+        lanes = [lane for lane in mailbox._lanes.behind.values() if lane]
+        held = [one for queue in (*mailbox._queues._all, *lanes) for one in queue]
+        assert len(held) - sum(mailbox.holds(one) for one in held) <= len(self.waiting)
+
+    @invariant()
     def one_of_a_key_is_out(self) -> None:
         for lane in self.lanes.values():
             assert sum(seq in self.out for seq in lane) <= 1
@@ -174,7 +183,7 @@ def fill(mailbox: Mailbox, number: int, **fields: Any) -> list[Delivery]:
 
 
 def test_what_was_lost_comes_out_first_and_in_its_order() -> None:
-    """Deliveries put back stand before those that were never taken, the oldest first."""
+    """Deliveries put back come before those that were never taken, the oldest first."""
     mailbox = Mailbox(workers=1, max_pending=10, expires_s=300.0)
     fill(mailbox, 4)
     batch = mailbox.take(0, 2, alone_ok=True)
@@ -218,4 +227,4 @@ def test_the_heap_of_own_expiries_forgets_what_has_ended() -> None:
     for _ in range(10_000):
         mailbox.put(make_delivery(policy=own))
         mailbox.take(0, 1, alone_ok=True)
-    assert len(mailbox._expiries) < 200
+    assert len(mailbox._queues.expiries) < 200

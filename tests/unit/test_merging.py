@@ -1,4 +1,4 @@
-"""This module tests how files and levels of options are laid over each other."""
+"""Tests of how files and levels of options are laid over each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rambla_py.config.layers import Layer, merged
-from rambla_py.config.node import merge, plain, wrap
+from rambla_py.config.raw_tree import merge, plain, wrap
 
 KEYS = st.sampled_from("abcd")
 TREES = st.recursive(
@@ -128,17 +128,6 @@ def test_open_handler_gets_every_option_in_a_dict() -> None:
     table = {"handler": Open, "channels": {"orders": {"options": {"anything": 1, "retries": 0}}}}
     channel = load(box=table).services["box"].channels["orders"]
     assert (channel.options, channel.policy.retries) == ({"anything": 1}, 0)
-
-
-def test_envelope_of_the_options_is_the_channels_default() -> None:
-    """``envelope`` in ``[rambla.options]`` counts for channels that say nothing themselves."""
-    table = {
-        "handler": Audit,
-        "connections": {"m": {"host": "h"}},
-        "channels": {"a": {}, "b": {"envelope": True}},
-    }
-    channels = load(rambla={"options": {"envelope": False}}, audit=table).services["audit"].channels
-    assert (channels["a"].envelope, channels["b"].envelope) == (False, True)
 
 
 def test_infinite_expiry_means_never() -> None:

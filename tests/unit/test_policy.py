@@ -1,4 +1,4 @@
-"""The decisions: pure, so that every case can be asked."""
+"""The decisions of the policy, which are pure functions."""
 
 from __future__ import annotations
 

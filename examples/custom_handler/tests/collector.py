@@ -1,4 +1,4 @@
-"""This module is a collector for tests: real sockets, everything in memory."""
+"""A collector for tests: real sockets, everything in memory."""
 
 from __future__ import annotations
 

@@ -52,6 +52,12 @@ class TestCollector(HandlerContract):
     def cuts(self) -> int:
         return self.proxy.cuts
 
+    def hang_up(self) -> None:
+        self.proxy.reset()
+
+    def impatient(self) -> dict[str, Any]:
+        return {**self.connection(), "timeout_s": 0.5}
+
     def silence(self) -> None:
         self.proxy.black_hole()
 

@@ -1,4 +1,4 @@
-"""This package is the command ``rambla rabbit``: queues and exchanges of RabbitMQ, over AMQP itself."""
+"""The command ``rambla rabbit``: queues and exchanges of RabbitMQ, over AMQP itself."""
 
 import typer
 
@@ -10,7 +10,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
-    help="Declare, delete, purge, bind and look at queues and exchanges of RabbitMQ.",
+    help="Declare, delete, purge, bind and inspect queues and exchanges of RabbitMQ.",
 )
 app.add_typer(queue.app, name="queue")
 app.add_typer(exchange.app, name="exchange")

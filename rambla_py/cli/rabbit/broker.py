@@ -1,4 +1,4 @@
-"""This module talks to the broker of a configured connection, with a bound on its silence."""
+"""The broker of a configured connection, with a time-out for its answers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import typer
 from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 
+from rambla_py._internal.redaction import Redactor, url_secrets
 from rambla_py.cli.loading import load
 from rambla_py.config import Config, ServiceConfig
 from rambla_py.errors import RamblaError, nearest
 from rambla_py.handler import Handler, Secret
-from rambla_py.redaction import Redactor, url_secrets
 from rambla_py.registry import find_handler
 
 __all__ = ["LOCKED", "Broker", "find_broker", "refusal"]
@@ -44,7 +44,7 @@ _UNSENDABLE = (
 
 
 class Broker(NamedTuple):
-    """The broker that a command is about."""
+    """The broker that a command uses."""
 
     handler: type[Handler]
     settings: Any
@@ -55,25 +55,25 @@ class Broker(NamedTuple):
     def run(self, step: Callable[[_Open], _Answer]) -> _Answer:
         """Connect, run a step with a function that opens a channel, and close.
 
-        Raises ``RamblaError``: the connection's own, and one that says what the broker did not like.
+        Raises ``RamblaError``: the connection's own, or one that explains the broker's refusal.
         """
-        # Pika logs each refusal with a traceback; what matters of it is in the error.
+        # pika logs each refusal with a traceback; the error says the same.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
         answers: list[Callable[[], _Answer]] = []
-        # Pika waits for an answer without a bound of its own.
-        thread = threading.Thread(target=lambda: answers.append(self._tried(step)), daemon=True)
+        # pika waits for answers without a time-out.
+        thread = threading.Thread(target=lambda: answers.append(self._try(step)), daemon=True)
         thread.start()
         thread.join(self.timeout_s)
         if not answers:
             raise RamblaError(f"{self.name} did not answer within --timeout = {self.timeout_s:g} seconds")
         return answers[0]()
 
-    def _tried(self, step: Callable[[_Open], _Answer]) -> Callable[[], _Answer]:
-        """Run a step, and return a function that gives its answer or raises its error."""
+    def _try(self, step: Callable[[_Open], _Answer]) -> Callable[[], _Answer]:
+        """Run a step, and return a function that returns its answer or raises its error."""
         try:
             answer = self._connected(step)
         except BaseException as error:
-            problem = self._told(error)
+            problem = self._explained(error)
 
             def fail() -> _Answer:
                 raise problem
@@ -89,7 +89,7 @@ class Broker(NamedTuple):
         finally:
             handler.close(connection)
 
-    def _told(self, error: BaseException) -> BaseException:
+    def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, RamblaError):
             text = str(error)
         elif isinstance(error, exceptions.ChannelClosedByBroker | exceptions.ConnectionClosedByBroker):
@@ -111,9 +111,9 @@ def find_broker(
     url: str | None,
     timeout_s: float,
 ) -> Broker:
-    """Return the broker of a URL, or of the one amqp connection that the configuration has, or that is named.
+    """Return the broker of a URL, or of the amqp connection that is named or the only one configured.
 
-    Raises ``ConfigError``, and ``typer.BadParameter`` where it is not clear which one is meant.
+    Raises ``ConfigError``, and ``typer.BadParameter`` if it is ambiguous which one is meant.
     """
     handler = find_handler("amqp")
     if url is not None:
@@ -139,26 +139,26 @@ def find_broker(
 
 
 def refusal(code: int, text: str) -> str:
-    """Return what the broker's refusal means, and what to do.
+    """Return the broker's refusal with what to do about it.
 
     >>> refusal(404, "NOT_FOUND - no queue 'orders' in vhost '/'")
-    "404 NOT_FOUND: there is no queue 'orders' in vhost '/'; make it with: rambla rabbit queue declare orders"
+    "404 NOT_FOUND: there is no queue 'orders' in vhost '/'; create it: rambla rabbit queue declare orders"
     """
     kind, _, rest = text.partition(" - ")
     lead = f"{code} {kind}: "
     if missing := _MISSING.match(rest):
         made = f"rambla rabbit {missing['kind']} declare {missing['name']}"
-        return f"{lead}there is {rest}; make it with: {made}"
+        return f"{lead}there is {rest}; create it: {made}"
     if differs := _DIFFERENCE.match(rest):
         what = differs["what"].replace("_", "-")
         return (
-            f"{lead}{differs['kind']} {differs['name']!r} is there already, and differs in {what}: "
-            f"{differs['asked']} was asked for, it has {differs['there']}; ask for that, or delete it first"
+            f"{lead}{differs['kind']} {differs['name']!r} exists and differs in {what}: "
+            f"expected {differs['asked']}, but it has {differs['there']}; declare that, or delete it first"
         )
     hints = {
-        _REFUSED: "; is it the broker's own, or has the user no right to it?",
-        LOCKED: "; it belongs to another connection, and goes with it",
-        _DIFFERS: "; it stays as it is",
+        _REFUSED: "; it is reserved for the broker, or the user lacks the permission",
+        LOCKED: "; it is exclusive to another connection, and is deleted with it",
+        _DIFFERS: "; it is unchanged",
     }
     return f"{lead}{rest or text}{hints.get(code, '')}"
 
@@ -167,9 +167,9 @@ def _one(known: dict[str, Any], given: str | None, option: str, what: str, confi
     if given is not None and given not in known:
         close = nearest(given, known)
         hint = f"; did you mean {close!r}?" if close else f"; known are: {', '.join(known) or 'none'}"
-        raise typer.BadParameter(f"no {what} is called {given!r}{hint}", param_hint=f"'{option}'")
+        raise typer.BadParameter(f"no {what} is named {given!r}{hint}", param_hint=f"'{option}'")
     if given is None and len(known) != 1:
         files = ", ".join(config.files) or "the configuration"
-        hint = f"say which one: {', '.join(known)}" if known else "give --url"
+        hint = f"name one: {', '.join(known)}" if known else "give --url"
         raise typer.BadParameter(f"{files} has {len(known)} {what}s; {hint}", param_hint=f"'{option}'")
     return given or next(iter(known))

@@ -1,4 +1,4 @@
-"""This module gives commands the options that say which broker they are about."""
+"""The options that select a broker, added to a command."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["about_broker"]
 
 
 def about_broker(command: Callable[..., None]) -> Callable[..., None]:
-    """Put those options in the place of the keyword ``broker`` of a command, which is given the broker.
+    """Replace the keyword ``broker`` of a command by the options that select a broker, and pass the broker.
 
-    Raises ``ValueError`` for a command that has no such keyword.
+    Raises ``ValueError`` for a command without this keyword.
     """
     own = inspect.signature(command, eval_str=True).parameters
     asked = inspect.signature(_broker, eval_str=True).parameters
 
     @functools.wraps(command)
     def run(**given: object) -> None:
-        broker = _broker(**{name: given.pop(name) for name in asked})  # type: ignore[arg-type]  # typer saw to it
+        broker = _broker(**{name: given.pop(name) for name in asked})  # type: ignore[arg-type]  # typer checked them
         command(broker=broker, **given)
 
     place = list(own).index("broker")
     before, after = list(own.values())[:place], list(own.values())[place + 1 :]
     shown = inspect.Signature([*before, *asked.values(), *after])
-    run.__signature__ = shown  # type: ignore[attr-defined]  # where inspect looks, and typer with it
+    run.__signature__ = shown  # type: ignore[attr-defined]  # read by inspect, and so by typer
     return run
 
 

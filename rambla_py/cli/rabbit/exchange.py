@@ -1,4 +1,4 @@
-"""This module is the commands ``rambla rabbit exchange``."""
+"""The commands ``rambla rabbit exchange``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from pika.exceptions import ChannelClosedByBroker
 
-from rambla_py.cli.parameters import AsJson
+from rambla_py.cli.parameters import AsJson, Yes, ask_before
 from rambla_py.cli.rabbit.broker import Broker, refusal
 from rambla_py.cli.rabbit.command import about_broker
 from rambla_py.cli.rabbit.parameters import (
@@ -15,9 +15,7 @@ from rambla_py.cli.rabbit.parameters import (
     AutoDelete,
     Durable,
     RoutingKey,
-    Yes,
     arguments_of,
-    ask_before,
     usable_name,
 )
 from rambla_py.cli.rabbit.rows import show_status
@@ -29,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
-    help="Exchanges: what leads messages to queues.",
+    help="Exchanges, which route messages to queues.",
 )
 
 Name = Annotated[
@@ -56,7 +54,7 @@ def declare(
     *,
     broker: Broker,
 ) -> None:
-    """Make an exchange, unless it is there already; one that is there and differs is an error."""
+    """Declare an exchange; one that exists with other properties is an error."""
     arguments = arguments_of(argument)
     broker.run(
         lambda channel: channel().exchange_declare(
@@ -68,7 +66,7 @@ def declare(
             arguments=arguments,
         )
     )
-    show_text(f"exchange {exchange!r} is there: {kind}\n")
+    show_text(f"exchange {exchange!r} exists: {kind}\n")
 
 
 @app.command()
@@ -84,7 +82,7 @@ def delete(
     ask_before(f"delete exchange {exchange!r} and its bindings", yes=yes)
 
     def step(channel: Any) -> None:
-        # The broker takes the deletion of what is not there for done.
+        # The broker confirms the deletion of what does not exist.
         channel().exchange_declare(exchange, passive=True)
         channel().exchange_delete(exchange, if_unused=if_unused)
 
@@ -102,10 +100,10 @@ def bind(
     *,
     broker: Broker,
 ) -> None:
-    """Lead messages of another exchange, SOURCE, to an exchange."""
+    """Route messages of another exchange, SOURCE, to an exchange."""
     arguments = arguments_of(argument)
     broker.run(lambda channel: channel().exchange_bind(exchange, source, routing_key, arguments))
-    show_text(f"exchange {source!r} leads to exchange {exchange!r} with routing key {routing_key!r}\n")
+    show_text(f"exchange {exchange!r} is bound to exchange {source!r} with routing key {routing_key!r}\n")
 
 
 @app.command()
@@ -118,11 +116,11 @@ def unbind(
     *,
     broker: Broker,
 ) -> None:
-    """Undo a binding; routing key and arguments must be those that it was made with."""
+    """Remove a binding; routing key and arguments must be those that it was created with."""
     arguments = arguments_of(argument)
     broker.run(lambda channel: channel().exchange_unbind(exchange, source, routing_key, arguments))
-    told = f"exchange {source!r} does not lead to exchange {exchange!r} with routing key {routing_key!r}"
-    show_text(f"{told} any more\n")
+    removed = f"exchange {exchange!r} from exchange {source!r} with routing key {routing_key!r}"
+    show_text(f"unbound {removed}\n")
 
 
 @app.command()
@@ -133,7 +131,7 @@ def status(
     broker: Broker,
     as_json: AsJson = False,
 ) -> None:
-    """Tell which exchanges are there; AMQP tells no more of them. Exits with 1 when one is not."""
+    """Show whether exchanges exist; AMQP reports nothing else. Exits with 1 when one does not."""
     rows = broker.run(lambda channel: [_row(channel, exchange) for exchange in exchanges])
     show_status(rows, ("exchange", "status"), as_json=as_json)
 

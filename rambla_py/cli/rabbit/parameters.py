@@ -1,14 +1,12 @@
-"""This module holds the options that the commands of ``rambla rabbit`` share."""
+"""The options that the commands of ``rambla rabbit`` share."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from rambla_py.cli import exits
 from rambla_py.cli.option_values import read_options
 
 __all__ = [
@@ -20,9 +18,7 @@ __all__ = [
     "Service",
     "Timeout",
     "Url",
-    "Yes",
     "arguments_of",
-    "ask_before",
     "usable_name",
 ]
 
@@ -41,40 +37,28 @@ Timeout = Annotated[
 Arguments = Annotated[
     list[str] | None,
     typer.Option(
-        "--argument", metavar="NAME=VALUE", help="An argument, as x-max-length=1000; may be given again."
+        "--argument", metavar="NAME=VALUE", help="An argument, such as x-max-length=1000; may be repeated."
     ),
 ]
-Durable = Annotated[bool, typer.Option("--durable/--transient", help="Whether it outlives the broker.")]
-AutoDelete = Annotated[bool, typer.Option("--auto-delete", help="Delete it after its last user has gone.")]
-RoutingKey = Annotated[str, typer.Option(metavar="KEY", help="Which messages: a routing key, or a pattern.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is destroyed.")]
+Durable = Annotated[bool, typer.Option("--durable/--transient", help="Whether it survives a broker restart.")]
+AutoDelete = Annotated[bool, typer.Option("--auto-delete", help="Delete it once it is no longer used.")]
+RoutingKey = Annotated[str, typer.Option(metavar="KEY", help="The routing key, or a topic pattern.")]
 
 
 def arguments_of(given: Iterable[str] | None) -> dict[str, Any]:
-    """Return the arguments by name; what is not of the form name=value is wrong usage."""
+    """Return the arguments by name; anything but name=value is a usage error."""
     try:
         return read_options(given or [])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--argument'") from None
 
 
-def ask_before(what: str, *, yes: bool) -> None:
-    """Ask on a terminal whether to go on; where nobody can be asked, ``--yes`` must have been given."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"to {what} needs --yes where nobody can be asked", param_hint="'--yes'")
-    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
-        typer.echo("Nothing was done.", err=True)
-        raise typer.Exit(exits.FAILED)
-
-
 def usable_name(name: str) -> str:
-    """Return a name that the broker takes as it is.
+    """Return a name that the broker uses unchanged.
 
-    An empty one means that it should make one up; the end of a line it leaves out, and pika then waits for an
-    answer about the name with it.
+    The broker replaces an empty name by a generated one, and removes line breaks; pika would then wait for an
+    answer with the original name.
     """
     if not name or "\n" in name or "\r" in name:
-        raise typer.BadParameter("a name must not be empty, nor have the end of a line in it")
+        raise typer.BadParameter("a name must not be empty or contain a line break")
     return name

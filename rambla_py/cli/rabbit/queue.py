@@ -1,4 +1,4 @@
-"""This module is the commands ``rambla rabbit queue``."""
+"""The commands ``rambla rabbit queue``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pika.exceptions import ChannelClosedByBroker
 
-from rambla_py.cli.parameters import AsJson
+from rambla_py.cli.parameters import AsJson, Yes, ask_before
 from rambla_py.cli.rabbit.broker import LOCKED, Broker, refusal
 from rambla_py.cli.rabbit.command import about_broker
 from rambla_py.cli.rabbit.parameters import (
@@ -15,9 +15,7 @@ from rambla_py.cli.rabbit.parameters import (
     AutoDelete,
     Durable,
     RoutingKey,
-    Yes,
     arguments_of,
-    ask_before,
     usable_name,
 )
 from rambla_py.cli.rabbit.rows import show_status
@@ -29,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
-    help="Queues: what waits for consumers.",
+    help="Queues, which hold messages for consumers.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The name of the queue.", callback=usable_name)]
@@ -45,7 +43,7 @@ def declare(
     queue: Name,
     kind: Annotated[
         Literal["classic", "quorum", "stream"] | None,
-        typer.Option("--type", help="The kind of queue; what the broker makes by default when not given."),
+        typer.Option("--type", help="The kind of queue; the broker's default when not given."),
     ] = None,
     durable: Durable = True,
     auto_delete: AutoDelete = False,
@@ -53,7 +51,7 @@ def declare(
     *,
     broker: Broker,
 ) -> None:
-    """Make a queue, unless it is there already; one that is there and differs is an error."""
+    """Declare a queue; one that exists with other properties is an error."""
     arguments = arguments_of(argument) | ({"x-queue-type": kind} if kind else {})
     found = broker.run(
         lambda channel: channel().queue_declare(
@@ -61,15 +59,15 @@ def declare(
         )
     ).method
     messages = counted(found.message_count, "message")
-    show_text(f"queue {queue!r} is there: {messages}, {counted(found.consumer_count, 'consumer')}\n")
+    show_text(f"queue {queue!r} exists: {messages}, {counted(found.consumer_count, 'consumer')}\n")
 
 
 @app.command()
 @about_broker
 def delete(
     queue: Name,
-    if_empty: Annotated[bool, typer.Option("--if-empty", help="Only if no message is in it.")] = False,
-    if_unused: Annotated[bool, typer.Option("--if-unused", help="Only if nobody consumes it.")] = False,
+    if_empty: Annotated[bool, typer.Option("--if-empty", help="Only if it has no message.")] = False,
+    if_unused: Annotated[bool, typer.Option("--if-unused", help="Only if it has no consumer.")] = False,
     yes: Yes = False,
     *,
     broker: Broker,
@@ -78,7 +76,7 @@ def delete(
     ask_before(f"delete queue {queue!r} and every message in it", yes=yes)
 
     def step(channel: Any) -> int:
-        # The broker takes the deletion of what is not there for done.
+        # The broker confirms the deletion of what does not exist.
         channel().queue_declare(queue, passive=True)
         done = channel().queue_delete(queue, if_empty=if_empty, if_unused=if_unused)
         return int(done.method.message_count)
@@ -94,8 +92,8 @@ def purge(
     *,
     broker: Broker,
 ) -> None:
-    """Remove every message of a queue that nobody is busy with."""
-    ask_before(f"remove every message of queue {queue!r}", yes=yes)
+    """Purge all messages that are not awaiting acknowledgement."""
+    ask_before(f"purge queue {queue!r}", yes=yes)
     done = broker.run(lambda channel: channel().queue_purge(queue))
     show_text(f"queue {queue!r}: {counted(done.method.message_count or 0, 'message')} removed\n")
 
@@ -110,10 +108,10 @@ def bind(
     *,
     broker: Broker,
 ) -> None:
-    """Lead messages of an exchange to a queue."""
+    """Route messages of an exchange to a queue."""
     arguments = arguments_of(argument)
     broker.run(lambda channel: channel().queue_bind(queue, exchange, routing_key, arguments))
-    show_text(f"exchange {exchange!r} leads to queue {queue!r} with routing key {routing_key!r}\n")
+    show_text(f"queue {queue!r} is bound to exchange {exchange!r} with routing key {routing_key!r}\n")
 
 
 @app.command()
@@ -126,12 +124,11 @@ def unbind(
     *,
     broker: Broker,
 ) -> None:
-    """Undo a binding; routing key and arguments must be those that it was made with."""
+    """Remove a binding; routing key and arguments must be those that it was created with."""
     arguments = arguments_of(argument)
     broker.run(lambda channel: channel().queue_unbind(queue, exchange, routing_key, arguments))
-    show_text(
-        f"exchange {exchange!r} does not lead to queue {queue!r} with routing key {routing_key!r} any more\n"
-    )
+    removed = f"queue {queue!r} from exchange {exchange!r} with routing key {routing_key!r}"
+    show_text(f"unbound {removed}\n")
 
 
 @app.command()
@@ -142,9 +139,9 @@ def status(
     broker: Broker,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how many messages are ready in queues, and how many consumers they have.
+    """Show how many messages are ready in queues, and how many consumers they have.
 
-    Exits with 1 when one of them is not there. AMQP has no way to list queues: each has to be named.
+    Exits with 1 when one does not exist. AMQP cannot list queues: each has to be named.
     """
     rows = broker.run(lambda channel: [_row(channel, queue) for queue in queues])
     show_status(rows, ("queue", "messages", "consumers"), as_json=as_json)

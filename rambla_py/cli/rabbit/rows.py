@@ -1,4 +1,4 @@
-"""This module shows what was found on the broker: a table of what is there, a line for each that is not."""
+"""Tables of what was found on the broker, with a line for each name that is missing."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any, NoReturn
 
 import typer
 
-from rambla_py.cli import exits
+from rambla_py.cli import exit_codes
 from rambla_py.cli.terminal import show, show_json, table, talk
 
 __all__ = ["show_status"]
 
 
 def show_status(rows: Sequence[dict[str, Any]], names: Sequence[str], *, as_json: bool) -> NoReturn:
-    """Print the rows and end the command, with 1 when one is not ``there``: as JSON, or the named columns.
+    """Print the rows as JSON or columns and exit, with 1 when one is not ``there``.
 
-    The columns of what is there go to stdout, every error to stderr.
+    What exists goes to stdout, errors go to stderr.
     """
     if as_json:
         show_json(rows)
     else:
         _show_rows(rows, names)
-    raise typer.Exit(exits.OK if all(row["there"] for row in rows) else exits.FAILED)
+    raise typer.Exit(exit_codes.OK if all(row["there"] for row in rows) else exit_codes.FAILED)
 
 
 def _show_rows(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    # Of an exchange AMQP tells no more than that.
-    told = [{"status": "there", **row} for row in rows if row["there"]]
-    there = [[_cell(row[name]) for name in names] for row in told]
+    # AMQP reports only that an exchange exists.
+    existing = [{"status": "exists", **row} for row in rows if row["there"]]
+    there = [[_cell(row[name]) for name in names] for row in existing]
     if there:
         show(table(names, there, numbers=names[1:]))
     for row in rows:

@@ -1,1 +1,1 @@
-"""This package is what the handlers that speak HTTP share: addresses, the client, its errors, its lanes."""
+"""What the handlers over HTTP share: addresses, the client, errors, the request pool."""

@@ -1,39 +1,38 @@
-"""This module knows where a server is, and which addresses no request may go to.
+"""Server addresses, and the ones that no request may go to.
 
-Whoever may choose a URL could otherwise have the credentials of the machine read out of its cloud's metadata
-service. Names are resolved here, judged, and pinned, so that a second answer of the DNS changes nothing.
+Without this guard, a URL from an untrusted source could read the machine's credentials from the metadata
+service of its cloud. Names are resolved, checked and pinned here, so that a second DNS answer changes
+nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import time
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
+from rambla_py._internal.host_names import Address, address_of, embedded_ipv4
+from rambla_py._internal.urls import split_url
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Secret
 
-__all__ = ["Endpoint", "address_trouble", "endpoint_of", "reachable_address"]
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+__all__ = ["Endpoint", "address_problem", "endpoint_of", "reachable_address"]
 
 _METADATA = frozenset(
     map(
         ipaddress.ip_address,
-        # Amazon over IPv6, Alibaba, Oracle, Azure's wire server; the others live at 169.254.169.254.
+        # Amazon over IPv6, Alibaba, Oracle, Azure's wire server; the others are at 169.254.169.254.
         ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
     )
 )
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+_LONGEST_WAIT_S = 1e6  # poll() counts milliseconds in 32 bits
+_PORTS = {"http": 80, "https": 443}
 
 
 class Endpoint(NamedTuple):
-    """A server and the path that requests go to, with the URL taken apart; ``query`` is without ``?``."""
+    """A server and the path that requests go to; ``host`` is in ASCII, ``query`` is without ``?``."""
 
     scheme: str
     host: str
@@ -50,15 +49,17 @@ class Endpoint(NamedTuple):
 
     @property
     def netloc(self) -> str:
-        """``host:port``, without a port that is the scheme's own: the server's name for people.
+        """``host:port``, without the scheme's default port: the server's name in errors and logs.
 
-        A path may be a secret, and the origin is masked where it is all of a ``url``, which is kept secret.
+        A path may be a secret, and so may a whole ``url``, of which the origin is a part.
         """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
-
-_PORTS = {"http": 80, "https": 443}
+    @property
+    def scope(self) -> str:
+        """Scheme, host, port and path: what is unavailable when the server says so."""
+        return f"{self.origin}{self.path}"
 
 
 def endpoint_of(url: str) -> Endpoint:
@@ -67,64 +68,56 @@ def endpoint_of(url: str) -> Endpoint:
     >>> endpoint_of("https://hooks.example/in?x=1").origin
     'https://hooks.example'
     """
-    try:
-        parts = urlsplit(url)
-        scheme, host, port = parts.scheme.lower(), parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("a url that cannot be read") from None
-    if scheme not in _PORTS or not host or _UNSAFE.search(url):
-        raise ValueError("a url that is not http://host... or https://host...")
-    if parts.fragment:
-        raise ValueError("a url with a fragment (#), which is never sent")
+    parts = split_url(url, _PORTS, "http://host... or https://host...", at_in_path=True)
     return Endpoint(
-        scheme=scheme,
-        host=host,
-        port=port or _PORTS[scheme],
+        scheme=parts.scheme,
+        host=parts.host,
+        port=parts.port or _PORTS[parts.scheme],
         path=parts.path or "/",
         query=parts.query,
-        username=None if parts.username is None else unquote(parts.username),
-        password=None if parts.password is None else Secret(unquote(parts.password)),
+        username=parts.username,
+        password=None if parts.password is None else Secret(parts.password),
     )
 
 
-def address_trouble(host: str) -> str | None:
-    """Return what is wrong with sending to a host, as far as its text tells; None when nothing is.
+def address_problem(host: str) -> str | None:
+    """Return why nothing may be sent to a host (in its ASCII form), None if nothing is wrong with it.
 
-    >>> address_trouble("169.254.169.254"), address_trouble("127.0.0.1")
+    >>> address_problem("169.254.169.254"), address_problem("127.0.0.1")
     ('a link-local address (169.254.169.254)', None)
     """
-    if host.lower().rstrip(".") in _METADATA_NAMES:
+    if host.rstrip(".") in _METADATA_NAMES:
         return f"a metadata service ({host})"
-    try:
-        address: _Address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = address_of(host.partition("%")[0])
+    if address is None:
         return None
-    return _trouble(address)
+    problems = (_problem(each) for each in (address, *embedded_ipv4(address)))
+    return next(filter(None, problems), None)
 
 
 def reachable_address(endpoint: Endpoint, *, timeout_s: float, allow_link_local: bool) -> str:
-    """Resolve the host, and return the first address that takes a connection.
+    """Resolve the host, and return the first address that accepts a connection.
 
-    Raises ``AccessError`` when one of its addresses is refused, ``ConnectionLostError`` when none answers
-    within ``timeout_s``.
+    Raises ``AccessError`` if one of its addresses is refused, ``ConnectionLostError`` if none answers within
+    ``timeout_s``.
     """
     addresses = _resolved(endpoint)
     for address in () if allow_link_local else addresses:
-        if trouble := address_trouble(address):
+        if problem := address_problem(address):
             raise AccessError(
-                f"{endpoint.netloc} leads to {trouble}, which requests are not sent to; "
+                f"{endpoint.netloc} resolves to {problem}, which requests are not sent to; "
                 "allow_link_local = true permits it"
             )
-    silence = f"no answer within connect_timeout_s = {timeout_s:g}"
-    until, failure = time.monotonic() + timeout_s, silence
+    no_answer = f"no answer within connect_timeout_s = {timeout_s:g}"
+    until, failure = time.monotonic() + timeout_s, no_answer
     for address in addresses:
         left_s = until - time.monotonic()
         if left_s <= 0:
             break
         try:
-            socket.create_connection((address, endpoint.port), timeout=left_s).close()
+            socket.create_connection((address, endpoint.port), timeout=min(left_s, _LONGEST_WAIT_S)).close()
         except TimeoutError:
-            failure = silence
+            failure = no_answer
         except OSError as error:
             failure = str(error)
         else:
@@ -140,10 +133,7 @@ def _resolved(endpoint: Endpoint) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _trouble(address: _Address) -> str | None:
-    inner = _embedded(address)
-    if inner is not None:
-        return _trouble(inner)
+def _problem(address: Address) -> str | None:
     if address in _METADATA:
         return f"a metadata service ({address})"
     if address.is_link_local:
@@ -151,12 +141,3 @@ def _trouble(address: _Address) -> str | None:
     if address.is_multicast:
         return f"a multicast address ({address})"
     return None
-
-
-def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that an IPv6 one stands for, by whichever of the ways there are."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour

@@ -1,10 +1,10 @@
-"""This module sends requests to one server over pooled connections.
+"""A client that sends requests to one server over pooled connections.
 
-It stands on pyreqwest's blocking client: on 4 threads it made 37,000 requests/s of 256 bytes at 19 us of CPU
-each, where the asynchronous client made 23,000 at 36 us with 100 in flight. Reading the answer in pieces was
-quicker than having it read whole (28,000 at 40 us), and bounds what an answer may hold. By itself pyreqwest
-reads up to 64 kB of a body before it tells the status. Without that one thread made 33,000 requests/s, not
-22,000, and a body that breaks off does not hide that the server has taken the request.
+It uses pyreqwest's blocking client: on 4 threads it made 37,000 requests/s of 256 bytes at 19 us of CPU each;
+the asynchronous client made 23,000 at 36 us with 100 in flight. Reading the answer in pieces was faster than
+reading it whole (28,000 at 40 us), and bounds its size. By default pyreqwest reads up to 64 kB of a body
+before it returns the status; without that, one thread made 33,000 requests/s instead of 22,000, and a body
+that breaks off does not hide that the server has accepted the request.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import ClientClosedError, PyreqwestError
 from pyreqwest.proxy import ProxyBuilder
 
+from rambla_py._internal.tls import TlsTable, client_context, tls_table
 from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handlers._http.address import Endpoint, endpoint_of, reachable_address
 from rambla_py.handlers._http.errors import transport_error
-from rambla_py.handlers._http.settings import HttpTls, WebConnection
-from rambla_py.tls import client_context
+from rambla_py.handlers._http.settings import WebSettings
 
 __all__ = ["Answer", "HttpClient", "Request", "client_for"]
 
@@ -33,7 +33,7 @@ _IDLE_S = 30.0
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One request: ``target`` is path and query as they go on the wire, ``headers`` pairs of texts."""
+    """One request: ``target`` is path and query as they are sent, ``headers`` pairs of strings."""
 
     method: str
     target: str
@@ -43,9 +43,9 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What a server answered, with the names of ``headers`` in small letters.
+    """What a server answered, with the names of ``headers`` in lower case.
 
-    ``whole`` is false when the body went on beyond the limit, or broke off.
+    ``whole`` is False if the body exceeded the limit, or broke off.
     """
 
     status: int
@@ -55,9 +55,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class HttpClient:
-    """The way to one server; ``send`` may be called by many threads at a time."""
+    """A client for one server; ``send`` may be called by many threads at a time."""
 
-    def __init__(self, settings: WebConnection, *, max_response_bytes: int) -> None:
+    def __init__(self, settings: WebSettings, *, max_response_bytes: int) -> None:
         self.endpoint = settings.endpoint()
         self.where = _where(settings, self.endpoint)
         self._limit = max_response_bytes
@@ -72,7 +72,8 @@ class HttpClient:
     def send(self, request: Request) -> Answer:
         """Send a request and return the answer, whatever its status.
 
-        Raises ``AccessError``, ``ConnectionLostError`` or ``UnknownOutcomeError`` when there is none.
+        Raises ``AccessError``, ``ConnectionLostError``, ``UnknownOutcomeError`` or ``PermanentError`` if
+        there is none.
         """
         if self._closed:
             raise ConnectionLostError(f"{self.where}: the connection was closed")
@@ -89,19 +90,19 @@ class HttpClient:
                 body, whole = self._body(response)
                 return Answer(response.status, _headers(response.headers), body, whole)
         except ClientClosedError as error:
-            # It may have come in between, or after the write.
+            # The close may have come before or after the write.
             raise UnknownOutcomeError(f"{self.where}: the connection was closed before the answer") from error
         except (PyreqwestError, ValueError) as error:
             raise transport_error(error, where=self.where, timeout_s=request.timeout_s) from None
 
     def close(self) -> None:
-        """Close every connection; requests that wait end at once. May be called twice, from any thread."""
+        """Close every connection; requests in flight end at once. May be called twice, from any thread."""
         self._closed = True
-        if os.getpid() == self._pid:  # a parent's sockets are not ours to close
+        if os.getpid() == self._pid:  # a forked child must not close its parent's sockets
             self._client.close()
 
     def _body(self, response: Any) -> tuple[bytes, bool]:
-        """Return the body within the limit: the answer is known once its status is, so nothing is raised."""
+        """Return the body up to the limit; never raises, because the status alone decides the outcome."""
         pieces: list[bytes] = []
         size = 0
         try:
@@ -116,12 +117,12 @@ class HttpClient:
         return b"".join(pieces)[: self._limit], False
 
 
-def client_for(settings: WebConnection) -> SyncClient:
-    """Return a client of pyreqwest's own for the same server, TLS and proxy, as callable payloads get it."""
+def client_for(settings: WebSettings) -> SyncClient:
+    """Return a pyreqwest client for the same server, TLS and proxy, as callable payloads get it."""
     return _built(settings, settings.endpoint())[0]
 
 
-def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str]:
+def _built(settings: WebSettings, endpoint: Endpoint) -> tuple[SyncClient, str]:
     """Return the client, and the origin that its URLs begin with."""
     builder = (
         SyncClientBuilder()
@@ -133,8 +134,8 @@ def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str
         .pool_max_idle_per_host(settings.max_connections)
     )
     builder = _versioned(builder, settings.http_version)
-    tls = settings.tls if isinstance(settings.tls, HttpTls) else HttpTls()
-    name = tls.server_name or endpoint.host
+    tls = tls_table(settings.tls) or TlsTable()
+    name = settings.server_name()
     named = endpoint._replace(host=name)
     try:
         builder = _trusting(builder, tls, endpoint.netloc)
@@ -148,11 +149,11 @@ def _built(settings: WebConnection, endpoint: Endpoint) -> tuple[SyncClient, str
             builder = builder.resolve(name, address, endpoint.port)
         return _client(builder), named.origin
     except (PyreqwestError, ValueError) as error:
-        raise AccessError(f"{endpoint.netloc}: the connection's table cannot be used: {error}") from None
+        raise AccessError(f"{endpoint.netloc}: the connection's settings cannot be used: {error}") from None
 
 
-def _where(settings: WebConnection, endpoint: Endpoint) -> str:
-    """Return the server's name for people, with the proxy, which may be what does not answer."""
+def _where(settings: WebSettings, endpoint: Endpoint) -> str:
+    """Return the server's name for errors, with the proxy, which may be what does not answer."""
     if settings.proxy is None:
         return endpoint.netloc
     return f"{endpoint.netloc} through the proxy {endpoint_of(settings.proxy.reveal()).netloc}"
@@ -162,8 +163,8 @@ def _client(builder: SyncClientBuilder) -> SyncClient:
     try:
         return builder.build()
     except RuntimeError:
-        # The runtime of a parent process does not work in a forked child. There is a second one, with several
-        # threads, which was not used before the fork; in the child of such a child there is none left.
+        # The runtime of a parent process does not work in a forked child. The multi-threaded one was not used
+        # before the fork, so it works; in a child of such a child neither does.
         return builder.runtime_multithreaded(True).build()
 
 
@@ -173,9 +174,9 @@ def _versioned(builder: SyncClientBuilder, version: str) -> SyncClientBuilder:
     return builder.http2_prior_knowledge() if version == "2" else builder.http1_only()
 
 
-def _trusting(builder: SyncClientBuilder, tls: HttpTls, where: str) -> SyncClientBuilder:
+def _trusting(builder: SyncClientBuilder, tls: TlsTable, where: str) -> SyncClientBuilder:
     if (tls.ca_file, tls.cert_file, tls.key_file) != (None, None, None):
-        client_context(tls, where)  # pyreqwest takes any file without a word
+        client_context(tls, where)  # pyreqwest does not check files
     if tls.ca_file is not None:
         builder = builder.add_root_certificate_pem(Path(tls.ca_file).read_bytes())
     if tls.cert_file is not None:
@@ -185,10 +186,10 @@ def _trusting(builder: SyncClientBuilder, tls: HttpTls, where: str) -> SyncClien
 
 
 def _headers(found: Any) -> dict[str, str]:
-    """Return the headers, those that came several times as one; without those that are not ASCII."""
+    """Return the headers, repeated ones joined; without those that are not ASCII."""
     try:
         return _joined(found.items())
-    except ValueError:  # pyreqwest gives no bytes for it; the server's answer counts all the same
+    except ValueError:  # pyreqwest cannot return such a value; the answer still counts
         return _joined(_readable(found))
 
 

@@ -1,4 +1,4 @@
-"""This module maps what pyreqwest reports to the errors of rambla_py."""
+"""pyreqwest's errors mapped to those of rambla_py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 
-__all__ = ["transport_error"]
+__all__ = ["encoding_error", "transport_error"]
 
 # pyreqwest calls everything before the answer a ConnectError; the causes tell the phases apart.
 _UNSENT = ("client error (Connect)", "client error (Canceled)", "client error (ChannelClosed)")
@@ -31,25 +31,33 @@ _CERTIFICATES = (
 
 
 def transport_error(error: Exception, *, where: str, timeout_s: float) -> DeliveryError:
-    """Return our error for a request that has no answer; ``where`` names the server without secrets.
+    """Return our error for a request without an answer; ``where`` names the server without secrets.
 
-    ``AccessError`` where a certificate was refused, ``ConnectionLostError`` where nothing was sent,
-    ``UnknownOutcomeError`` where the request may have been read.
+    ``AccessError`` if a certificate was refused, ``ConnectionLostError`` if nothing was sent,
+    ``UnknownOutcomeError`` if the request may have been read. A time-out concerns this request only; after
+    any other ``UnknownOutcomeError`` the server may be gone.
     """
     causes = _causes(error)
     text = f"{where}: {_words(causes) or type(error).__name__}"
     if any(mark in cause for cause in causes for mark in _CERTIFICATES):
         return AccessError(f"{where}: the certificate was refused: {_words(causes)}")
     if any(_PROXY_LOGIN in cause for cause in causes):
-        return AccessError(f"{where}: the proxy refuses our credentials: {_words(causes)}")
+        return AccessError(f"{where}: the proxy refuses the credentials: {_words(causes)}")
     if any(cause in _UNSENT for cause in causes):
-        hint = "; it does not speak TLS there: is it http?" if _NO_TLS in text else ""
+        hint = "; the server does not speak TLS on this port: is the scheme http?" if _NO_TLS in text else ""
         return ConnectionLostError(f"cannot connect to {text}{hint}")
     if isinstance(error, RequestTimeoutError):
-        return UnknownOutcomeError(f"{where}: no answer within {timeout_s:g} s")
+        return UnknownOutcomeError(f"{where}: no answer within {timeout_s:g} s", connection_lost=False)
     if isinstance(error, BuilderError | ValueError):
         return PermanentError(f"{where}: not a request that can be sent: {_words(causes) or error}")
     return UnknownOutcomeError(f"{text}; the request may have been read")
+
+
+def encoding_error(error: Exception) -> Exception:
+    """Return the error of a message that cannot be encoded; a ``UnicodeError`` becomes permanent."""
+    if isinstance(error, UnicodeError):
+        return PermanentError(f"the message cannot be encoded: {error}")
+    return error
 
 
 def _causes(error: Exception) -> list[str]:
@@ -58,6 +66,6 @@ def _causes(error: Exception) -> list[str]:
 
 
 def _words(causes: list[str]) -> str:
-    """Return the causes but for those that quote the URL, and those that only name a phase."""
-    told = [cause for cause in causes if not cause.startswith(("error sending request", "client error"))]
-    return ": ".join(dict.fromkeys(told))
+    """Return the causes without those that quote the URL, and those that only name a phase."""
+    shown = [cause for cause in causes if not cause.startswith(("error sending request", "client error"))]
+    return ": ".join(dict.fromkeys(shown))

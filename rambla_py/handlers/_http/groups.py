@@ -1,27 +1,51 @@
-"""This module finds the deliveries that may share a request."""
+"""Deliveries grouped by what they may share in one request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["alike"]
+__all__ = ["common_headers", "grouped"]
+
+_TRACING = frozenset({"traceparent", "tracestate", "baggage"})
+"""Headers that belong to one message only, and that are no reason to send it apart."""
 
 
-def alike(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[Delivery]]:
-    """Return the deliveries in groups of the same options, and the same headers where these count."""
-    groups: dict[str, list[Delivery]] = {}
-    options: Any = None
+def grouped(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[Delivery]]:
+    """Return the deliveries in groups with equal options, and equal headers if ``with_headers``.
+
+    Headers of tracing do not count.
+    """
+    groups: dict[tuple[str, str], list[Delivery]] = {}
+    options: Any = groups  # equal to no options
     headers: Any = None
-    group: list[Delivery] = []
+    written, group = "", []
     for delivery in deliveries:
-        # Those without options of their own have the channel's, one object for all.
-        if delivery.options is not options or (with_headers and delivery.headers != headers):
-            options, headers = delivery.options, delivery.headers
-            name = repr((options, sorted(headers.items()) if with_headers else None))
-            group = groups.setdefault(name, [])
+        # Deliveries without options of their own share the channel's object.
+        same = delivery.options is options
+        if not same or (with_headers and delivery.headers != headers):
+            if not same:
+                options, written = delivery.options, repr(delivery.options)
+            headers = delivery.headers
+            group = groups.setdefault((written, _written(headers) if with_headers else ""), [])
         group.append(delivery)
     return list(groups.values())
+
+
+def common_headers(deliveries: Sequence[Delivery]) -> Mapping[str, Any]:
+    """Return the headers of a group's request: those of tracing only where all messages have the same."""
+    headers = deliveries[0].headers
+    if len(deliveries) == 1 or not any(name.lower() in _TRACING for name in headers):
+        return headers
+    return {
+        name: value
+        for name, value in headers.items()
+        if name.lower() not in _TRACING or all(other.headers.get(name) == value for other in deliveries)
+    }
+
+
+def _written(headers: Mapping[str, Any]) -> str:
+    return repr(sorted(pair for pair in headers.items() if pair[0].lower() not in _TRACING))

@@ -1,4 +1,4 @@
-"""This package delivers to RabbitMQ: pika on a thread of its own, fed with frames encoded in batches."""
+"""The ``amqp`` handler: RabbitMQ over pika, on an I/O thread that writes frames encoded in batches."""
 
 from rambla_py.handlers.amqp.handler import AmqpHandler
 

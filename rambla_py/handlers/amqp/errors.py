@@ -1,8 +1,10 @@
-"""This module maps what pika raises to the errors of rambla_py, with no secret in their texts."""
+"""The errors of pika and of the broker, mapped to those of rambla_py without a secret in their text."""
 
 from __future__ import annotations
 
+import re
 import ssl
+from typing import TYPE_CHECKING, Final
 
 from pika import exceptions
 from pika.adapters.utils.connection_workflow import (
@@ -11,59 +13,94 @@ from pika.adapters.utils.connection_workflow import (
     AMQPConnectorStackTimeout,
 )
 
+from rambla_py._internal.tls import CERTIFICATE_DEMANDED, NO_CERTIFICATE
 from rambla_py.errors import (
     AccessError,
     ConnectionLostError,
     DeliveryError,
+    PayloadTooLargeError,
+    PermanentError,
     RejectedError,
-    UnroutableError,
 )
+from rambla_py.handlers.amqp.settings import default_key
 
-__all__ = ["as_lost", "as_refusal", "root_cause"]
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
 
-_REFUSED = (
+__all__ = ["BROKER_LIMIT", "connect_error", "lost_error", "refusal", "root_cause"]
+
+BROKER_LIMIT: Final = "the broker's max_message_size"
+
+_LOGIN = (
     exceptions.AuthenticationError,
     exceptions.ProbableAuthenticationError,
     exceptions.ProbableAccessDeniedError,
 )
-_ACCESS_REFUSED, _NOT_FOUND, _NOT_ALLOWED = 403, 404, 530
-_CERTIFICATE_TROUBLES = ("CERTIFICATE", "UNKNOWN_CA", "BAD_CERT")
+_ACCESS_REFUSED, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
+_HINTS: Final = {
+    403: "check the user's permissions",
+    404: "create what is missing, or declare it with the option declare",
+    405: "it is exclusive to another connection",
+    406: "declare differs from what exists; correct one of them",
+    503: "correct the exchange type in declare, or enable the broker's plugin for it",
+    530: "check virtual_host and the user's permissions",
+    540: "the broker does not know what declare asks for",
+}
+"""Reply codes of a refused connect that an operator has to act on, with what to do."""
+
+_PASSING = ("is down", "inaccessible", "limit", "returned an error", "timed out")
+"""Parts of replies with such a code that end by themselves."""
+
+_CERTIFICATE_REFUSED = ("CERTIFICATE", "UNKNOWN_CA", "BAD_CERT")
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")
+_WRONG_USER = re.compile(r"user_id property set to '(.*?)' but authenticated user was")
+_EXCHANGE = re.compile(r"(?:topic '(?P<key>.*?)' in )?exchange '(?P<exchange>.*?)' in vhost")
 
 
-def as_lost(
-    error: BaseException | None, *, where: str, during: str = "the connection was lost"
-) -> ConnectionLostError:
-    """Return our error for a connection that failed or ended: ``AccessError`` where a person must act.
+def connect_error(error: BaseException | None, *, where: str) -> ConnectionLostError:
+    """Return the error of a failed connect: ``AccessError`` with a hint where an operator must act.
 
-    ``where`` is host and port; the text never holds credentials, which pika's own texts do not either.
+    ``where`` is host and port; the text never holds credentials, as pika's own texts do not.
     """
     cause = root_cause(error)
-    kind = AccessError if _is_refusal(cause) else ConnectionLostError
-    lost = kind(f"{where}: {during}: {_words(cause)}")
+    hint = _operator_hint(cause)
+    text = f"{where}: cannot connect: {_text(cause)}"
+    failed = ConnectionLostError(text) if hint is None else AccessError(f"{text}; {hint}")
+    failed.__cause__ = cause
+    return failed
+
+
+def lost_error(error: BaseException | None, *, where: str) -> ConnectionLostError:
+    """Return the error of a connection, or its channel, that was open and has ended."""
+    cause = root_cause(error)
+    what = "channel was closed" if isinstance(cause, exceptions.ChannelClosed) else "connection was lost"
+    lost = ConnectionLostError(f"{where}: the {what}: {_text(cause)}")
     lost.__cause__ = cause
     return lost
 
 
-def as_refusal(reason: BaseException | None, *, exchange: str, alone: bool) -> DeliveryError | None:
-    """Return what a closed channel means for one message in flight, or None when that cannot be known.
+def refusal(reason: BaseException | None, delivery: Delivery, *, alone: bool) -> DeliveryError | None:
+    """Return why the broker closed the channel for a message in flight, or None if the reply does not tell.
 
-    The broker closes the channel for one message and ignores all that follow. When its text names the
-    exchange, no message to that exchange was taken; when one message only was in flight, it was that one.
-
-    >>> as_refusal(exceptions.ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'x' in vhost '/'"),
-    ...            exchange="x", alone=False)
-    UnroutableError("the broker closed the channel: 404 NOT_FOUND - no exchange 'x' in vhost '/'")
+    The broker closes the channel for one message and ignores those after it. Its reply identifies messages
+    by their exchange, size, or user id; if one message was in flight ``alone``, it is that one.
     """
     if not isinstance(reason, exceptions.ChannelClosedByBroker):
         return None
-    if not alone and f"exchange '{exchange}' " not in reason.reply_text:
+    code, text = reason.reply_code, f"the broker closed the channel: {_text(reason)}"
+    size = _TOO_LARGE.search(reason.reply_text)
+    if size is not None:
+        body, limit = len(delivery.body()), int(size[2])
+        return PayloadTooLargeError(body, limit, BROKER_LIMIT) if body > limit else None
+    if not (alone or _names(reason.reply_text, delivery)):
         return None
-    text = f"the broker closed the channel: {_words(reason)}"
-    return UnroutableError(text) if reason.reply_code == _NOT_FOUND else RejectedError(text)
+    if code in (_ACCESS_REFUSED, _NOT_FOUND):
+        return AccessError(f"{text}; {_HINTS[code]}")
+    return PermanentError(text) if code == _PRECONDITION_FAILED else RejectedError(text)
 
 
 def root_cause(error: BaseException | None) -> BaseException | None:
-    """Return what is inside pika's wrappings."""
+    """Return the error inside pika's wrappers."""
     while True:
         if isinstance(error, AMQPConnectionWorkflowFailed) and error.exceptions:
             error = error.exceptions[-1]
@@ -79,19 +116,43 @@ def _is_error(value: object) -> bool:
     return isinstance(value, BaseException)
 
 
-def _is_refusal(error: BaseException | None) -> bool:
-    if isinstance(error, _REFUSED):
-        return True
+def _names(reply: str, delivery: Delivery) -> bool:
+    """Return whether the broker's reply names what this message has and others need not have."""
+    options = delivery.options
+    user = _WRONG_USER.search(reply)
+    if user is not None:
+        return bool(options.properties.user_id == user[1])
+    found = _EXCHANGE.search(reply)
+    if found is None or (options.exchange or "amq.default") != found["exchange"]:
+        return False
+    return found["key"] is None or default_key(options, delivery.channel) == found["key"]
+
+
+def _operator_hint(error: BaseException | None) -> str | None:
+    """Return what an operator should do about a failed connect, or None where it may succeed by itself."""
+    if isinstance(error, _LOGIN):
+        return "check username, password and virtual_host"
     if isinstance(error, exceptions.ConnectionClosedByBroker | exceptions.ChannelClosedByBroker):
-        return error.reply_code in (_ACCESS_REFUSED, _NOT_ALLOWED)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return True
-    if isinstance(error, ssl.SSLError):
-        return any(word in str(error).upper() for word in _CERTIFICATE_TROUBLES)
-    return False
+        passing = any(part in error.reply_text for part in _PASSING)
+        if error.reply_code == _ACCESS_REFUSED and "Login was refused" in error.reply_text:
+            return "check username and password"
+        return None if passing else _HINTS.get(error.reply_code)
+    return _certificate_hint(error)
 
 
-def _words(error: BaseException | None) -> str:
+def _certificate_hint(error: BaseException | None) -> str | None:
+    # A TLS 1.3 server refuses after the handshake: pika then has the alert in the text of a lost stream.
+    text = str(error).upper()
+    if not isinstance(error, ssl.SSLError) and "SSL" not in text:
+        return None
+    if any(part in text for part in CERTIFICATE_DEMANDED):
+        return NO_CERTIFICATE
+    if isinstance(error, ssl.SSLCertVerificationError) or any(part in text for part in _CERTIFICATE_REFUSED):
+        return "check ca_file, cert_file and server_name in the connection's tls table"
+    return None
+
+
+def _text(error: BaseException | None) -> str:
     if error is None:
         return "closed"
     if isinstance(error, exceptions.ConnectionClosed | exceptions.ChannelClosed):

@@ -1,16 +1,19 @@
-"""This module is what a user may write in the TOML for the ``amqp`` handler: typed, checked tables."""
+"""The tables of an ``amqp`` connection and channel, with the parameters of pika that they describe."""
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+import pika
 from msgspec import Meta
+from pika.connection import Parameters
 
-from rambla_py.handler import Secret, per_channel, secret_text
-from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
+from rambla_py._internal.tls import TlsTable, client_context, tls_table
+from rambla_py._internal.urls import ServerUrl, split_url
+from rambla_py.handler import Secret, per_channel, routing, secret_text
 
 __all__ = [
     "AmqpOptions",
@@ -20,61 +23,62 @@ __all__ = [
     "ExchangeDeclaration",
     "Properties",
     "QueueDeclaration",
-    "TlsSettings",
+    "address_of",
+    "all_parameters",
+    "default_key",
+    "without_heartbeat",
 ]
 
-_MAX_MESSAGE_BYTES = 134_217_728
-"""What RabbitMQ takes unless its ``max_message_size`` says otherwise (128 MiB)."""
+_GUEST: Final = "guest"
+_FORM: Final = "amqp://user:password@host:5672/virtual_host, or amqps://..."
+_DIRECT_REPLY: Final = "amq.rabbitmq.reply-to"
 
 _Port = Annotated[int, Meta(ge=1, le=65_535)]
 _Heartbeat = Annotated[int, Meta(ge=0, le=65_535)]
+_Size = Annotated[int, Meta(ge=1)]
 _Byte = Annotated[int, Meta(ge=0, le=255)]
-_Text = Annotated[str, Meta(max_length=255)]
+_ShortString = Annotated[str, Meta(max_length=255)]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table that refuses keys it does not know."""
-
-
-class TlsSettings(_Table, frozen=True, kw_only=True):
-    """How the broker proves who it is, and how we do."""
-
-    ca_file: CaFile = None
-    cert_file: OurCertFile = None
-    key_file: OurKeyFile = None
-    server_name: Annotated[str | None, Meta(description="the name that the certificate must show")] = None
-    verify: Verify = True
+    """A table without unknown keys."""
 
 
 class AmqpSettings(_Table, frozen=True, kw_only=True):
     """How to reach the broker: ``url``, or ``urls`` of a cluster, or host and port.
 
     ``username``, ``password`` and ``virtual_host``, where given, replace those of a URL. Several URLs are
-    tried in order; after a loss the one that follows is tried first.
+    tried in order; after a loss the next one is tried first.
     """
 
     url: Annotated[Secret | None, Meta(description="amqp:// or amqps:// URL")] = None
     urls: Annotated[list[Secret], Meta(description="URLs of several brokers, tried in order")] = []
-    host: Annotated[str, Meta(description="where no URL is given")] = "localhost"
+    host: Annotated[str, Meta(description="used without a URL")] = "localhost"
     port: Annotated[_Port | None, Meta(description="5672, or 5671 with TLS")] = None
-    username: Annotated[str | None, Meta(description="guest where nothing says otherwise")] = None
-    password: Annotated[Secret | None, Meta(description="guest where nothing says otherwise")] = None
-    virtual_host: Annotated[str | None, Meta(description="/ where nothing says otherwise")] = None
-    tls: Annotated[bool | TlsSettings, Meta(description="true, or a table; on with amqps:// anyway")] = False
+    username: Annotated[str | None, Meta(description="guest when not given")] = None
+    password: Annotated[Secret | None, Meta(description="guest when not given")] = None
+    virtual_host: Annotated[str | None, Meta(description="/ when not given")] = None
+    tls: Annotated[bool | TlsTable, Meta(description="true, or a table; always on with amqps://")] = False
     heartbeat_s: Annotated[
-        _Heartbeat | None, Meta(description="whole seconds; 0: none; left out: what the broker says")
+        _Heartbeat | None, Meta(description="whole seconds; 0: none; the broker's when not given")
     ] = None
-    connect_timeout_s: Annotated[float, Meta(gt=0, description="bound of connecting, for each URL")] = 10.0
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=1e9, description="bound of connecting to each URL")] = (
+        10.0
+    )
     max_message_bytes: Annotated[
-        int,
-        Meta(ge=1, description="the broker's max_message_size: a larger payload is fatal before it is sent"),
-    ] = _MAX_MESSAGE_BYTES
+        _Size | None,
+        Meta(description="a larger payload is fatal without being sent; the broker's when not given"),
+    ] = None
+    check_user_id: Annotated[
+        bool,
+        Meta(description="a message with another user's user_id is fatal without being sent; false: sent"),
+    ] = True
 
     def __post_init__(self) -> None:
         if self.url is not None and self.urls:
             raise ValueError("either url or urls")
         for url in self.all_urls():
-            _check_url(url)
+            _url_parameters(url, _parts(url))
 
     def all_urls(self) -> list[str]:
         """Return the URLs as text, secrets included; empty where host and port are used."""
@@ -83,9 +87,9 @@ class AmqpSettings(_Table, frozen=True, kw_only=True):
 
 
 class ExchangeDeclaration(_Table, frozen=True, kw_only=True):
-    """An exchange that must be there; ``passive`` only looks whether it is."""
+    """An exchange to declare; ``passive`` only checks that it exists."""
 
-    name: Annotated[_Text | None, Meta(description="the channel's exchange where left out")] = None
+    name: Annotated[_ShortString | None, Meta(description="the channel's exchange when not given")] = None
     type: Annotated[str, Meta(description="direct, fanout, topic, headers, or a plugin's")] = "direct"
     durable: bool = True
     auto_delete: bool = False
@@ -95,7 +99,7 @@ class ExchangeDeclaration(_Table, frozen=True, kw_only=True):
 
 
 class QueueDeclaration(_Table, frozen=True, kw_only=True):
-    """A queue that must be there; ``passive`` only looks whether it is."""
+    """A queue to declare; ``passive`` only checks that it exists."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     durable: bool = True
@@ -106,11 +110,11 @@ class QueueDeclaration(_Table, frozen=True, kw_only=True):
 
 
 class Binding(_Table, frozen=True, kw_only=True):
-    """Leads an exchange to a queue; both default to those declared in the same table."""
+    """Binds a queue to an exchange; both default to those declared in the same table."""
 
-    queue: _Text | None = None
-    exchange: _Text | None = None
-    routing_key: _Text = ""
+    queue: _ShortString | None = None
+    exchange: _ShortString | None = None
+    routing_key: _ShortString = ""
     arguments: dict[str, Any] = {}
 
 
@@ -123,33 +127,42 @@ class Declaration(_Table, frozen=True, kw_only=True):
 
 
 class Properties(_Table, frozen=True, kw_only=True):
-    """The basic properties of AMQP 0-9-1; what is left out is not sent, but for three.
+    """The basic properties of AMQP 0-9-1; all but three are sent only when given.
 
-    ``content_type`` follows the payload, ``message_id`` is the message's id, ``delivery_mode`` follows
-    ``persistent``. RabbitMQ closes the channel when ``user_id`` is not the user of the connection.
+    By default ``content_type`` follows the payload, ``message_id`` is the message's id, and
+    ``delivery_mode`` follows ``persistent``.
     """
 
-    content_type: _Text | None = None
-    content_encoding: _Text | None = None
-    correlation_id: _Text | None = None
-    reply_to: _Text | None = None
+    content_type: _ShortString | None = None
+    content_encoding: _ShortString | None = None
+    correlation_id: _ShortString | None = None
+    reply_to: _ShortString | None = None
     expiration: Annotated[str | int | None, Meta(description="milliseconds until the broker drops it")] = None
-    type: _Text | None = None
-    user_id: _Text | None = None
-    app_id: _Text | None = None
-    timestamp: Annotated[int | datetime | None, Meta(description="seconds since the epoch, or a time")] = None
+    type: _ShortString | None = None
+    user_id: _ShortString | None = None
+    app_id: _ShortString | None = None
+    timestamp: Annotated[int | datetime | None, Meta(description="seconds since the epoch, or a date")] = None
     priority: _Byte | None = None
-    cluster_id: _Text | None = None
-    message_id: _Text | None = None
+    cluster_id: _ShortString | None = None
+    message_id: _ShortString | None = None
     delivery_mode: Literal[1, 2] | None = None
-    headers: Annotated[dict[str, Any], Meta(description="below the message's own headers")] = {}
+    headers: Annotated[dict[str, Any], Meta(description="overridden by the message's own headers")] = {}
+
+    def __post_init__(self) -> None:
+        expiration = "0" if self.expiration is None else str(self.expiration)
+        if not (expiration.isascii() and expiration.isdigit()):
+            raise ValueError("expiration must be whole milliseconds, 0 or more")
+        if self.reply_to == _DIRECT_REPLY:
+            raise ValueError(f"reply_to = {_DIRECT_REPLY!r} needs a consumer, and a publisher has none")
 
 
 class AmqpOptions(_Table, frozen=True, kw_only=True):
-    """What may be set for a channel, and for one message but for ``declare`` and ``confirm``."""
+    """What may be set for a channel; all but ``declare`` and ``confirm`` also for one message."""
 
-    exchange: Annotated[str, Meta(description="the default exchange leads to the queue of that name")] = ""
-    routing_key: Annotated[str, Meta(description="or the queue's name, with the default exchange")] = ""
+    exchange: Annotated[str, routing("the default exchange routes to the queue of that name")] = ""
+    routing_key: Annotated[
+        str, routing("with the default exchange, the queue's name: the channel's when not given")
+    ] = ""
     declare: Annotated[
         Declaration | list[Declaration] | None, per_channel("exchanges, queues and bindings to declare")
     ] = None
@@ -163,21 +176,97 @@ class AmqpOptions(_Table, frozen=True, kw_only=True):
             _check_declaration(declaration, self.exchange)
 
     def declarations(self) -> list[Declaration]:
-        """Return what is to be declared, as a list."""
+        """Return ``declare`` as a list."""
         if self.declare is None:
             return []
         return [self.declare] if isinstance(self.declare, Declaration) else self.declare
 
 
-def _check_url(url: str) -> None:
-    """Raise ``ValueError`` without the URL in its text: it holds a password."""
+def default_key(options: AmqpOptions, channel: str) -> str:
+    """Return the routing key of a message of a channel.
+
+    >>> default_key(AmqpOptions(), "orders"), default_key(AmqpOptions(exchange="logs"), "orders")
+    ('orders', '')
+    """
+    return options.routing_key or ("" if options.exchange else channel)
+
+
+def all_parameters(settings: AmqpSettings) -> list[Parameters]:
+    """Return pika's parameters for each broker of a connection's table, in order.
+
+    Raises ``AccessError`` when a file of ``tls`` cannot be read.
+
+    >>> [address_of(parameters) for parameters in all_parameters(AmqpSettings(host="broker"))]
+    ['broker:5672']
+    """
+    found = []
+    for url in settings.all_urls():
+        parts = _parts(url)
+        found.append(_completed(_url_parameters(url, parts), parts, settings))
+    if not found:
+        parameters = pika.ConnectionParameters(host=settings.host, port=settings.port or 5672)
+        found.append(_completed(parameters, None, settings))
+    return found
+
+
+def address_of(parameters: Parameters) -> str:
+    """Return ``host:port``, as errors and logs name a broker."""
+    return f"{parameters.host}:{parameters.port}"
+
+
+def without_heartbeat(parameters: Parameters) -> Parameters:
+    """Return the same parameters for a connection that no thread serves while it is idle."""
+    # An SSL context cannot be copied; pika works around it in the same way.
+    options, parameters.ssl_options = parameters.ssl_options, None
     try:
-        parts = urlsplit(url)
-        known, _ = parts.scheme in ("amqp", "amqps"), parts.port
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError("a URL must look like amqp://user:password@host:5672/virtual_host, or amqps://...")
+        bare = copy.copy(parameters)
+    finally:
+        parameters.ssl_options = options
+    bare.ssl_options = options
+    bare.heartbeat = 0
+    return bare
+
+
+def _parts(url: str) -> ServerUrl:
+    return split_url(url, ("amqp", "amqps"), _FORM)
+
+
+def _url_parameters(url: str, parts: ServerUrl) -> Parameters:
+    """Return what pika reads from a URL without its login; raises ``ValueError`` for an unknown parameter."""
+    if "ssl_options" in parts.query:
+        raise ValueError("a url with ssl_options; use the connection's tls table")
+    host = f"[{parts.host}]" if ":" in parts.host else parts.host
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    # pika's own errors would show the login.
+    bare = f"amqp://{host}:{port}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+    try:
+        return pika.URLParameters(bare)
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise ValueError(f"a url with a parameter that pika refuses: {error}") from None
+
+
+def _completed(parameters: Parameters, parts: ServerUrl | None, settings: AmqpSettings) -> Parameters:
+    """Return the parameters with login, TLS and what else the table sets."""
+    username, password = settings.username, secret_text(settings.password)
+    if parts is not None:
+        username = parts.username if username is None else username
+        password = parts.password if password is None else password
+    parameters.credentials = pika.PlainCredentials(
+        _GUEST if username is None else username, _GUEST if password is None else password
+    )
+    if settings.virtual_host is not None:
+        parameters.virtual_host = settings.virtual_host
+    if settings.heartbeat_s is not None:
+        parameters.heartbeat = settings.heartbeat_s
+    parameters.socket_timeout = parameters.stack_timeout = settings.connect_timeout_s
+    parameters.connection_attempts = 1  # the worker tries again, with a back-off of its own
+    tls = tls_table(settings.tls or (parts is not None and parts.scheme == "amqps"))
+    if tls is not None:
+        if (parts.port if parts else settings.port) is None:
+            parameters.port = 5671
+        context = client_context(tls, address_of(parameters))
+        parameters.ssl_options = pika.SSLOptions(context, tls.server_name or parameters.host)
+    return parameters
 
 
 def _check_declaration(declaration: Declaration, exchange: str) -> None:

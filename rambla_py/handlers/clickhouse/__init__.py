@@ -1,4 +1,4 @@
-"""This package delivers to ClickHouse: one insert of rows for each batch."""
+"""Delivery to ClickHouse: one insert of rows for each batch."""
 
 from rambla_py.handlers.clickhouse.handler import ClickHouseHandler
 

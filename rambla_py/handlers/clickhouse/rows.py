@@ -1,77 +1,162 @@
-"""This module turns a payload into rows of JSON."""
+"""Rows of the columns that a channel lists."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import datetime
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from rambla_py.errors import PermanentError, SerializationError
-from rambla_py.handlers._http.named import one_line, with_id
-from rambla_py.wire import embedded
+from rambla_py.errors import DeliveryError
+from rambla_py.handlers._tables.columns import Column
+from rambla_py.handlers._tables.options import TablePlan
+from rambla_py.handlers.clickhouse.definition import milliseconds_of
+from rambla_py.handlers.clickhouse.encode import rows_of
+from rambla_py.serialization.encoding import to_json
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["rows_of", "table_name"]
+__all__ = ["ColumnRows", "TableRows"]
+
+_WRAPPED = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
+_NUMBER = re.compile(rb'"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?"')
+_KEPT_S: Final = 60.0
+_NULL: Final = b"null"
+_Fields = Mapping[str, msgspec.Raw]
 
 
-def rows_of(delivery: Delivery, id_column: str) -> list[bytes]:
-    """Return the rows of a message: of an object, a list of objects, or JSON text of either.
+class TableRows:
+    """Makes the rows of the tables of a connection; ``ask`` returns the types of a table's columns by name.
 
-    Text may also hold an object a line. Raises ``PermanentError`` for anything else, ``SerializationError``
-    with the path to what JSON cannot hold.
+    A table is asked for once a minute: it may be created or altered while the connection is open.
     """
-    value = embedded(delivery)
-    if isinstance(value, str):
-        value = _read(value)
-    if not isinstance(value, list | tuple):
-        return [_row(value, "$", delivery, id_column)]
-    if not value:
-        raise PermanentError("clickhouse has nothing to write: the list is empty")
-    return [_row(one, f"$[{at}]", delivery, id_column) for at, one in enumerate(value)]
+
+    def __init__(
+        self, plans: Mapping[str, TablePlan | None], ask: Callable[[str], Mapping[str, str]]
+    ) -> None:
+        self._plans, self._ask = plans, ask
+        self._kept: dict[str, tuple[float, ColumnRows]] = {}
+
+    def rows(self, table: str, delivery: Delivery) -> list[bytes]:
+        """Return the rows of a message for a table; raises what ``rows_of`` raises."""
+        plan = self._plans.get(table)
+        if plan is None:
+            return rows_of(delivery, delivery.options.id_column)
+        now = time.monotonic()
+        asked, made = self._kept.get(table) or (-_KEPT_S, None)
+        if made is None or asked < now - _KEPT_S:
+            made = self._made(plan, now)
+        return made.rows(delivery)
+
+    def _made(self, plan: TablePlan, now: float) -> ColumnRows:
+        try:
+            kinds = self._ask(plan.name)
+        except (DeliveryError, msgspec.DecodeError):
+            kinds = {}  # the insert meets the same error, and reports it
+        made = ColumnRows(plan, kinds)
+        if kinds:
+            self._kept[plan.name] = now, made
+        return made
 
 
-def table_name(table: str) -> str:
-    r"""Return the quoted name of a table; raises ``PermanentError`` for what is none.
+class ColumnRows:
+    """Makes the rows of a table with the columns of a plan; ``kinds`` has the types that the table has."""
 
-    >>> table_name("events"), table_name("shop.events")
-    ('`events`', '`shop`.`events`')
-    """
-    parts = table.split(".")
-    if len(parts) > 2 or not all(parts) or not table.isprintable():
-        raise PermanentError(f"table: expected TABLE or DATABASE.TABLE, got {table!r}")
-    return ".".join("`" + part.replace("\\", "\\\\").replace("`", "\\`") + "`" for part in parts)
+    def __init__(self, plan: TablePlan, kinds: Mapping[str, str]) -> None:
+        taken = {column.name for column in plan.columns}
+        self._columns = [
+            (column, to_json(column.name) + b":", _converter(column, kinds, taken)) for column in plan.columns
+        ]
+        self._in_columns = frozenset(
+            column.path[0] for column in plan.columns if column.source == "payload" and len(column.path) == 1
+        )
+
+    def rows(self, delivery: Delivery) -> list[bytes]:
+        """Return the rows of a message; raises what ``rows_of`` raises."""
+        return [self._row(row, delivery) for row in rows_of(delivery, "")]
+
+    def _row(self, row: bytes, delivery: Delivery) -> bytes:
+        fields: _Fields = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+        parts: list[bytes] = []
+        for column, name, convert in self._columns:
+            value = self._value(column, row, fields, delivery)
+            if value is not None:
+                parts.append(name + convert(value))
+        return b"{" + b",".join(parts) + b"}"
+
+    def _value(self, column: Column, row: bytes, fields: _Fields, delivery: Delivery) -> bytes | None:
+        """Return the JSON of a value; None if there is none: the column then gets its default."""
+        if column.source == "id":
+            return to_json(delivery.id)
+        if column.source == "key":
+            return None if delivery.key is None else to_json(delivery.key)
+        if column.source == "headers":
+            found = delivery.headers if not column.path else _walked(delivery.headers, column.path)
+            return None if found is None else to_json(found)
+        if column.source == "rest":
+            return to_json({name: value for name, value in fields.items() if name not in self._in_columns})
+        return row if not column.path else _at(fields, column.path)
 
 
-def _row(value: Any, path: str, delivery: Delivery, id_column: str) -> bytes:
+def _walked(headers: Mapping[str, object], path: Sequence[str]) -> object:
+    found: object = headers
+    for step in path:
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
+
+
+def _at(fields: _Fields, path: Sequence[str]) -> bytes | None:
+    found = fields.get(path[0])
+    for step in path[1:]:
+        if found is None:
+            return None
+        written = bytes(found).lstrip()
+        if written.startswith(b"{"):
+            found = msgspec.json.decode(written, type=dict[str, msgspec.Raw]).get(step)
+        elif written.startswith(b"[") and step.isdecimal():
+            items = msgspec.json.decode(written, type=list[msgspec.Raw])
+            found = items[int(step)] if int(step) < len(items) else None
+        else:
+            return None
+    return None if found is None else bytes(found).strip()
+
+
+def _converter(column: Column, kinds: Mapping[str, str], taken: set[str]) -> Callable[[bytes], bytes]:
+    """Return what makes the JSON of a value one that the type of a column takes."""
+    kind = kinds.get(column.name, "String" if column.source == "rest" else "")
+    while wrapped := _WRAPPED.fullmatch(kind):
+        kind = wrapped[1]
+    beside = milliseconds_of(column.name)
+    if re.fullmatch(r"DateTime(\(.*\))?", kind) and beside in kinds and beside not in taken:
+        return lambda written: _split(written, to_json(beside))
+    if kind == "String" or kind.startswith("FixedString"):
+        return _text
+    return _number if kind.startswith("Decimal") else bytes
+
+
+def _text(written: bytes) -> bytes:
+    return written if written.startswith(b'"') or written == _NULL else to_json(written.decode())
+
+
+def _number(written: bytes) -> bytes:
+    # Old servers take a decimal without quotes only.
+    return written[1:-1] if _NUMBER.fullmatch(written) else written
+
+
+def _split(written: bytes, beside: bytes) -> bytes:
+    """Return a time in seconds, with the milliseconds as the next field; what is no time as it is."""
     try:
-        row = one_line(value)
-    except SerializationError as error:
-        raise SerializationError(path + error.path.removeprefix("$"), error.got) from error
-    if not row.startswith(b"{"):
-        raise PermanentError(f"clickhouse takes an object or a list of objects, got {_kind(value)} at {path}")
-    return with_id(row, value, delivery, field=id_column, option="id_column")
+        at = datetime.datetime.fromisoformat(msgspec.json.decode(written, type=str))
+        at = at.replace(tzinfo=datetime.UTC) if at.tzinfo is None else at
+        past = at - _EPOCH
+    except (ValueError, OverflowError, msgspec.DecodeError):
+        return written
+    seconds, rest = divmod(past, datetime.timedelta(seconds=1))
+    return b"%d,%b:%d" % (seconds, beside, rest // datetime.timedelta(milliseconds=1))
 
 
-def _read(text: str) -> Any:
-    data = text.encode(errors="replace")
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        lines: Sequence[Any] = _lines(data)
-        if len(lines) < 2:
-            raise PermanentError(f"clickhouse takes JSON text, and this is none: {error}") from None
-        return lines
-
-
-def _lines(data: bytes) -> list[Any]:
-    try:
-        return list(msgspec.json.Decoder().decode_lines(data))
-    except (msgspec.DecodeError, RecursionError):
-        return []
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

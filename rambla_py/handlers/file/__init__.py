@@ -1,4 +1,4 @@
-"""This package delivers to files: lines of JSON, rotated and compressed."""
+"""Delivery to files of JSON lines, rotated and compressed."""
 
 from rambla_py.handlers.file.handler import FileHandler
 

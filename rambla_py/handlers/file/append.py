@@ -1,4 +1,4 @@
-"""This module appends whole lines to a file that other threads and processes append to and rotate."""
+"""Appending of whole lines to a file that several processes write and rotate."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Appender:
     """Appends lines under the file's own lock, so that no reader ever finds half a line for long.
 
     The file is opened for each append: what a rotation or logrotate moved away is never written to, and a
-    forked child inherits nothing. Whoever appends or rotates holds ``flock`` on it, which keeps out the
-    threads of this process and other processes alike; the disk is waited for after the lock is given back.
+    forked child inherits nothing. Appends and rotations hold ``flock`` on it, which excludes other
+    threads and other processes; the lock is released before waiting for the disk.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""This module compresses files in the background."""
+"""Compression of rotated files on a background thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Compressor:
         self._thread: threading.Thread | None = None
 
     def add(self, path: Path) -> None:
-        """Hand over a file that nobody writes to any more; returns at once."""
+        """Hand over a file that is no longer written to; returns at once."""
         with self._lock:
             self._waiting.append(path)
             if self._thread is None:

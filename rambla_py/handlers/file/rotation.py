@@ -1,4 +1,4 @@
-"""This module says when a file is moved aside, and under which name."""
+"""Rules for when a file is rotated, and the name it gets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Rotation(msgspec.Struct, frozen=True):
     rotate_s: float | None = None
 
     def is_due(self, size: int, next_line: int, *, age_s: float) -> bool:
-        """Say whether a file that holds something must go before a line of ``next_line`` bytes is added.
+        """Return whether a file that is not empty must be rotated before a line of ``next_line`` bytes.
 
         >>> Rotation(rotate_bytes=100).is_due(90, 11, age_s=0.0)
         True

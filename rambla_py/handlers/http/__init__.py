@@ -1,4 +1,4 @@
-"""This package delivers over HTTP: one message a request, or a batch of them."""
+"""Delivery over HTTP: one message a request, or a batch."""
 
 from rambla_py.handlers.http.handler import HttpHandler
 

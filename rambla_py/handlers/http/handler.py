@@ -1,20 +1,20 @@
-"""This module delivers to any server that speaks HTTP."""
+"""Delivery to any HTTP server."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rambla_py.handler import Handler
-from rambla_py.handlers.http.exchange import Exchange
-from rambla_py.handlers.http.requests import EVENT_PREFIX
-from rambla_py.handlers.http.settings import HttpConnection, HttpOptions
+from rambla_py.handler import Handler, Takes
+from rambla_py.handlers.http.connection import HttpConnection
+from rambla_py.handlers.http.encode import EVENT_PREFIX, made_headers
+from rambla_py.handlers.http.settings import HttpOptions, HttpSettings
 
 if TYPE_CHECKING:
     from pyreqwest.client import SyncClient
 
     from rambla_py.delivery import Delivery
-    from rambla_py.handler import State
+    from rambla_py.handler import Preflight, State, Takes
 
 __all__ = ["HttpHandler"]
 
@@ -22,11 +22,13 @@ __all__ = ["HttpHandler"]
 class HttpHandler(Handler):
     """Sends each message as a request, or many as one; up to ``max_connections`` are in flight at a time.
 
-    At least once: a message is ok when the server has answered 2xx. 408, 425, 429 and 5xx are retried, after
-    the time that ``Retry-After`` names; other statuses are fatal at once. 401 and 407 count as lost access:
-    the channel is down until the credentials work. When a request went out and no answer came, it may come
-    twice, with the same ``Idempotency-Key``: the message's id, or a digest of the ids of a batch. There is no
-    order, but among messages of a key.
+    At least once: a message is ok when the server has answered 2xx. After 429 and 503
+    (``unavailable_statuses``) messages for the same URL wait without using up their ``retries``, for the time
+    that ``Retry-After`` names, up to 300 s. After 401 and 407 (``access_statuses``) the channel is ``down``
+    until the credentials are accepted, and no message is lost. 408, 425 and most 5xx are retried; other
+    statuses are fatal at once. After 502, 504 and a request without an answer the outcome is unknown; the
+    message is sent again with the same ``Idempotency-Key``: its id, or a digest of the ids of a batch. There
+    is no order, except among messages of a key.
 
     A batch that is refused for its content (400, 409, 413, 422) is sent again in halves, so that a bad event
     fails alone. The result is an ``HttpResult`` with ``status``, ``headers`` and ``body``. A callable payload
@@ -36,42 +38,63 @@ class HttpHandler(Handler):
     'POST'
     """
 
-    Connection: ClassVar[Any] = HttpConnection
+    Connection: ClassVar[Any] = HttpSettings
     Options: ClassVar[Any] = HttpOptions
     guarantee: ClassVar[str] = (
         "at least once; a message is ok when the server answered 2xx; after a request without an answer it "
-        "may come twice, with the same Idempotency-Key (that of a batch is made of its ids); no order, but "
-        "within a key"
+        "may arrive twice, with the same Idempotency-Key (that of a batch is made of its ids); no order "
+        "except within a key"
+    )
+
+    control_headers: ClassVar[tuple[str, ...]] = (
+        *("Host", "Authorization", "Proxy-Authorization", "Cookie", "Idempotency-Key"),
     )
 
     @classmethod
+    def control_headers_for(cls, settings: Any) -> tuple[str, ...]:
+        """Return the headers that servers act on, and the ones that the connection makes."""
+        return (*cls.control_headers, *made_headers(settings))
+
+    @classmethod
+    def takes_for(cls, options: Any) -> Takes:
+        """Return ``"bytes"``; for events of a batch ``"json"``."""
+        return "bytes" if options is None or options.body_format == "single" else "json"
+
+    @classmethod
     def event_prefix(cls, options: Any) -> str | None:
-        """Return ``ce-``, as the binding of CloudEvents for HTTP has it; many in one body have no headers."""
+        """Return ``ce-``, as the HTTP binding of CloudEvents has it; messages of a batch have no headers."""
         return EVENT_PREFIX if options is None or options.body_format == "single" else None
 
-    def connect(self) -> Exchange:
-        """Resolve the host, and ask the server with ``ping_method`` whether it answers and knows us."""
-        exchange = Exchange(self.settings, link=self.link, name=f"rambla {self.service}.{self.channel}")
+    def connect(self) -> HttpConnection:
+        """Resolve the host, and test with ``ping_method`` whether the server accepts the credentials."""
+        options = self.options if self.options is not None else HttpOptions()
+        name = f"rambla {self.service}.{self.channel}"
+        connection = HttpConnection(self.settings, options, link=self.link, name=name)
         try:
-            exchange.check()
+            connection.check()
         except BaseException:
-            exchange.close()
+            connection.close()
             raise
-        return exchange
+        return connection
 
-    def close(self, connection: Exchange | None) -> None:
+    def close(self, connection: HttpConnection | None) -> None:
         """Close all connections; from any thread."""
         if connection is not None:
             connection.close()
 
-    def ping(self, connection: Exchange) -> None:
-        """Send the ping request; raises when there is no answer, for 5xx, and for refused credentials."""
+    def ping(self, connection: HttpConnection) -> None:
+        """Send the ping request; raises if there is no answer, for 5xx, and for refused credentials."""
         connection.ping()
 
-    def destination(self, connection: Exchange) -> SyncClient:
+    def preflight(self, connection: HttpConnection, report: Preflight) -> None:
+        """Name what a server tells only of a request with a message."""
+        options = self.options if self.options is not None else HttpOptions()
+        report.not_checked(f"whether the server accepts {options.method} requests with messages")
+
+    def destination(self, connection: HttpConnection) -> SyncClient:
         """Return a client for the same server, TLS and proxy, which sends no credentials by itself."""
         return connection.destination()
 
     def handle_deliveries(self, deliveries: Sequence[Delivery], state: State) -> None:
-        """Hand all over; each is settled when the server answers."""
+        """Queue all of them; each is settled when the server answers."""
         state.connection.submit(deliveries)

@@ -1,4 +1,4 @@
-"""This module makes the headers of a request, and lets nothing through that could break out of one."""
+"""Request headers, checked so that no value can break out of one."""
 
 from __future__ import annotations
 
@@ -8,57 +8,58 @@ from typing import Any
 from urllib.parse import quote
 
 from rambla_py.errors import PermanentError
+from rambla_py.handlers._headers import text_of
 
 __all__ = ["checked_header", "id_text", "message_headers"]
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_ASCII = re.compile(r"[\t\x20-\x7e]*")
+_TEXT = re.compile(r"[\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]*")
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
-# What decides where a request ends, or which server reads it, is the client's business alone.
-_OURS = frozenset(
+# These decide where a request ends, or which server reads it.
+_RESERVED = frozenset(
     {"host", "content-length", "transfer-encoding", "content-encoding", "connection", "keep-alive", "te"}
     | {"trailer", "upgrade", "expect", "proxy-authorization", "proxy-connection"}
 )
 
 
 def message_headers(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield a message's headers as texts; raises ``PermanentError`` that names the header."""
+    """Yield a message's headers as strings; raises ``PermanentError`` that names the header."""
     for name, value in headers.items():
-        if name.lower() in _OURS:
-            raise PermanentError(f"header {name!r} belongs to the connection and cannot be given")
-        if value is None:
-            continue
+        if name.lower() in _RESERVED:
+            raise PermanentError(f"header {name!r} belongs to the connection and cannot be set")
         try:
-            yield checked_header(name, _text(value))
+            text = text_of(name, value)
+            if not _TEXT.fullmatch(text):
+                raise ValueError(f"header {name!r}: expected one line of text, without control characters")
+            yield _checked_name(name), text.strip(" \t")
         except ValueError as error:
             raise PermanentError(str(error)) from None
 
 
 def checked_header(name: str, value: str) -> tuple[str, str]:
-    """Return name and value; raises ``ValueError`` for what no header can hold. The value is not quoted."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"header {name!r}: expected letters, digits and hyphens as its name")
-    if not _VALUE.fullmatch(value):
+    """Return name and value of a configured header, in ASCII; raises ``ValueError`` without the value."""
+    found = _checked_name(name)
+    if not _ASCII.fullmatch(value):
         raise ValueError(f"header {name!r}: expected one line of ASCII text as its value")
-    return name.lower(), value.strip()
+    return found, value.strip()
 
 
 def id_text(message_id: str) -> str:
-    """Return an id as a header holds it: what is not visible ASCII is percent-encoded, and ``%`` with it.
+    """Return an id for a header: ``%`` and what is not visible ASCII is percent-encoded.
+
+    Raises ``PermanentError`` for a lone surrogate.
 
     >>> id_text("order-42"), id_text("Größe 4")
     ('order-42', 'Gr%C3%B6%C3%9Fe%204')
     """
-    return quote(message_id, safe=_VISIBLE)
+    try:
+        return quote(message_id, safe=_VISIBLE)
+    except UnicodeError:
+        raise PermanentError("the id contains a lone surrogate, which UTF-8 cannot encode") from None
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    raise ValueError(f"expected a text or a number as its value, got {type(value).__name__}")
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"header {name!r}: expected letters, digits and hyphens as its name")
+    return name.lower()

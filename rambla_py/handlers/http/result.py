@@ -1,4 +1,4 @@
-"""This module is what a delivery over HTTP gives back."""
+"""The result of a delivery over HTTP."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["HttpResult"]
 class HttpResult(msgspec.Struct, frozen=True):
     """The server's answer: what ``Receipt.result()`` gives.
 
-    ``headers`` has names in small letters; ``body`` ends at the connection's ``max_response_bytes``, and
-    ``truncated`` says whether there was more. The messages of a batch share one answer.
+    ``headers`` has names in lower case; ``body`` ends at the connection's ``max_response_bytes``, and
+    ``truncated`` is True if there was more. The messages of a batch share one answer.
 
     >>> HttpResult(201, {"location": "/orders/42"}, b'{"id":42}').json()
     {'id': 42}
@@ -26,7 +26,7 @@ class HttpResult(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The body as text; what is not UTF-8 is replaced."""
+        """The body as a string; bytes that are not UTF-8 are replaced."""
         return self.body.decode(errors="replace")
 
     def json(self) -> Any:

@@ -1,4 +1,4 @@
-"""This module signs bodies as standard-webhooks.com has it."""
+"""Signatures of bodies, as standard-webhooks.com defines them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARK = "whsec_"
 
 
 def key_of(secret: str) -> bytes:
-    """Return the bytes of a key: what follows ``whsec_`` is base64, anything else is the text itself.
+    """Return the bytes of a key: base64 after ``whsec_``; any other string is the key itself, in UTF-8.
 
     Raises ``ValueError``, which does not quote the key.
 
@@ -34,7 +34,7 @@ def key_of(secret: str) -> bytes:
 def signed_headers(
     keys: Sequence[bytes], prefix: str, message_id: str, timestamp: int, body: bytes
 ) -> list[tuple[str, str]]:
-    """Return the three headers that let a receiver check who sent the body, and when.
+    """Return the three headers by which a receiver verifies sender and time of a body.
 
     >>> signed_headers([b"key"], "webhook", "m-1", 1, b"{}")[2]
     ('webhook-signature', 'v1,r3X84WXmNwLzYMz8zmgGhbqcndSf25y/Uqj/5DbFue0=')

@@ -1,4 +1,4 @@
-"""This package delivers to Kafka, over confluent-kafka."""
+"""Delivery to Kafka, over confluent-kafka."""
 
 from rambla_py.handlers.kafka.handler import KafkaHandler
 

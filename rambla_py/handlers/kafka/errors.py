@@ -1,4 +1,4 @@
-"""This module maps what librdkafka reports to the errors of rambla_py."""
+"""Errors of brokers and of librdkafka, mapped to the errors of rambla_py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rambla_py.errors import (
     DeliveryError,
     PermanentError,
     RejectedError,
+    UnavailableError,
     UnknownOutcomeError,
     UnroutableError,
 )
@@ -23,6 +24,10 @@ _REFUSED = frozenset(
         KafkaError.UNSUPPORTED_SASL_MECHANISM,
         KafkaError.ILLEGAL_SASL_STATE,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._UNSUPPORTED_FEATURE,
+        KafkaError._INVALID_ARG,
     }
 )
 _NOWHERE = frozenset(
@@ -33,27 +38,44 @@ _NOWHERE = frozenset(
         KafkaError.UNKNOWN_TOPIC_ID,
     }
 )
-# Written, or perhaps written, and no answer: the driver has stopped asking.
-_UNANSWERED = frozenset(
+# Perhaps written, and not confirmed, because the driver has given this message up; the producer is sound.
+_TIMED_OUT = frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._TRANSPORT,
-        KafkaError._FATAL,
-        KafkaError._DESTROY,
-        # A message that waits for its second try is purged as one of the queue, and may have been written.
-        KafkaError._PURGE_QUEUE,
-        KafkaError._PURGE_INFLIGHT,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    }
+)
+# Perhaps written, and not confirmed, because the producer cannot continue.
+_PRODUCER_LOST = frozenset(
+    {
+        KafkaError._FATAL,
+        KafkaError._DESTROY,
+        # A message that waits for a retry is purged from the queue, and may have been written.
+        KafkaError._PURGE_QUEUE,
+        KafkaError._PURGE_INFLIGHT,
         KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
         KafkaError.UNKNOWN_PRODUCER_ID,
         KafkaError.INVALID_PRODUCER_EPOCH,
         KafkaError.PRODUCER_FENCED,
     }
 )
-_FOR_GOOD = frozenset(
+# Nothing was written, and a broker will accept messages again: replicas or leaders are away, or a quota.
+_UNAVAILABLE = frozenset(
+    {
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.THROTTLING_QUOTA_EXCEEDED,
+    }
+)
+_PERMANENT = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.RECORD_LIST_TOO_LARGE,
@@ -62,11 +84,9 @@ _FOR_GOOD = frozenset(
         KafkaError.INVALID_TIMESTAMP,
         KafkaError.INVALID_REQUIRED_ACKS,
         KafkaError.TOPIC_EXCEPTION,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.POLICY_VIOLATION,
         KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
         KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
-        KafkaError._INVALID_ARG,
     }
 )
 _OF_A_BATCH = frozenset(
@@ -81,41 +101,47 @@ _OF_A_BATCH = frozenset(
 )
 
 
-def report_error(error: KafkaError) -> DeliveryError:
-    """Return what the report of one delivery means; an error nobody knows is retried.
+def report_error(error: KafkaError, *, topic: str) -> DeliveryError:
+    """Return our error for the report of one message; unknown errors are retried.
 
-    >>> type(report_error(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))).__name__
+    >>> type(report_error(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), topic="t")).__name__
     'PermanentError'
-    >>> type(report_error(KafkaError(KafkaError._MSG_TIMED_OUT))).__name__
-    'UnknownOutcomeError'
+    >>> report_error(KafkaError(KafkaError._MSG_TIMED_OUT), topic="t").connection_lost
+    False
+    >>> report_error(KafkaError(KafkaError.NOT_ENOUGH_REPLICAS), topic="t").scope
+    'kafka topic t'
     """
     code, text = error.code(), _text(error)
-    if code in _UNANSWERED or error.fatal():
+    if code in _PRODUCER_LOST or error.fatal():
         return UnknownOutcomeError(f"kafka did not confirm the message: {text}")
-    if code in _REFUSED:
+    if code in _TIMED_OUT:
+        return UnknownOutcomeError(f"kafka did not confirm the message: {text}", connection_lost=False)
+    if code in _UNAVAILABLE:
+        return UnavailableError(f"kafka cannot accept the message now: {text}", scope=f"kafka topic {topic}")
+    if code in _REFUSED - {KafkaError._INVALID_ARG}:
         return AccessError(f"kafka refused access: {text}")
     if code in _NOWHERE:
-        return UnroutableError(f"kafka has no such topic or partition: {text}")
-    if code in _FOR_GOOD:
+        return UnroutableError(f"kafka has no topic {topic!r}, or not this partition: {text}")
+    if code in _PERMANENT or code == KafkaError._INVALID_ARG:
         return PermanentError(f"kafka refused the message: {text}")
-    return RejectedError(f"kafka did not take the message: {text}")
+    return RejectedError(f"kafka did not accept the message: {text}")
 
 
 def about_the_batch(error: KafkaError) -> bool:
-    """Say whether a broker refused a whole batch for the sake of one message in it."""
+    """Return whether a broker refused a whole batch because of one message in it."""
     return error.code() in _OF_A_BATCH
 
 
 def is_refusal(error: KafkaError) -> bool:
-    """Say whether credentials or a certificate were refused: a person must act."""
-    # What the handshake met with is reported as one or the other, as it happens.
+    """Return whether an operator must act: on credentials, a certificate, a version, a setting."""
+    # A failed handshake is reported as one or the other.
     if error.code() in (KafkaError._SSL, KafkaError._TRANSPORT):
         return "certificate" in error.str().lower() or "unknown ca" in error.str().lower()
     return error.code() in _REFUSED
 
 
 def lost_error(error: KafkaError | None, *, where: str, during: str) -> ConnectionLostError:
-    """Return the error of a connection that failed or ended; ``where`` names the brokers."""
+    """Return our error for a connection that failed or ended; ``where`` names the brokers."""
     kind = AccessError if error is not None and is_refusal(error) else ConnectionLostError
     return kind(f"kafka at {where}: {during}: {'no answer' if error is None else _text(error)}")
 

@@ -1,56 +1,33 @@
-"""This module is what a user may write in the TOML for the ``kafka`` handler: typed, checked tables."""
+"""The connection's table and the options of the ``kafka`` handler."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from rambla_py.handler import Secret, secret_text
-from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, Verify
+from rambla_py._internal.tls import TlsTable, refuse_keys
+from rambla_py.handler import Secret, routing, secret_text
+from rambla_py.handlers.kafka.driver_config import check_driver_config, check_mechanism
 
 __all__ = ["KafkaOptions", "KafkaSettings", "KafkaTls", "milliseconds", "producer_config"]
 
 _Bytes = Annotated[int, Meta(ge=1_000, le=1_000_000_000)]
 
-# What the handler decides itself: a delivery's outcome depends on it.
-_OURS = frozenset(
-    {
-        "acks",
-        "bootstrap.servers",
-        "compression.type",
-        "delivery.report.only.error",
-        "delivery.timeout.ms",
-        "enable.idempotence",
-        "enable.gapless.guarantee",
-        "error_cb",
-        "linger.ms",
-        "logger",
-        "message.max.bytes",
-        "message.timeout.ms",
-        "on_delivery",
-        "queue.buffering.max.ms",
-        "request.required.acks",
-        "sasl.mechanism",
-        "sasl.mechanisms",
-        "sasl.password",
-        "sasl.username",
-        "security.protocol",
-        "transactional.id",
-    }
-)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(:(?P<port>[0-9]{1,5}))?")
+_LAST_PORT = 65_535
+_TOPIC_WAIT_MS = 5_000
+_LONGEST_MS = 2_147_483_647
+_WITHOUT_USER = ("OAUTHBEARER", "GSSAPI")
 
 
-class KafkaTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the brokers prove who they are, and how we do."""
+class KafkaTls(TlsTable, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``tls`` table with the password of an encrypted key, which librdkafka takes."""
 
-    ca_file: CaFile = None
-    cert_file: OurCertFile = None
-    key_file: OurKeyFile = None
-    key_password: Annotated[Secret | None, Meta(description="password of that key")] = None
-    verify: Verify = True
+    key_password: Annotated[Secret | None, Meta(description="password of the private key")] = None
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -66,28 +43,37 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     username: Annotated[str | None, Meta(description="SASL user; no SASL when not given")] = None
     password: Annotated[Secret | None, Meta(description="password of the user")] = None
     sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="how the user logs in")
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"],
+        Meta(
+            description="SASL mechanism; OAUTHBEARER takes its token endpoint from config, GSSAPI needs a "
+            "driver built with it"
+        ),
     ] = "PLAIN"
     tls: Annotated[bool | KafkaTls, Meta(description="true, or a table, for TLS")] = False
-    client_id: Annotated[str, Meta(description="name that the brokers log")] = "rambla"
+    client_id: Annotated[str, Meta(description="name in the logs of the brokers")] = "rambla"
     acks: Annotated[
         Literal["all", "leader"],
-        Meta(description="which replicas have it before a message is ok; leader: not idempotent"),
+        Meta(description="which replicas must have a message before it is ok; leader: not idempotent"),
     ] = "all"
     compression: Annotated[
-        Literal["none", "gzip", "snappy", "lz4", "zstd"], Meta(description="of batches on the wire")
+        Literal["none", "gzip", "snappy", "lz4", "zstd"], Meta(description="compression of batches")
     ] = "none"
-    linger_s: Annotated[float, Meta(ge=0, le=10, description="wait for more messages of a batch")] = 0.002
-    connect_timeout_s: Annotated[float, Meta(gt=0, description="bound of connecting, and of a ping")] = 10.0
+    linger_s: Annotated[
+        float, Meta(ge=0, le=10, description="seconds to wait for more messages of a batch")
+    ] = 0.002
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=1e9, description="limit for connecting and pings")] = (
+        10.0
+    )
     delivery_timeout_s: Annotated[
-        float, Meta(gt=0, description="how long the driver tries one message; below attempt_timeout_s")
+        float,
+        Meta(gt=0, le=1e9, description="the driver's limit for one message; less than attempt_timeout_s"),
     ] = 25.0
     outage_s: Annotated[
         float,
-        Meta(ge=0, description="all brokers gone for so long: what is in flight is unknown, and reconnect"),
+        Meta(ge=0, le=1e9, description="after this long without any broker the connection is lost"),
     ] = 5.0
     max_message_bytes: Annotated[
-        _Bytes, Meta(description="a larger message is fatal before it is sent; the brokers' own limit")
+        _Bytes, Meta(description="a larger message is fatal without being sent; set it to the brokers' limit")
     ] = 1_000_000
     config: Annotated[
         dict[str, str | int | float | bool],
@@ -95,29 +81,47 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     ] = {}
 
     def __post_init__(self) -> None:
-        ours = sorted(set(self.config) & _OURS)
-        if ours:
-            raise ValueError(f"config may not set {', '.join(ours)}: the handler does")
-        if not [name for name in self.server_list() if name]:
-            raise ValueError("servers names no broker")
+        check_driver_config(self.config, idempotent=self.acks == "all")
+        refuse_keys(self.tls, "server_name", reason="librdkafka compares certificates with the broker's host")
+        for server in self.server_list():
+            _check_server(server)
+        if self.sasl_mechanism in _WITHOUT_USER:
+            self._check_login()
+
+    def _check_login(self) -> None:
+        if self.username is not None or self.password is not None:
+            raise ValueError(f"username or password with sasl_mechanism {self.sasl_mechanism!r}")
+        check_mechanism(self.sasl_mechanism)
+        oauth = [name for name in self.config if "sasl.oauthbearer." in name or "unsecure.jwt" in name]
+        if self.sasl_mechanism == "OAUTHBEARER" and not oauth:
+            raise ValueError(
+                "sasl_mechanism 'OAUTHBEARER' without a token endpoint: set in config "
+                "'sasl.oauthbearer.method' = 'oidc', 'sasl.oauthbearer.token.endpoint.url', "
+                "'sasl.oauthbearer.client.id' and 'sasl.oauthbearer.client.secret'"
+            )
 
     def server_list(self) -> list[str]:
-        """Return the brokers to ask first, each as ``host:port``."""
+        """Return the brokers to connect to first, each as ``host:port``."""
         listed = self.servers.split(",") if isinstance(self.servers, str) else self.servers
         return [name.strip() for name in listed]
 
 
 class KafkaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What may be set for a channel, and for one message."""
+    """The options of a ``kafka`` channel; each may also be set for one message."""
 
     topic: Annotated[
         str | None,
-        Meta(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="the channel's name when not given"),
+        routing(
+            "the channel's name when not given",
+            pattern=r"^[a-zA-Z0-9._-]{1,249}$",
+        ),
     ] = None
     record_key: Annotated[
-        str | None, Meta(description="the record's key, where it is not the message's key")
+        str | None, Meta(description="the record's key, if other than the message's key")
     ] = None
-    partition: Annotated[int | None, Meta(ge=0, description="chosen by the key when not given")] = None
+    partition: Annotated[int | None, Meta(ge=0, description="chosen by the record's key when not given")] = (
+        None
+    )
     timestamp: Annotated[
         int | datetime | None, Meta(description="milliseconds since the epoch, or a time; now when not given")
     ] = None
@@ -128,7 +132,7 @@ class KafkaOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 def milliseconds(timestamp: int | datetime | None) -> int:
-    """Return a record's timestamp as the driver takes it; 0 is now.
+    """Return a record's timestamp for the driver; 0 means now.
 
     >>> from datetime import timezone
     >>> milliseconds(datetime(1970, 1, 1, 0, 0, 2, tzinfo=timezone.utc))
@@ -140,7 +144,7 @@ def milliseconds(timestamp: int | datetime | None) -> int:
 
 
 def producer_config(settings: KafkaSettings) -> dict[str, Any]:
-    """Return the settings of librdkafka for one connection; secrets are in it."""
+    """Return the settings of librdkafka for one connection, secrets included."""
     durable = settings.acks == "all"
     config = {
         "bootstrap.servers": ",".join(settings.server_list()),
@@ -149,9 +153,11 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
         "enable.idempotence": durable,
         "compression.type": settings.compression,
         "linger.ms": settings.linger_s * 1000,
-        "delivery.timeout.ms": max(1, round(settings.delivery_timeout_s * 1000)),
+        "delivery.timeout.ms": min(max(1, round(settings.delivery_timeout_s * 1000)), _LONGEST_MS),
         "message.max.bytes": settings.max_message_bytes,
-        # Both are set for speed of recovery: the defaults wait up to 10 s before a broker is tried again.
+        # The default would wait up to 30 s for a topic that does not exist, longer than delivery_timeout_s.
+        "topic.metadata.propagation.max.ms": _TOPIC_WAIT_MS,
+        # For a quick recovery: the defaults wait up to 10 s before the next attempt to connect.
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1000,
         **settings.config,
@@ -162,10 +168,12 @@ def producer_config(settings: KafkaSettings) -> dict[str, Any]:
 
 def _security(settings: KafkaSettings) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    secured, login = bool(settings.tls), settings.username is not None
+    secured = bool(settings.tls)
+    login = settings.username is not None or settings.sasl_mechanism in _WITHOUT_USER
     config["security.protocol"] = f"{'SASL_' if login else ''}{'SSL' if secured else 'PLAINTEXT'}"
     if login:
         config["sasl.mechanisms"] = settings.sasl_mechanism
+    if settings.username is not None:
         config["sasl.username"] = settings.username
         config["sasl.password"] = secret_text(settings.password) or ""
     if isinstance(settings.tls, KafkaTls):
@@ -179,3 +187,10 @@ def _security(settings: KafkaSettings) -> dict[str, Any]:
         }
         config |= {name: value for name, value in given.items() if value is not None}
     return config
+
+
+def _check_server(server: str) -> None:
+    """Raise ``ValueError``, which quotes nothing: the value may be a URL with a password."""
+    found = _HOST.fullmatch(server)
+    if not found or (found["port"] and not 0 < int(found["port"]) <= _LAST_PORT):
+        raise ValueError("servers: expected host:port of each broker, without a scheme or a login")

@@ -1,4 +1,4 @@
-"""This package delivers over kombu, to any of its transports."""
+"""The ``kombu`` handler: any transport of kombu, by its URL."""
 
 from rambla_py.handlers.kombu.handler import KombuHandler
 

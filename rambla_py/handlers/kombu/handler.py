@@ -1,33 +1,35 @@
-"""This module delivers to whatever kombu has a transport for."""
+"""The handler for everything that kombu has a transport for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.handler import Handler
-from rambla_py.handlers.kombu.content import EVENT_PREFIX
-from rambla_py.handlers.kombu.settings import KombuOptions, KombuSettings
-from rambla_py.handlers.kombu.wire import KombuWire
+from rambla_py.handlers._headers import HEADER_TYPES, ROUTING_HEADERS
+from rambla_py.handlers.kombu.connection import KombuConnection
+from rambla_py.handlers.kombu.encode import EVENT_PREFIX
+from rambla_py.handlers.kombu.preflight import look
+from rambla_py.handlers.kombu.settings import KombuOptions, KombuSettings, transport_of
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
-    from rambla_py.handler import State
+    from rambla_py.handler import Preflight, Promise, State, Takes
 
 __all__ = ["KombuHandler"]
 
 
-class KombuHandler(Handler):
+class KombuHandler(Handler["KombuConnection", "KombuOptions", "KombuSettings"]):
     """Publishes by a URL of kombu, one message after the other, in the form that kombu and Celery read.
 
     At least once where the transport answers: with ``amqp://`` a message is ok when the broker has confirmed
     it, with ``redis://``, ``sqs://``, ``sqla+...`` and ``filesystem://`` when their write is done; what
     ``memory://`` holds is gone with the process. A message that no queue takes fails with
     ``UnroutableError``, also on the transports that would drop it. After a loss in the middle of a write a
-    message may come twice, with the same ``message_id``.
+    message may arrive twice, with the same ``message_id``.
 
-    For RabbitMQ and Redis the handlers ``amqp`` and ``redis`` are many times as fast; this one is for the
-    transports that have no handler of their own, and for consumers that read kombu's envelope. The result
-    is None. A callable payload is given the ``kombu.Connection``.
+    For RabbitMQ and Redis, the handlers ``amqp`` and ``redis`` are many times faster; this one is for the
+    transports without a handler of their own, and for consumers that read kombu's envelope. The result is
+    None. A callable payload gets the ``kombu.Connection``.
 
     >>> KombuHandler.Options(queue="orders", message_priority=9).declare
     True
@@ -35,6 +37,9 @@ class KombuHandler(Handler):
 
     Connection: ClassVar[Any] = KombuSettings
     Options: ClassVar[Any] = KombuOptions
+    takes: ClassVar[Takes] = "bytes"
+    header_types: ClassVar[tuple[type, ...]] = HEADER_TYPES
+    control_headers: ClassVar[tuple[str, ...]] = ROUTING_HEADERS
     guarantee: ClassVar[str] = (
         "at least once where the transport answers (amqp confirms, redis, sqs, sql, files), at most once in "
         "memory; after a loss in mid-write a message may come twice with the same message_id; in sequence "
@@ -42,33 +47,43 @@ class KombuHandler(Handler):
     )
 
     @classmethod
+    def promises(cls, settings: Any, options: Any) -> Promise:
+        """Return ``at most once`` for the transport in memory."""
+        return "at most once" if transport_of(settings) == "memory" else "at least once"
+
+    @classmethod
     def event_prefix(cls, options: Any) -> str | None:
-        """Return ``ce-``, as the binding of CloudEvents for RabbitMQ has it."""
+        """Return ``ce-``, as in the binding of CloudEvents for RabbitMQ."""
         return EVENT_PREFIX
 
-    def connect(self) -> KombuWire:
-        """Connect, and declare what the channel says."""
+    def connect(self) -> KombuConnection:
+        """Connect, and declare exchange and queue."""
         options = self.options if self.options is not None else KombuOptions()
-        wire = KombuWire(self.settings, options, channel=self.channel)
+        connection = KombuConnection(self.settings, options, channel=self.channel, link=self.link)
         try:
-            wire.open()
+            connection.open(declare=not self.dry_run)
         except BaseException:
-            wire.close()
+            connection.close()
             raise
-        return wire
+        return connection
 
-    def close(self, connection: KombuWire) -> None:
+    def close(self, connection: KombuConnection) -> None:
         """Close the connection."""
         connection.close()
 
-    def ping(self, connection: KombuWire) -> None:
-        """Ask the server for a channel."""
+    def ping(self, connection: KombuConnection) -> None:
+        """Open a channel; with ``amqp://``, raises also if the broker blocks publishers."""
         connection.ping()
 
-    def destination(self, connection: KombuWire) -> Any:
+    def preflight(self, connection: KombuConnection, report: Preflight) -> None:
+        """Look for the exchange and the queue."""
+        options = self.options if self.options is not None else KombuOptions()
+        look(connection.connection, connection.where, options, connection.queue_name(), report)
+
+    def destination(self, connection: KombuConnection) -> Any:
         """Return the driver's own connection."""
         return connection.connection
 
     def handle_publish(self, message: Delivery, options: Any, state: State) -> None:
-        """Publish, and wait until the transport says that it is there."""
+        """Publish, and wait until the transport confirms the write."""
         state.connection.publish(message)

@@ -1,4 +1,4 @@
-"""This package delivers to brokers of MQTT 5, over paho-mqtt."""
+"""Delivery to MQTT 5 brokers, over paho-mqtt."""
 
 from rambla_py.handlers.mqtt.handler import MqttHandler
 

@@ -1,4 +1,4 @@
-"""This module maps the reason codes of MQTT 5 and what sockets raise to the errors of rambla_py."""
+"""Reason codes of MQTT 5 and errors of sockets, mapped to the errors of rambla_py."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ from rambla_py.errors import (
     DeliveryError,
     PermanentError,
     RejectedError,
+    UnavailableError,
 )
 
-__all__ = ["FAILURE", "answer_error", "connect_error", "reason_text", "refusal"]
+__all__ = [
+    "FAILURE",
+    "OldProtocolError",
+    "connect_error",
+    "lost_error",
+    "publish_error",
+    "reason_text",
+    "refusal",
+]
 
 FAILURE = 0x80
-"""Reason codes from here on say that something failed."""
+"""The first reason code that means a failure."""
 
 _REASONS = {
     0x80: "unspecified error",
@@ -23,7 +32,7 @@ _REASONS = {
     0x82: "protocol error",
     0x83: "implementation specific error",
     0x84: "this version of MQTT is not supported",
-    0x85: "the client's name is not valid",
+    0x85: "the client identifier is not valid",
     0x86: "bad user name or password",
     0x87: "not authorized",
     0x88: "the server is unavailable",
@@ -33,20 +42,36 @@ _REASONS = {
     0x8C: "bad authentication method",
     0x8D: "keep alive timeout",
     0x8E: "another client took over the session",
-    0x90: "the topic's name is not valid",
-    0x91: "the packet's number is in use",
-    0x92: "the packet's number is not known",
+    0x8F: "the topic filter is not valid",
+    0x90: "the topic name is not valid",
+    0x91: "the packet identifier is in use",
+    0x92: "the packet identifier is not known",
     0x93: "more in flight than the receive maximum",
+    0x94: "the topic alias is not valid",
     0x95: "the packet is too large",
+    0x96: "the message rate is too high",
     0x97: "quota exceeded",
-    0x99: "the payload's format is not valid",
+    0x98: "closed by an administrator",
+    0x99: "the payload format is not valid",
     0x9A: "retain is not supported",
     0x9B: "this QoS is not supported",
-    0x9F: "connections come too fast",
+    0x9C: "use another server",
+    0x9D: "the server has moved",
+    0x9F: "the connection rate is too high",
+    0xA0: "maximum connect time",
 }
-_ACCESS = frozenset({0x86, 0x87, 0x8A, 0x8C})
-# 0x87 belongs to one topic here: the next message may well pass.
-_FOR_GOOD = frozenset({0x81, 0x82, 0x87, 0x90, 0x95, 0x99, 0x9A, 0x9B})
+# Refused logins, versions, client identifiers and addresses: an operator must change the configuration.
+_ACCESS = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9C, 0x9D})
+_PERMANENT = frozenset({0x81, 0x82, 0x90, 0x95, 0x99, 0x9A, 0x9B})
+_NOT_AUTHORIZED = 0x87
+_UNAVAILABLE = frozenset({0x88, 0x89, 0x96, 0x97})
+
+
+class OldProtocolError(Exception):
+    """The broker replied in MQTT 3.1.1, with this return code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the broker replied in MQTT 3.1.1 (return code {code}); MQTT 5 is required")
 
 
 def reason_text(code: int) -> str:
@@ -55,32 +80,59 @@ def reason_text(code: int) -> str:
     >>> reason_text(0x97)
     'quota exceeded (0x97)'
     """
-    return f"{_REASONS.get(code, 'a reason unknown')} (0x{code:02x})"
+    return f"{_REASONS.get(code, 'unknown reason code')} (0x{code:02x})"
 
 
-def answer_error(code: int, where: str, topic: str) -> DeliveryError:
-    """Return what a PUBACK, PUBREC or PUBCOMP with this code means for its message.
+def publish_error(code: int, where: str, topic: str) -> DeliveryError:
+    """Return our error for a PUBACK, PUBREC or PUBCOMP with this code.
 
-    >>> type(answer_error(0x97, "mqtt at db:1883", "a/b")).__name__
-    'RejectedError'
+    >>> type(publish_error(0x97, "mqtt at db:1883", "a/b")).__name__
+    'UnavailableError'
     """
-    kind = PermanentError if code in _FOR_GOOD else RejectedError
-    return kind(f"{where} did not take the message to {topic!r}: {reason_text(code)}")
+    text = f"{where} did not accept the message to {topic!r}: {reason_text(code)}"
+    if code in _UNAVAILABLE:
+        return UnavailableError(text)
+    if code == _NOT_AUTHORIZED:
+        return AccessError(text)
+    return (PermanentError if code in _PERMANENT else RejectedError)(text)
 
 
 def refusal(code: int, where: str, during: str) -> ConnectionLostError:
-    """Return what a CONNACK or DISCONNECT with this code means for the connection."""
+    """Return our error for a CONNACK or DISCONNECT with this code."""
     kind = AccessError if code in _ACCESS else ConnectionLostError
     return kind(f"{where}: {during}: {reason_text(code)}")
 
 
 def connect_error(error: BaseException, where: str, *, timeout_s: float) -> ConnectionLostError:
-    """Return the error that a failed connect stands for."""
+    """Return our error for a failed connect."""
     if isinstance(error, TimeoutError):
         return ConnectionLostError(f"{where} did not answer within connect_timeout_s = {timeout_s:g}")
-    if isinstance(error, ssl.SSLError):
-        reason = (error.reason or "").upper()
-        if "CERT" in reason or "UNKNOWN_CA" in reason:
-            detail = getattr(error, "verify_message", "") or str(error)
-            return AccessError(f"{where}: the certificate was refused: {detail}")
-    return ConnectionLostError(f"cannot connect to {where}: {error or type(error).__name__}")
+    return lost_error(error, where, "cannot connect")
+
+
+def lost_error(cause: BaseException | None, where: str, during: str) -> ConnectionLostError:
+    """Return our error for a connection that ended, with the exception that ended it as its cause.
+
+    >>> lost_error(OldProtocolError(1), "mqtt at db:1883", "cannot connect")
+    AccessError('mqtt at db:1883: cannot connect: the broker replied in MQTT 3.1.1 (return code 1); MQTT 5 \
+is required')
+    """
+    kind: type[ConnectionLostError] = ConnectionLostError
+    text = "the broker closed it"
+    if isinstance(cause, OldProtocolError):
+        kind, text = AccessError, str(cause)
+    elif isinstance(cause, ssl.SSLError) and _about_certificates(cause):
+        detail = getattr(cause, "verify_message", "") or str(cause)
+        kind, text = AccessError, f"the certificate was refused: {detail}"
+    elif isinstance(cause, OSError):
+        text = str(cause) or type(cause).__name__
+    elif cause is not None:
+        text = f"{type(cause).__name__}: {cause}"
+    made = kind(f"{where}: {during}: {text}")
+    made.__cause__ = cause
+    return made
+
+
+def _about_certificates(error: ssl.SSLError) -> bool:
+    reason = (error.reason or "").upper()
+    return "CERT" in reason or "UNKNOWN_CA" in reason

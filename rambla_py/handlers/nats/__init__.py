@@ -1,4 +1,4 @@
-"""This package delivers to NATS, over nats-py."""
+"""Delivery to NATS, over nats-py."""
 
 from rambla_py.handlers.nats.handler import NatsHandler
 

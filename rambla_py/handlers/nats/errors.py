@@ -1,4 +1,4 @@
-"""This module maps what a NATS server or its driver reports to the errors of rambla_py."""
+"""Errors of NATS servers and of nats-py, mapped to the errors of rambla_py."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import ssl
 
 from nats import errors
 
-from rambla_py.errors import (
-    AccessError,
-    ConnectionLostError,
-    DeliveryError,
-    PermanentError,
-    RejectedError,
+from rambla_py.errors import AccessError, ConnectionLostError
+
+__all__ = ["lost_error", "refused_subject", "refused_subscription"]
+
+# What a server sends as -ERR when credentials, an account or TLS are the reason, in lower case.
+_DENIED = (
+    "authorization violation",
+    "authentication expired",
+    "authentication revoked",
+    "credentials have been revoked",
+    "failed account registration",
+    "secure connection - tls required",
 )
-
-__all__ = ["lost_error", "refused_subject", "stream_error"]
-
-_DENIED = ("authorization violation", "authentication", "user ", "account ", "expired")
-_PERMISSIONS = "permissions violation for publish to "
-_SERVER_TROUBLES = 500
-_TOO_MANY_REQUESTS = 429
+_PUBLISH = "permissions violation for publish to "
+_SUBSCRIBE = "permissions violation for subscription to "
 
 
 def lost_error(
@@ -32,44 +33,44 @@ def lost_error(
     """
     if error is None:
         return ConnectionLostError(f"{where}: {during}: the server closed it")
-    # A time-out has no text of its own.
-    text = str(error) or type(error).__name__
-    kind = AccessError if _is_refusal(error, text.lower()) else ConnectionLostError
+    text = str(error) or type(error).__name__  # a time-out has no text of its own
+    kind = AccessError if _needs_operator(error, text.lower()) else ConnectionLostError
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"the certificate was refused: {error.verify_message}"
-    return kind(f"{where}: {during}: {text}")
-
-
-def stream_error(code: int, description: str) -> DeliveryError:
-    """Return what JetStream's answer to one message means: 4xx is for good, 5xx for now.
-
-    >>> type(stream_error(400, "expected stream does not match")).__name__
-    'PermanentError'
-    >>> type(stream_error(503, "maximum messages exceeded")).__name__
-    'RejectedError'
-    """
-    for_good = code < _SERVER_TROUBLES and code != _TOO_MANY_REQUESTS
-    return (PermanentError if for_good else RejectedError)(f"JetStream refused it: {code} {description}")
+    made = kind(f"{where}: {during}: {text}")
+    made.__cause__ = error
+    return made
 
 
 def refused_subject(error: BaseException) -> str | None:
-    r"""Return the subject that the server forbids us, when the error says that.
+    r"""Return the subject that the user may not publish to, when the error is about one.
 
     >>> refused_subject(errors.Error("nats: permissions violation for publish to \"a.b\""))
     'a.b'
     """
-    before, found, _ = str(error).lower().partition(_PERMISSIONS)
-    if not found:
-        return None
-    start = len(before) + len(found)
-    return str(error)[start:].strip("'").strip('"')
+    return _subject_after(_PUBLISH, str(error))
 
 
-def _is_refusal(error: BaseException, text: str) -> bool:
+def refused_subscription(error: BaseException) -> str | None:
+    r"""Return the subject that the user may not subscribe to, when the error is about one.
+
+    >>> refused_subscription(errors.Error("nats: permissions violation for subscription to \"a.*\""))
+    'a.*'
+    """
+    return _subject_after(_SUBSCRIBE, str(error))
+
+
+def _subject_after(lead: str, text: str) -> str | None:
+    _, found, rest = text.lower().partition(lead)
+    return text[len(text) - len(rest) :].strip("'").strip('"') if found else None
+
+
+def _needs_operator(error: BaseException, text: str) -> bool:
     if isinstance(error, errors.AuthorizationError | errors.InvalidUserCredentialsError):
         return True
     if isinstance(error, ssl.SSLError):
-        return "CERT" in (error.reason or "").upper() or "UNKNOWN_CA" in (error.reason or "").upper()
+        reason = (error.reason or "").upper()
+        return "CERT" in reason or "UNKNOWN_CA" in reason
     if isinstance(error, errors.SecureConnWantedError | errors.SecureConnRequiredError):
         return True
     return type(error) is errors.Error and any(word in text for word in _DENIED)

@@ -1,27 +1,43 @@
-"""This module is what a user may write in the TOML for the ``nats`` handler: typed, checked tables."""
+"""The connection's table and the options of the ``nats`` handler."""
 
 from __future__ import annotations
 
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from rambla_py.handler import Secret, per_channel, secret_text
-from rambla_py.tls import CaFile, OurCertFile, OurKeyFile, ServerName, Verify
+from rambla_py._internal.tls import TlsTable
+from rambla_py._internal.urls import split_url
+from rambla_py.handler import Secret, per_channel, routing, secret_text
 
-__all__ = ["NatsOptions", "NatsSettings", "NatsTls"]
+__all__ = ["NatsOptions", "NatsServerAddress", "NatsSettings"]
+
+_SUBJECT = r"^[^\s.*>]+(\.[^\s.*>]+)*$"
+_FORM = "nats://user:password@host:4222, or tls://..."
+_PORT = 4222
 
 
-class NatsTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the server proves who it is, and how we do."""
+class NatsServerAddress(NamedTuple):
+    """The address and login of one server; ``url`` is without the login."""
 
-    ca_file: CaFile = None
-    cert_file: OurCertFile = None
-    key_file: OurKeyFile = None
-    server_name: ServerName = None
-    verify: Verify = True
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+    password: Secret | None
+    token: Secret | None
+
+    @property
+    def where(self) -> str:
+        """The server's name for messages, without credentials."""
+        return f"nats at {self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL for the driver."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
 
 
 class NatsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,57 +53,76 @@ class NatsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     urls: Annotated[list[Secret], Meta(description="URLs of several servers, tried in order")] = []
     username: Annotated[str | None, Meta(description="user, where the URL names none")] = None
     password: Annotated[Secret | None, Meta(description="password of the user")] = None
-    token: Annotated[Secret | None, Meta(description="token to log in with, in place of a user")] = None
+    token: Annotated[Secret | None, Meta(description="token to log in with instead of a user")] = None
     credentials_file: Annotated[
-        str | None, Meta(description="file of a JWT and its seed; needs the package nkeys")
+        str | None, Meta(description="file with a JWT and its seed; needs the package nkeys")
     ] = None
-    tls: Annotated[bool | NatsTls, Meta(description="true, or a table; on with tls:// anyway")] = False
+    tls: Annotated[bool | TlsTable, Meta(description="true, or a table; always on with tls://")] = False
     name: Annotated[str, Meta(description="name of the connection in the server's monitoring")] = "rambla"
-    connect_timeout_s: Annotated[float, Meta(gt=0, description="bound of connecting, for each URL")] = 5.0
+    inbox_prefix: Annotated[
+        str,
+        Meta(
+            pattern=_SUBJECT,
+            max_length=200,
+            description="subject below which JetStream's acknowledgements arrive; the user must be allowed "
+            "to subscribe to it",
+        ),
+    ] = "_INBOX"
+    connect_timeout_s: Annotated[
+        float, Meta(gt=0, le=1e9, description="limit for connecting to each URL")
+    ] = 5.0
     answer_timeout_s: Annotated[
-        float, Meta(gt=0, description="bound of a ping, and of the answer to a batch without JetStream")
+        float,
+        Meta(gt=0, le=1e9, description="limit for pings, and for a batch without JetStream"),
     ] = 10.0
     ping_interval_s: Annotated[
-        float, Meta(gt=0, description="the server is asked so often; silent twice, it is gone")
+        float,
+        Meta(
+            gt=0,
+            le=1e9,
+            description="seconds between PINGs; after two unanswered PINGs the connection is considered lost",
+        ),
     ] = 10.0
 
     def __post_init__(self) -> None:
         if self.url is not None and self.urls:
-            raise ValueError("either url or urls")
-        for url in self.all_urls():
-            _check_url(url)
+            raise ValueError("both url and urls; give one of them")
+        self.addresses()
 
-    def all_urls(self) -> list[str]:
-        """Return the URLs as text, secrets included."""
+    def addresses(self) -> list[NatsServerAddress]:
+        """Return the servers, in the order in which they are tried."""
         listed = self.urls if self.url is None else [self.url]
-        return [secret_text(url) or "" for url in listed] or ["nats://localhost:4222"]
+        urls = [secret_text(url) or "" for url in listed] or [f"nats://localhost:{_PORT}"]
+        return [self._address(url) for url in urls]
+
+    def _address(self, url: str) -> NatsServerAddress:
+        """Return one server; a URL with a user alone means a token, and a login in it takes precedence."""
+        parts = split_url(url, ("nats", "tls"), _FORM)
+        username, password, token = self.username, self.password, self.token
+        if parts.username is not None and parts.password is None:
+            username, password, token = None, None, Secret(parts.username)
+        elif parts.username is not None:
+            username, password, token = parts.username, Secret(parts.password or ""), None
+        return NatsServerAddress(
+            parts.host, parts.port or _PORT, parts.scheme == "tls", username, password, token
+        )
 
 
 class NatsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What may be set for a channel, and for one message but for ``jetstream``."""
+    """The options of a ``nats`` channel; all but ``jetstream`` may also be set for one message."""
 
     subject: Annotated[
         str | None,
-        Meta(
-            pattern=r"^[^\s.*>]+(\.[^\s.*>]+)*$",
+        routing(
+            "words with dots, no wildcards; the channel's name when not given",
+            pattern=_SUBJECT,
             max_length=1000,
-            description="words with dots, no wildcards; the channel's name when not given",
         ),
     ] = None
     jetstream: Annotated[
-        bool, per_channel("a stream has it before a message is ok; false: core NATS, nobody keeps it")
+        bool,
+        per_channel("true: ok once a stream has stored the message; false: core NATS, which stores nothing"),
     ] = True
     stream: Annotated[
-        str | None, Meta(min_length=1, description="the stream that must take it; another one refuses it")
+        str | None, Meta(min_length=1, description="the stream that must store it; any other refuses it")
     ] = None
-
-
-def _check_url(url: str) -> None:
-    """Raise ``ValueError`` without the URL in its text: it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        known, _ = parts.scheme in ("nats", "tls") and bool(parts.hostname), parts.port
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError("a URL must look like nats://user:password@host:4222, or tls://...")

@@ -1,4 +1,4 @@
-"""This module gathers the messages of a batch into objects of JSON lines."""
+"""Batches of messages as objects of JSON lines."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Bundle(NamedTuple):
 
     @property
     def options(self) -> ObjectsOptions:
-        """What the messages have in common."""
+        """The options that the messages share."""
         options: ObjectsOptions = self.messages[0].options
         return options
 
     @property
     def body(self) -> bytes:
-        """The lines, each with its line break."""
+        """The lines, each with a line break."""
         return b"\n".join([*self.lines, b""])
 
     def only(self, which: Callable[[Delivery], bool]) -> Bundle:
@@ -46,16 +46,16 @@ class Bundle(NamedTuple):
         return Bundle([*compress(self.messages, chosen)], [*compress(self.lines, chosen)])
 
     def halves(self) -> tuple[Bundle, Bundle]:
-        """Return two bundles in its place."""
+        """Return the two halves."""
         at = len(self.messages) // 2
         return Bundle(self.messages[:at], self.lines[:at]), Bundle(self.messages[at:], self.lines[at:])
 
     @property
     def name(self) -> str:
-        """What stands for the id: that of the first message, how many there are, and a digest of them all.
+        """The id of the object: that of the first message, their number, and a digest of them all.
 
-        Another batch that begins with the same message has another name, so it never takes the place of one
-        whose messages count as delivered; the same batch, sent again, has the same.
+        A different batch that begins with the same message has another name, so it never replaces an object
+        whose messages count as delivered; the same batch, sent again, has the same name.
         """
         digest = hashlib.blake2b(digest_size=8)
         for message, line in zip(self.messages, self.lines, strict=True):
@@ -68,9 +68,9 @@ class Bundle(NamedTuple):
 def bundled(
     messages: Sequence[Delivery], channel_options: ObjectsOptions, channel: str
 ) -> Iterable[tuple[Bundle, None] | tuple[Delivery, Exception]]:
-    """Yield the bundles of a batch, and what cannot be in one with its error.
+    """Yield the bundles of a batch, and each message that cannot be in one with its error.
 
-    Messages share an object when their paths differ by their ids only, and their options do not differ.
+    Messages share an object if their paths differ in their ids only, and their options are equal.
     """
     bundles: dict[tuple[str, bytes], Bundle] = {}
     for message in messages:
@@ -78,9 +78,13 @@ def bundled(
         try:
             path = template_of(options.path).render(message, name=_ID)
             line = json_line(
-                message, shape=options.record, channel=channel, at=accepted_at(message).timestamp()
+                message,
+                shape=options.record,
+                channel=channel,
+                at=accepted_at(message).timestamp(),
+                takes="object" if options.reads_payload else "json",
             )
-        except Exception as error:  # what a payload's own code raises is the failure of its message alone
+        except Exception as error:  # a payload's own code may raise anything; only its message fails
             yield message, error
             continue
         own = b"" if options is channel_options else msgspec.json.encode(options)

@@ -1,22 +1,29 @@
-"""This module is the live connection of a worker: a store, and the threads that put into it."""
+"""The live connection of an ``objects`` worker: a store, and the threads that put into it."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rambla_py.errors import ConnectionLostError, PayloadTooLargeError, UnknownOutcomeError
+from rambla_py.errors import (
+    ConnectionLostError,
+    PayloadTooLargeError,
+    PermanentError,
+    UnknownOutcomeError,
+)
+from rambla_py.handlers._losses import Loss, Losses
 from rambla_py.handlers.objects.batches import Bundle
-from rambla_py.handlers.objects.content import (
+from rambla_py.handlers.objects.encode import (
     attributes_of,
     media_type_of,
     media_type_of_file,
     metadata_of,
     metadata_value,
 )
-from rambla_py.handlers.objects.errors import NoAnswerError, PutTimeoutError
-from rambla_py.handlers.objects.lanes import Lanes
-from rambla_py.handlers.objects.settings import ObjectsConnection, ObjectsOptions
+from rambla_py.handlers.objects.put_pool import PutPool
+from rambla_py.handlers.objects.settings import ObjectsOptions, ObjectsSettings
 from rambla_py.handlers.objects.stores import check_store, open_store
 from rambla_py.handlers.objects.template import template_of
 from rambla_py.handlers.objects.upload import Upload, put_body, put_file
@@ -24,80 +31,98 @@ from rambla_py.handlers.objects.upload import Upload, put_body, put_file
 if TYPE_CHECKING:
     from rambla_py.handler import Link
 
-__all__ = ["StoreConnection"]
+__all__ = ["ObjectsConnection"]
 
-# Files have lanes of their own, so that large ones hold up no small object and memory stays bounded.
-_FILE_LANES = 2
+# Files have threads of their own, so that large ones delay no small object, and memory stays bounded.
+_FILE_THREADS = 2
 
-_TELL_S = 0.2
+_RELEASE_S = 0.2
 
 
-class StoreConnection:
+class ObjectsConnection:
     """A store with the threads that put into it, and that settle the messages."""
 
-    def __init__(self, settings: ObjectsConnection, channel: str, link: Link) -> None:
+    def __init__(self, settings: ObjectsSettings, channel: str, link: Link) -> None:
         self.settings, self._link = settings, link
-        self._answered_at = self._told_at = time.monotonic()
         self.store = open_store(settings)
         check_store(settings, self.store)
-        self.small = Lanes(self._run, _fail, most=settings.concurrency, name=f"objects {channel}")
-        self.files = Lanes(self._run, _fail, most=_FILE_LANES, name=f"objects {channel} file")
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._losses = Losses(time.monotonic())
+        self._released_at = time.monotonic()
+        self.small = PutPool(self._run, self._refuse, most=settings.concurrency, name=f"objects {channel}")
+        self.files = PutPool(self._run, self._refuse, most=_FILE_THREADS, name=f"objects {channel} file")
 
     def put(self, job: Bundle) -> None:
         """Put an object as soon as a thread is free; settles its messages."""
+        with self._lock:
+            self._pending += 1
         self._link.wait(job.messages)
-        lanes = self.files if job.options.file is not None else self.small
-        lanes.put(job)
+        pool = self.files if job.options.file is not None else self.small
+        pool.put(job)
 
-    def end(self, error: Exception) -> None:
+    def end(self, error: ConnectionLostError) -> None:
         """Start no further put; what was not begun counts as never sent."""
-        lost = error if isinstance(error, ConnectionLostError) else ConnectionLostError(str(error))
-        self.small.end(lost)
-        self.files.end(lost)
+        self.small.end(error)
+        self.files.end(error)
 
-    def _run(self, waiting: Bundle) -> None:
-        job = waiting.only(self._link.begin)
-        if not job.messages:
-            return
-        began = time.monotonic()
-        try:
-            result = self._result(job)
-        except (ConnectionLostError, UnknownOutcomeError) as error:
-            self._lost(job, error, began)
-        except PayloadTooLargeError as error:
-            self._answered()
-            if len(job.messages) == 1:
-                _fail(job, error)
-                return
-            # One large message must not take the others with it.
+    def _run(self, queued: Bundle) -> None:
+        job, began = queued.only(self._link.begin), time.monotonic()
+        losses: list[Loss] = []
+        if job.messages:
+            try:
+                result = self._result(job)
+            except (ConnectionLostError, UnknownOutcomeError) as error:
+                losses = [(message, error) for message in job.messages]
+            except BaseException as error:  # a payload's own code, or the driver's
+                self._answered(began)
+                self._failed(job, error)
+            else:
+                self._answered(began)
+                for message in job.messages:
+                    message.ok(result)
+        self._finish(began, losses)
+
+    def _refuse(self, job: Bundle, error: ConnectionLostError) -> None:
+        self._finish(time.monotonic(), [(message, error) for message in job.messages])
+
+    def _failed(self, job: Bundle, error: BaseException) -> None:
+        """Settle messages as failed; of several, one that is too large must not fail the others."""
+        if isinstance(error, PayloadTooLargeError) and len(job.messages) > 1:
             for half in job.halves():
                 self.put(half)
-        except BaseException as error:  # a payload's own code, or the driver's
-            self._answered()
-            _fail(job, error)
-        else:
-            self._answered()
-            for message in job.messages:
-                message.ok(result)
-
-    def _lost(self, job: Bundle, error: Exception, began: float) -> None:
-        """Give the connection up; but not for one slow put, while the store answers others."""
-        if isinstance(error, NoAnswerError) and self._answered_at > began:
-            _fail(job, PutTimeoutError(str(error)))
             return
-        self.end(error)
-        _fail(job, error)
+        if isinstance(error, UnicodeError):
+            error = PermanentError(f"the object cannot be encoded: {error}")
+        for message in job.messages:
+            message.failed(error)
 
-    def _answered(self) -> None:
-        """Take note that the store is at work."""
-        self._answered_at = time.monotonic()
+    def _answered(self, began: float) -> None:
+        """Record that the store answered a put that began at this time."""
+        with self._lock:
+            single = self._losses.answered(began, time.monotonic())
+        _settle(single)
 
-    def _moved(self) -> None:
-        """Set the clock of the attempts back, as a file is on its way, and a large one takes its time."""
-        self._answered()
-        now = self._answered_at
-        if now - self._told_at >= _TELL_S:
-            self._told_at = now
+    def _finish(self, began: float, losses: Sequence[Loss]) -> None:
+        with self._lock:
+            self._pending -= 1
+            actions = self._losses.finished(began, losses, time.monotonic(), last=not self._pending)
+        if actions is None:
+            return
+        if actions.hold:
+            self._link.hold()
+        if actions.hold or actions.lost is not None:
+            self.end(ConnectionLostError("the connection was lost before the put began"))
+        _settle(actions.settle)
+        if actions.lost is not None:
+            self._link.lost(actions.lost)
+
+    def _progressed(self) -> None:
+        """Restart the time-out of the attempts while a file is uploaded, as a large one takes its time."""
+        now = time.monotonic()
+        self._losses.answered_at = now
+        if now - self._released_at >= _RELEASE_S:
+            self._released_at = now
             self._link.release()
 
     def _result(self, job: Bundle) -> dict[str, Any]:
@@ -124,14 +149,14 @@ class StoreConnection:
         return put_body(self._upload(path, options, attributes), job.body)
 
     def _given_up(self) -> bool:
-        """Say whether the upload of a file is to end; asked once a megabyte."""
-        self._moved()
+        """Return whether the upload of a file is to end; asked once a megabyte."""
+        self._progressed()
         return self.files.ended
 
     def _upload(self, path: str, options: ObjectsOptions, attributes: dict[str, str]) -> Upload:
-        return Upload(self.settings, self.store, path, options, attributes)
+        return Upload(self.settings, self.store, self.settings.place.stored(path), options, attributes)
 
 
-def _fail(job: Bundle, error: BaseException) -> None:
-    for message in job.messages:
+def _settle(losses: Sequence[Loss]) -> None:
+    for message, error in losses:
         message.failed(error)

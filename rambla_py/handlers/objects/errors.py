@@ -1,6 +1,6 @@
-"""This module maps what a store or its driver reports to the errors of rambla_py.
+"""Errors of stores and their driver, mapped to those of rambla_py.
 
-The driver's own errors never travel along, not even as a cause: their text shows requests in full.
+The driver's own errors are never kept, not even as a cause: their text contains whole requests.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from obstore.exceptions import AlreadyExistsError
 
 from rambla_py.errors import (
     AccessError,
-    AttemptTimeoutError,
     ConnectionLostError,
     DeliveryError,
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnavailableError,
     UnknownOutcomeError,
 )
 
-__all__ = ["NoAnswerError", "PutTimeoutError", "StoreTooLargeError", "is_taken", "refused", "store_error"]
+__all__ = ["StoreTooLargeError", "is_taken", "refused", "store_error"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
@@ -37,7 +37,7 @@ _METADATA_SERVICE = re.compile(
     r"/latest/(?:api/token|meta-data)|/computeMetadata/|/metadata/identity/|169\.254\.170\.2"
 )
 
-# A person has to put these right: no message can pass before.
+# An operator must act: no message can be delivered before.
 _CREDENTIALS = frozenset(
     {
         "InvalidAccessKeyId",
@@ -59,39 +59,32 @@ _CREDENTIALS = frozenset(
 _NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"})
 _NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound"})
 _TOO_LARGE = frozenset({"EntityTooLarge", "RequestBodyTooLarge"})
-_FOR_NOW = frozenset({403, 404, 408, 409, 412, 425, 429})
-
-
-class NoAnswerError(UnknownOutcomeError):
-    """The store did not answer in time; whether the put took effect is unknown."""
-
-
-class PutTimeoutError(AttemptTimeoutError):
-    """The same, of a put that was slow while others were answered: only its own attempt is given up."""
-
-    def __init__(self, told: str) -> None:
-        DeliveryError.__init__(self, told)
+_RETRIED = frozenset({403, 404, 408, 409, 412, 425})
+_UNAVAILABLE = frozenset({429, 503})
+_SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "ServerBusy", "TooManyRequests"})
+_NO_ANSWER_FROM_BEHIND = frozenset({502, 504})
+_NEVER = frozenset({501, 505})
 
 
 class StoreTooLargeError(PayloadTooLargeError):
-    """The store says that it takes no object as large; ``size`` and ``limit`` are 0 where it did not tell."""
+    """The store refuses objects of this size; ``size`` and ``limit`` are 0 if it does not name them."""
 
-    def __init__(self, told: str, *, size: int, limit: int) -> None:
+    def __init__(self, text: str, *, size: int, limit: int) -> None:
         self.size, self.limit = size, limit
         sizes = f" ({size or '?'} bytes, of {limit} at most)" if limit else ""
-        DeliveryError.__init__(self, f"the payload is larger than the store takes{sizes}: {told}")
+        DeliveryError.__init__(self, f"the payload is larger than the store allows{sizes}: {text}")
 
 
 def is_taken(error: BaseException) -> bool:
-    """Say whether a put was refused because there is an object already."""
+    """Return whether a put was refused because the object already exists."""
     return isinstance(error, AlreadyExistsError)
 
 
 def store_error(error: BaseException, url: str, *, probing: bool = False) -> DeliveryError | None:
-    """Return the error that a failed request stands for; None for a probe that found a store that answers.
+    """Return the error of a failed request; None for a probe that found a working store.
 
-    ``url`` names the store, without credentials. A refused write (403) is retried rather than taken as wrong
-    credentials: rights are given by path, and take their time to become known.
+    ``url`` names the store, without credentials. A refused write (403) is retried rather than taken for wrong
+    credentials: rights are granted by path, and take their time to become effective.
     """
     text = str(error)
     said = f"{text.partition('Debug source')[0]}"
@@ -111,7 +104,7 @@ def store_error(error: BaseException, url: str, *, probing: bool = False) -> Del
 
 
 def refused(error: BaseException, url: str, *, hidden: Iterable[str] = ()) -> AccessError:
-    """Return the error of a store that could not even be made from its settings, without the ``hidden``."""
+    """Return the error of settings that no store can be made of, without the ``hidden`` strings."""
     if found := _ERRNO.search(str(error)):
         return AccessError(f"cannot open {url}: {found[2]}")
     first = str(error).partition("Debug source")[0].partition("\n")[0]
@@ -131,14 +124,22 @@ def _answered(status: int, said: str, url: str, *, probing: bool) -> DeliveryErr
     if status == 401 or code in _CREDENTIALS:
         return AccessError(f"the credentials were refused: {detail}")
     if code in _NO_BUCKET:
-        return AccessError(f"the bucket or container is not there: {detail}; create it, or correct the url")
+        return AccessError(f"the bucket or container does not exist: {detail}; create it, or correct the url")
     if probing and (code in _NO_OBJECT or status == 403):
         return None
     if status == 404 and not code:
-        return AccessError(f"{detail}: that is no answer of an object store; is the endpoint right?")
+        return AccessError(f"{detail}: not the answer of an object store; is the endpoint right?")
     if status == 413 or code in _TOO_LARGE:
         return _too_large(detail, said)
-    if status >= 500 or status in _FOR_NOW or code in ("RequestTimeout", "SlowDown"):
+    return _by_status(status, code, detail)
+
+
+def _by_status(status: int, code: str, detail: str) -> DeliveryError:
+    if status in _UNAVAILABLE or code in _SLOW_DOWN:
+        return UnavailableError(detail)
+    if status in _NO_ANSWER_FROM_BEHIND:
+        return UnknownOutcomeError(f"{detail}; the object may have been stored", connection_lost=False)
+    if status in _RETRIED or (status >= 500 and status not in _NEVER) or code == "RequestTimeout":
         return RejectedError(detail)
     return PermanentError(detail)
 
@@ -158,27 +159,29 @@ def _unanswered(kind: str, text: str, url: str) -> DeliveryError:
         what = found[2] if found else "timed out" if kind == "Timeout" else _reason(text)
         return ConnectionLostError(f"cannot connect to {url}: {what}")
     if kind == "Timeout":
-        return NoAnswerError(f"{url}: no answer within the connection's timeout_s")
+        return UnknownOutcomeError(
+            f"{url}: no answer within the connection's timeout_s", connection_lost=False
+        )
     if "builder error" in text:
-        return AccessError(f"{url}: a request that cannot be built; is the endpoint right?")
+        return AccessError(f"{url}: a request cannot be built; is the endpoint right?")
     return UnknownOutcomeError(f"{url}: the connection was lost before the answer")
 
 
 def _no_credentials(url: str) -> AccessError:
     return AccessError(
-        f"{url}: no credentials were given, and the environment and the machine's metadata service have none"
+        f"{url}: no credentials were given, and neither the environment nor the metadata service has any"
     )
 
 
 def _certificate(text: str) -> str:
     found = _CERTIFICATE.search(text)
     fault = found[1] if found else ""
-    return _FAULTS.get(fault.removesuffix("Context"), fault or "this side has none that the server takes")
+    return _FAULTS.get(fault.removesuffix("Context"), fault or "the client has none that the server accepts")
 
 
 def _reason(text: str) -> str:
     if "InvalidContentType" in text:
-        return "it does not speak TLS there; is the endpoint http://?"
+        return "the server does not speak TLS on this port; is the endpoint http://?"
     found = re.search(r'(?:error|message): "([^"\n]{1,150})"', text) or re.search(
         r'ConnectError\(\s*"([^"]+)"', text
     )
@@ -191,25 +194,19 @@ _FAULTS = {
     "Expired": "it has expired",
     "NotValidYet": "it is not valid yet",
 }
-_SYSTEM_FOR_NOW = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EACCES,
-    errno.EROFS,
-}
+_SYSTEM_UNAVAILABLE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS}
+_SYSTEM_RETRIED = {errno.EIO, errno.EACCES}
 
 
 def _of_system(number: int, words: str, url: str) -> DeliveryError:
-    kind = RejectedError if number in _SYSTEM_FOR_NOW else PermanentError
-    return kind(f"{url}: {words}")
+    if number in _SYSTEM_UNAVAILABLE:
+        return UnavailableError(f"{url}: {words}")
+    return (RejectedError if number in _SYSTEM_RETRIED else PermanentError)(f"{url}: {words}")
 
 
 def _otherwise(error: BaseException, said: str, url: str) -> DeliveryError:
     if isinstance(error, FileNotFoundError):
-        return AccessError(f"{url} is no longer there")
+        return AccessError(f"{url} no longer exists")
     first = _shown(said.strip().partition("\n")[0])
     if isinstance(error, ValueError | NotImplementedError):
         return PermanentError(f"{url}: {first}")
@@ -217,5 +214,5 @@ def _otherwise(error: BaseException, said: str, url: str) -> DeliveryError:
 
 
 def _shown(text: str) -> str:
-    """Return a line of the driver's without what follows a question mark, where signatures stand."""
+    """Return a line of the driver without what follows a question mark, as that contains signatures."""
     return re.sub(r"\?\S*", "?...", text)[:300]

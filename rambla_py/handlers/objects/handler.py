@@ -1,4 +1,4 @@
-"""This module delivers to object stores: an object for each message, or one for a batch."""
+"""Delivery to object stores: an object for each message, or one for a batch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.errors import ConnectionLostError, PermanentError
-from rambla_py.handler import Handler
+from rambla_py.handler import Handler, Takes
 from rambla_py.handlers.objects.batches import Bundle, bundled
-from rambla_py.handlers.objects.connection import StoreConnection
-from rambla_py.handlers.objects.settings import ObjectsConnection, ObjectsOptions
-from rambla_py.handlers.objects.stores import check_store
+from rambla_py.handlers.objects.connection import ObjectsConnection
+from rambla_py.handlers.objects.settings import ObjectsOptions, ObjectsSettings
+from rambla_py.handlers.objects.stores import check_store, missing_folder
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
-    from rambla_py.handler import State
+    from rambla_py.handler import Preflight, State, Takes
 
 __all__ = ["ObjectsHandler"]
 
@@ -24,48 +24,74 @@ class ObjectsHandler(Handler):
 
     ``s3://``, ``gs://``, ``az://``, ``file://`` and ``memory://``. Up to ``concurrency`` puts are in flight
     for each worker. The object's ``path`` is a template; its content is the payload's bytes, or those of
-    ``file``, which is read and sent in parts. The message's id stands in the metadata (``id_field``), as do
-    headers; ``file://`` has no place for either.
+    ``file``, which is read and sent in parts. The message's id is in the metadata (``id_field``), as are
+    headers; ``file://`` can store neither.
 
     Delivery: at least once. A retry puts the same object again, under the same path and id; with
-    ``if_none_match`` it finds it there, which is a success where it is this message's own, and fatal where
-    it is another's. An object is there whole or not at all. A put that was given up after a time-out may
-    still land later. There is no order among objects, but among the messages of a key. The result is a
+    ``if_none_match``, an existing object is a success if it is this message's own, and fatal if it is
+    another's. An object exists whole or not at all. A put that was given up after a time-out may still
+    complete later. There is no order among objects, except among the messages of a key. The result is a
     dict: ``url``, ``bytes``, ``e_tag``, ``version``.
 
-    Refused credentials, a bucket that is not there and a refused certificate are an ``AccessError``; a
-    refused write (403), 429 and 5xx are retried; other answers (4xx) are fatal at once.
+    Refused credentials, a missing bucket and a refused certificate are an ``AccessError``. After 429, 503
+    and ``SlowDown`` messages wait without using up their ``retries``. A refused write (403) and most 5xx are
+    retried; other answers (4xx) are fatal at once.
 
     >>> ObjectsHandler.Options(path="{date:%Y/%m/%d}/{id}.json").body_format
     'single'
     """
 
-    Connection: ClassVar[Any] = ObjectsConnection
+    Connection: ClassVar[Any] = ObjectsSettings
     Options: ClassVar[Any] = ObjectsOptions
     guarantee: ClassVar[str] = (
         "at least once; a retry puts the same object again, with the same id; a put that timed out may still "
-        "land later; no order but within a key"
+        "complete later; no order except within a key"
     )
 
-    def connect(self) -> StoreConnection:
-        """Open the store, and ask it for an object that is not there."""
-        return StoreConnection(self.settings, self.channel, self.link)
+    @classmethod
+    def takes_for(cls, options: Any) -> Takes:
+        """Return ``"object"`` for paths that need it, ``"json"`` for lines; files need nothing."""
+        if options is None:
+            return "bytes"
+        if options.reads_payload:
+            return "object"
+        if options.body_format == "ndjson":
+            return "json"
+        return "bytes" if options.file is None else "nothing"
 
-    def close(self, connection: StoreConnection) -> None:
-        """Let no further put start; those that run end by themselves, within ``timeout_s``."""
+    def connect(self) -> ObjectsConnection | None:
+        """Open the store, and ask it for an object that does not exist."""
+        if self.dry_run and missing_folder(self.settings):
+            return None
+        return ObjectsConnection(self.settings, self.channel, self.link)
+
+    def close(self, connection: ObjectsConnection | None) -> None:
+        """Start no further put; running ones end by themselves, within ``timeout_s``."""
+        if connection is None:
+            return
         connection.end(ConnectionLostError("the connection was closed before the put began"))
 
-    def ping(self, connection: StoreConnection) -> None:
-        """Ask the store for an object that is not there."""
+    def ping(self, connection: ObjectsConnection | None) -> None:
+        """Ask the store for an object that does not exist."""
+        if connection is None:
+            return
         check_store(connection.settings, connection.store)
 
-    def destination(self, connection: StoreConnection) -> Any:
+    def preflight(self, connection: ObjectsConnection | None, report: Preflight) -> None:
+        """Name what a store tells only of a put."""
+        place = self.settings.place
+        if connection is None:
+            report.would_create(f"folder {place.root}")
+        elif place.scheme not in ("memory", "file"):
+            report.not_checked(f"the right to put objects into {place.url}")
+
+    def destination(self, connection: ObjectsConnection) -> Any:
         """Return the store itself, for the functions of ``obstore``."""
         return connection.store
 
     def handle_deliveries(self, deliveries: Sequence[Delivery], state: State) -> None:
         """Hand each object to a thread, which settles its messages."""
-        connection: StoreConnection = state.connection
+        connection: ObjectsConnection = state.connection
         if self._channel_options().body_format == "ndjson":
             for found, error in bundled(deliveries, self._channel_options(), self.channel):
                 if isinstance(found, Bundle):
@@ -82,9 +108,9 @@ class ObjectsHandler(Handler):
         return options
 
     def _may_read(self, delivery: Delivery) -> bool:
-        """Say whether a message may send the file that it names; one that may not is settled.
+        """Return whether a message may send the file that it names; settles one that may not.
 
-        What is not the channel's own may come from a stranger's envelope, and name any file of this machine.
+        A file that the channel does not set may come from untrusted input, and name any file of this machine.
         """
         options: ObjectsOptions = delivery.options
         if (
@@ -95,8 +121,8 @@ class ObjectsHandler(Handler):
             return True
         delivery.failed(
             PermanentError(
-                "the file of a single message, on a channel without files_from: give the channel the folder "
-                "that such files are in"
+                "a message set the option file, on a channel without files_from; set files_from to the "
+                "folder that such files are in"
             )
         )
         return False

@@ -1,4 +1,4 @@
-"""This module opens the store that a connection's table describes, and asks whether it is there."""
+"""Opening and testing the store of a connection."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import obstore
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
+from rambla_py._internal.named_objects import Named
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError
 from rambla_py.handler import Secret
 from rambla_py.handlers.objects.errors import refused, store_error
-from rambla_py.handlers.objects.settings import ObjectsConnection
-from rambla_py.named import Named
+from rambla_py.handlers.objects.settings import ObjectsSettings
 
-__all__ = ["check_store", "forget", "memory_store", "open_store"]
+__all__ = ["check_store", "forget", "memory_store", "missing_folder", "open_store"]
 
 _PROBE = ".rambla-ping"
 
@@ -24,7 +24,7 @@ _memory: Named[MemoryStore] = Named(lambda name: MemoryStore())
 
 
 def memory_store(name: str) -> MemoryStore:
-    """Return the store of the connections to ``memory://name``, in this process; made if there is none yet.
+    """Return the store of the connections to ``memory://name`` in this process, created if needed.
 
     It outlives the app, until ``forget(name)``.
 
@@ -35,12 +35,12 @@ def memory_store(name: str) -> MemoryStore:
 
 
 def forget(name: str) -> None:
-    """Let go of the store in memory of this name; its objects go with the last one who holds it."""
+    """Drop the store in memory of this name; its objects are freed with the last reference."""
     _memory.forget(name)
 
 
 class _Runtime:
-    """Knows which process the driver's threads live in: a fork does not take them along."""
+    """The process that the driver's threads belong to: they do not survive a fork."""
 
     pid: int | None = None
 
@@ -50,15 +50,15 @@ class _Runtime:
         elif self.pid != os.getpid():
             raise AccessError(
                 f"obstore was in use in process {self.pid} before this one was forked from it; it cannot be "
-                "used here: publish to object stores after the fork only, or start processes with 'spawn'"
+                "used here: publish to object stores only after the fork, or start processes with 'spawn'"
             )
 
 
 _runtime = _Runtime()
 
 
-def open_store(settings: ObjectsConnection) -> Any:
-    """Return the store; raises ``AccessError`` for what cannot work, and sends nothing."""
+def open_store(settings: ObjectsSettings) -> Any:
+    """Return the store; raises ``AccessError`` for settings that cannot work. Sends nothing."""
     place = settings.place
     if place.scheme == "memory":
         return _memory.of(settings)
@@ -71,14 +71,14 @@ def open_store(settings: ObjectsConnection) -> Any:
         problem = AccessError(f"cannot open {place.url}: {why} ({error.filename})")
     except Exception as error:
         problem = refused(error, settings.where, hidden=settings.secrets)
-    # Outside of the handler: the driver's text is not to travel along as the context.
+    # Outside of the except clause: the driver's error must not be the context.
     raise problem
 
 
-def check_store(settings: ObjectsConnection, store: Any) -> None:
-    """Raise ``AccessError`` or ``ConnectionLostError`` where puts could not succeed; asks the store itself.
+def check_store(settings: ObjectsSettings, store: Any) -> None:
+    """Raise ``AccessError`` or ``ConnectionLostError`` if puts could not succeed.
 
-    A GET of a name that nobody has: also the credentials of those who may only write answer it.
+    It sends a GET of an object that does not exist, which also works with credentials that may only write.
     """
     place = settings.place
     if place.scheme == "memory":
@@ -97,18 +97,28 @@ def check_store(settings: ObjectsConnection, store: Any) -> None:
         raise ConnectionLostError(str(problem))
 
 
+def missing_folder(settings: ObjectsSettings) -> bool:
+    """Whether the store is a folder that does not exist; raises ``AccessError`` if it cannot be created."""
+    place = settings.place
+    folder = Path(place.root)
+    if place.scheme != "file" or folder.exists():
+        return False
+    _check_folder(next(parent for parent in folder.parents if parent.exists()))
+    return True
+
+
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise AccessError(f"file://{folder} is not a folder, or is no longer there")
+        raise AccessError(f"file://{folder} is not a folder, or no longer exists")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise AccessError(f"file://{folder} cannot be written to by this user")
 
 
-def _s3(settings: ObjectsConnection) -> S3Store:
+def _s3(settings: ObjectsSettings) -> S3Store:
     place = settings.place
     style = settings.path_style if settings.path_style is not None else settings.endpoint is not None
     config = _given(
-        endpoint=settings.endpoint,
+        endpoint=settings.endpoint_url,
         region=settings.region,
         access_key_id=settings.access_key_id,
         secret_access_key=settings.secret_access_key,
@@ -119,9 +129,9 @@ def _s3(settings: ObjectsConnection) -> S3Store:
     return S3Store(place.root, **_common(settings), **config)
 
 
-def _gs(settings: ObjectsConnection) -> GCSStore:
+def _gs(settings: ObjectsSettings) -> GCSStore:
     config = _given(
-        base_url=settings.endpoint,
+        base_url=settings.endpoint_url,
         bearer_token=settings.bearer_token,
         service_account=settings.service_account_file,
         service_account_key=settings.service_account_key,
@@ -130,10 +140,10 @@ def _gs(settings: ObjectsConnection) -> GCSStore:
     return GCSStore(settings.place.root, **_common(settings), **config)
 
 
-def _az(settings: ObjectsConnection) -> AzureStore:
+def _az(settings: ObjectsSettings) -> AzureStore:
     config = _given(
         account_name=settings.account,
-        endpoint=settings.endpoint,
+        endpoint=settings.endpoint_url,
         account_key=settings.account_key,
         sas_key=settings.sas_token,
         token=settings.bearer_token,
@@ -142,15 +152,15 @@ def _az(settings: ObjectsConnection) -> AzureStore:
     return AzureStore(settings.place.root, **_common(settings), **config)
 
 
-def _file(settings: ObjectsConnection) -> LocalStore:
+def _file(settings: ObjectsSettings) -> LocalStore:
     return LocalStore(settings.place.root, mkdir=True)
 
 
 _BUILDERS: dict[str, Any] = {"s3": _s3, "gs": _gs, "az": _az, "file": _file}
 
 
-def _common(settings: ObjectsConnection) -> dict[str, Any]:
-    """Return what all stores over HTTP take; retries are the worker's business, which counts them."""
+def _common(settings: ObjectsSettings) -> dict[str, Any]:
+    """Return what all stores over HTTP take; the driver retries nothing, as the worker does."""
     further = {name: secret.reveal() for name, secret in settings.store_options.items()}
     return {
         "prefix": settings.place.prefix or None,
@@ -160,13 +170,13 @@ def _common(settings: ObjectsConnection) -> dict[str, Any]:
     }
 
 
-def _client(settings: ObjectsConnection) -> dict[str, Any]:
+def _client(settings: ObjectsSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=settings.connect_timeout_s),
         "timeout": timedelta(seconds=settings.timeout_s),
         "pool_max_idle_per_host": str(settings.concurrency),
     }
-    if (settings.endpoint or "").startswith("http://"):
+    if (settings.endpoint_url or "").startswith("http://"):
         options["allow_http"] = True
     if settings.tls.ca_file is not None:
         options["root_certificate"] = Path(settings.tls.ca_file).read_bytes()
@@ -178,8 +188,8 @@ def _client(settings: ObjectsConnection) -> dict[str, Any]:
 
 
 def _given(**config: str | Secret | bool | None) -> dict[str, Any]:
-    told = {key: value for key, value in config.items() if value is not None}
-    return {key: _plain(value) for key, value in told.items()}
+    given = {key: value for key, value in config.items() if value is not None}
+    return {key: _plain(value) for key, value in given.items()}
 
 
 def _plain(value: str | Secret | bool) -> str | bool:

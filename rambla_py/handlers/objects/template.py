@@ -1,4 +1,4 @@
-"""This module makes the paths of objects from templates such as ``{date:%Y/%m/%d}/{id}.json``."""
+"""Paths of objects from templates such as ``{date:%Y/%m/%d}/{id}.json``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from rambla_py._internal.wall_clock import time_of_day
 from rambla_py.errors import PermanentError, nearest
-from rambla_py.handlers.objects.place import check_path
-from rambla_py.moment import time_of_day
+from rambla_py.handlers.objects.urls import check_path, has_control
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["PathTemplate", "accepted_at", "template_of"]
+__all__ = ["LONGEST_PATH_BYTES", "PathTemplate", "accepted_at", "template_of"]
 
 _NAMES = ("date", "id", "key", "channel", "service", "payload.NAME")
+
+LONGEST_PATH_BYTES = 1_024
+"""The longest key of S3 and Google Cloud Storage, in UTF-8."""
 
 _MISSING: Any = object()
 _Value = Callable[["Delivery", str], str]
@@ -29,31 +32,42 @@ _Piece = str | _Value
 
 
 class PathTemplate(NamedTuple):
-    """A path with places for what a message brings; made by ``template_of``."""
+    """A path with placeholders for values of a message; made by ``template_of``."""
 
     text: str
     pieces: tuple[_Piece, ...]
     names: frozenset[str]
 
     def render(self, message: Delivery, *, name: str | None = None) -> str:
-        """Return the path of a message, with ``name`` in the place of its id where that is given.
+        """Return the path of a message, with ``name`` instead of its id if that is given.
 
-        Raises ``PermanentError`` when the message lacks a value, or has one that is no name: with a slash,
-        a backslash or a control character in it, or such that the path would lead elsewhere.
+        Raises ``PermanentError`` if the message lacks a value, or has one with a slash, a backslash or a
+        control character, if the path would lead elsewhere, or has more than 1,024 bytes.
         """
-        told = message.id if name is None else name
-        parts = [piece if isinstance(piece, str) else piece(message, told) for piece in self.pieces]
+        chosen = message.id if name is None else name
+        parts = [piece if isinstance(piece, str) else piece(message, chosen) for piece in self.pieces]
         path = "".join(parts)
         try:
+            size = len(path.encode())
+            if size > LONGEST_PATH_BYTES:
+                raise PermanentError(
+                    f"the path of this message has {size} bytes; at most {LONGEST_PATH_BYTES} are allowed"
+                )
             check_path(path)
-        except ValueError as error:
-            raise PermanentError(f"the path of this message: {error} (path = {self.text!r})") from None
+        except UnicodeError:
+            raise PermanentError(
+                f"the path of this message contains a lone surrogate (path = {self.text!r})"
+            ) from None
+        except ValueError:
+            raise PermanentError(
+                f"the path of this message is not names between single slashes (path = {self.text!r})"
+            ) from None
         return path
 
 
 @functools.lru_cache(maxsize=256)
 def template_of(text: str) -> PathTemplate:
-    """Return the template of a text; raises ``ValueError`` that names what is not known, and the nearest.
+    """Return the template of a string; raises ``ValueError`` with the nearest known name for an unknown one.
 
     >>> sorted(template_of("{date:%Y/%m/%d}/{payload.customer}/{id}.json").names)
     ['date', 'id', 'payload.customer']
@@ -63,12 +77,14 @@ def template_of(text: str) -> PathTemplate:
     ValueError: the path '{identifier}.json' has {identifier}, which is not known; known are {date}, {id}, \
 {key}, {channel}, {service}, {payload.NAME}
     """
+    if len(text) > LONGEST_PATH_BYTES:
+        raise ValueError(f"a path of {len(text)} characters; {LONGEST_PATH_BYTES} are allowed")
     pieces: list[_Piece] = []
     names: set[str] = set()
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise ValueError(f"the path {text!r} is no template: {error}") from None
+        raise ValueError(f"the path {text!r} is not a template: {error}") from None
     for literal, name, spec, conversion in parsed:
         if literal:
             pieces.append(literal)
@@ -79,7 +95,7 @@ def template_of(text: str) -> PathTemplate:
                 )
             pieces.append(_value(text, name, spec or ""))
             names.add(name)
-    # A sample in the place of each value shows what is wrong with the text between them.
+    # With a sample for each value, this checks the text between them.
     check_path("".join(piece if isinstance(piece, str) else "x" for piece in pieces))
     return PathTemplate(text, tuple(pieces), frozenset(names))
 
@@ -90,40 +106,55 @@ def accepted_at(message: Delivery) -> dt.datetime:
 
 
 def _value(text: str, name: str, spec: str) -> _Value:
+    if spec:
+        _check_date_format(text, name, spec)
     if name == "date":
-        return lambda message, told: accepted_at(message).strftime(spec or "%Y-%m-%d")
+        return lambda message, _: accepted_at(message).strftime(spec or "%Y-%m-%d")
     if name.startswith("payload.") and all(name.split(".")):
         return _of_payload(name, spec)
     if spec:
-        raise ValueError(f"the path {text!r} has {{{name}:{spec}}}; only dates and payloads take a format")
+        raise ValueError(f"the path {text!r} has {{{name}:{spec}}}; only dates take a format")
     if name == "id":
-        return lambda message, told: _checked(name, told)
+        return lambda message, chosen: _checked(name, chosen)
     if name == "key":
-        return lambda message, told: _checked(name, message.key)
+        return lambda message, _: _checked(name, message.key)
     if name == "channel":
-        return lambda message, told: _checked(name, message.target.channel)
+        return lambda message, _: _checked(name, message.channel)
     if name == "service":
-        return lambda message, told: _checked(name, message.target.service)
+        return lambda message, _: _checked(name, message.service)
     close = nearest(name, _NAMES)
     known = ", ".join(f"{{{known}}}" for known in _NAMES)
     hint = f"did you mean {{{close}}}?" if close else f"known are {known}"
     raise ValueError(f"the path {text!r} has {{{name}}}, which is not known; {hint}")
 
 
+def _check_date_format(text: str, name: str, spec: str) -> None:
+    try:
+        sample = dt.datetime(2026, 12, 31, 23, 59, 59).strftime(spec)
+    except ValueError:
+        sample = ""
+    if not 0 < len(sample) <= LONGEST_PATH_BYTES:
+        raise ValueError(f"the path {text!r} has {{{name}:{spec}}}, which is not a date format")
+
+
 def _of_payload(name: str, spec: str) -> _Value:
     steps = name.split(".")[1:]
 
-    def value(message: Delivery, told: str) -> str:
+    def value(message: Delivery, chosen: str) -> str:
         found = message.payload
         for step in steps:
             found = _step(found, step)
+        if spec and found is not _MISSING and found is not None:
+            if not isinstance(found, dt.date | dt.time):
+                raise PermanentError(
+                    f"the path takes {{{name}:{spec}}}: only dates take a format, and the value has type "
+                    f"{type(found).__name__}"
+                )
+            return found.strftime(spec)  # its slashes are the template's own
         try:
-            written = _written(found, spec)
+            return _checked(name, _written(found))
         except (TypeError, ValueError) as error:
-            raise PermanentError(f"the path takes {{{name}:{spec}}}: {error}") from None
-        # The slashes of a formatted date are the template's own.
-        dated = spec and isinstance(found, dt.date)
-        return str(written) if dated else _checked(name, written)
+            raise PermanentError(f"the path takes {{{name}}}: {error}") from None
 
     return value
 
@@ -140,24 +171,23 @@ def _step(value: Any, name: str) -> Any:
 _PLAIN = (str, int, float, decimal.Decimal, dt.date, dt.time, uuid.UUID)
 
 
-def _written(value: Any, spec: str) -> str | None:
+def _written(value: Any) -> str | None:
     if value is _MISSING or value is None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, _PLAIN):
-        raise TypeError(f"a value of type {type(value).__name__}, where a text, a number or a date is needed")
-    if isinstance(value, dt.datetime) and not spec:
-        return value.isoformat()
-    return format(value, spec)
+        raise TypeError(f"expected a string, a number or a date, got {type(value).__name__}")
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def _checked(name: str, value: str | None) -> str:
     if value is None or value == "":
         raise PermanentError(f"the path takes {{{name}}}, and the message has none")
-    if "/" in value or "\\" in value or not value.isprintable():
+    if len(value) > LONGEST_PATH_BYTES:
+        raise PermanentError(f"the path takes {{{name}}}, which has {len(value)} characters")
+    if "/" in value or "\\" in value or has_control(value):
         raise PermanentError(
-            f"the path takes {{{name}}}, and {value[:100]!r} is no name: "
-            "it has a slash, a backslash or a control character"
+            f"the path takes {{{name}}}, which contains a slash, a backslash or a control character"
         )
     return value

@@ -1,4 +1,4 @@
-"""This module puts one object into a store, and reads there what became of it."""
+"""The put of one object, and its result."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any, NamedTuple
 import obstore
 
 from rambla_py.errors import DeliveryError, PayloadTooLargeError, PermanentError, RejectedError
-from rambla_py.handlers.objects.content import gzipped, in_chunks, open_file
+from rambla_py.handlers.objects.encode import gzipped, in_chunks, open_file
 from rambla_py.handlers.objects.errors import is_taken, store_error
-from rambla_py.handlers.objects.settings import ObjectsConnection, ObjectsOptions
+from rambla_py.handlers.objects.settings import ObjectsOptions, ObjectsSettings
 
 __all__ = ["Upload", "put_body", "put_file"]
 
 _MOST_PARTS = 10_000
 _PARTS_AT_ONCE = 4
 _LIMIT_NAME = "the connection's max_object_bytes"
-_ROOM = 1.01  # gzip may make what is packed already a little larger
+_ROOM = 1.01  # gzip may make compressed content slightly larger
 
 
 class Upload(NamedTuple):
-    """What is needed to put one object: where it goes, and what it carries beside its content."""
+    """One object without its content: where it goes, and its attributes."""
 
-    settings: ObjectsConnection
+    settings: ObjectsSettings
     store: Any
     path: str
     options: ObjectsOptions
@@ -35,11 +35,11 @@ class Upload(NamedTuple):
         return f"{self.settings.place.url.rstrip('/')}/{self.path}"
 
     def result(self, size: int, put: dict[str, Any]) -> dict[str, Any]:
-        """Return what a success gives to the receipt."""
+        """Return the result of a success."""
         return {"url": self.url, "bytes": size, "e_tag": put["e_tag"], "version": put["version"]}
 
     def check_size(self, size: int) -> None:
-        """Raise ``PayloadTooLargeError`` for more than the store takes, as far as the table tells."""
+        """Raise ``PayloadTooLargeError`` for more than ``max_object_bytes``."""
         limit = self.settings.max_object_bytes
         if limit is not None and size > limit:
             raise PayloadTooLargeError(size, limit, _LIMIT_NAME)
@@ -47,17 +47,17 @@ class Upload(NamedTuple):
     def described(self) -> dict[str, Any]:
         """Return the arguments that every put of this object has; raises ``PermanentError``."""
         if self.settings.place.keeps_attributes:
-            told: dict[str, Any] = {"attributes": self.attributes}
+            arguments: dict[str, Any] = {"attributes": self.attributes}
             if self.options.tags:
                 if self.settings.place.scheme not in ("s3", "az"):
                     raise PermanentError(
                         f"{self.settings.place.scheme}:// has no tags; leave out the option tags"
                     )
-                told["tags"] = self.options.tags
-            return told
+                arguments["tags"] = self.options.tags
+            return arguments
         asked = [name for name in _ATTRIBUTE_OPTIONS if getattr(self.options, name)]
         if asked:
-            raise PermanentError(f"file:// has no place for attributes; leave out {', '.join(asked)}")
+            raise PermanentError(f"file:// cannot store attributes; leave out {', '.join(asked)}")
         return {}
 
 
@@ -74,7 +74,7 @@ _ATTRIBUTE_OPTIONS = (
 
 def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
     """Put an object of bytes; returns its URL, size, e_tag and version. Raises what ``store_error`` gives."""
-    told = upload.described()
+    arguments = upload.described()
     if upload.options.packs:
         body = gzipped(body)
     upload.check_size(len(body))
@@ -88,7 +88,7 @@ def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
             mode="create" if once else None,
             chunk_size=_part_bytes(upload, len(body)),
             max_concurrency=_PARTS_AT_ONCE,
-            **told,
+            **arguments,
         ),
         once=once,
     )
@@ -98,13 +98,13 @@ def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
 
 
 def put_file(upload: Upload, given_up: Callable[[], bool]) -> dict[str, Any]:
-    """Put an object of a file's content: in parts, of which a few are in memory, where it is large.
+    """Put an object of a file's content: if it is large, in parts, of which a few are in memory.
 
-    Raises also ``PermanentError`` when the file cannot be read, and ``PayloadTooLargeError`` when it takes
-    more than one part and ``if_none_match`` wants one request. A packed file's size is known at its end only:
-    what is then too large is sent in vain, and put nowhere.
+    Raises also ``PermanentError`` if the file cannot be read, and ``PayloadTooLargeError`` if it takes more
+    than one part and ``if_none_match`` needs one request. The size of a compressed file is known only at its
+    end: one that is then too large was sent in vain, and is stored nowhere.
     """
-    told, options, most = upload.described(), upload.options, upload.settings.part_bytes
+    arguments, options, most = upload.described(), upload.options, upload.settings.part_bytes
     assert options.file is not None
     file, size = open_file(options.file, options.files_from)
     with file:
@@ -114,11 +114,11 @@ def put_file(upload: Upload, given_up: Callable[[], bool]) -> dict[str, Any]:
             upload.check_size(size)
         if options.if_none_match:
             raise PayloadTooLargeError(size, most, "with if_none_match, which is one request, part_bytes")
-        return _put_in_parts(upload, file, size, told, given_up)
+        return _put_in_parts(upload, file, size, arguments, given_up)
 
 
 def _put_in_parts(
-    upload: Upload, file: Any, size: int, told: dict[str, Any], given_up: Callable[[], bool]
+    upload: Upload, file: Any, size: int, arguments: dict[str, Any], given_up: Callable[[], bool]
 ) -> dict[str, Any]:
     raised: list[DeliveryError] = []
     sent = 0
@@ -130,7 +130,7 @@ def _put_in_parts(
                 sent += len(chunk)
                 upload.check_size(sent)
                 yield chunk
-        except DeliveryError as error:  # the driver would make a text of it
+        except DeliveryError as error:  # the driver would turn it into a string
             raised.append(error)
             raise
 
@@ -144,7 +144,7 @@ def _put_in_parts(
                 use_multipart=True,
                 chunk_size=_part_bytes(upload, int(size * _ROOM)),
                 max_concurrency=_PARTS_AT_ONCE,
-                **told,
+                **arguments,
             ),
         )
     except DeliveryError:
@@ -160,7 +160,7 @@ def _part_bytes(upload: Upload, size: int) -> int:
 
 
 def _tried(upload: Upload, put: Callable[[], Any], *, once: bool = False) -> dict[str, Any] | None:
-    """Return what the store answered; None when the put was to happen ``once``, and there is an object."""
+    """Return the store's answer; None if the put was to happen ``once``, and the object exists."""
     problem: DeliveryError | None
     try:
         answer: dict[str, Any] = put()
@@ -171,15 +171,15 @@ def _tried(upload: Upload, put: Callable[[], Any], *, once: bool = False) -> dic
         if once and is_taken(error):
             return None
         problem = store_error(error, upload.settings.where)
-    # Outside of the handler: the driver's text is not to travel along as the context.
+    # Outside of the except clause: the driver's error must not be the context.
     raise problem or RejectedError(f"{upload.url}: the store gave no reason")
 
 
 def _of_this_message(upload: Upload, body: bytes) -> dict[str, Any]:
-    """Return the object that is there already when it is this message's own; raises ``PermanentError``.
+    """Return the existing object if it is this message's own; raises ``PermanentError``.
 
-    At least once means that an earlier attempt may have put it. It is the same message where the metadata has
-    the same id; where there is none, where the content is the same.
+    An earlier attempt may have put it. It is this message's own if the metadata has the same id; without
+    metadata, if the content is the same.
     """
     field = upload.options.id_field if upload.settings.place.keeps_attributes else ""
 
@@ -187,7 +187,7 @@ def _of_this_message(upload: Upload, body: bytes) -> dict[str, Any]:
         try:
             found = obstore.get(upload.store, upload.path, options={"head": bool(field)})
         except FileNotFoundError:
-            raise RejectedError(f"{upload.url} was there, and was removed meanwhile") from None
+            raise RejectedError(f"{upload.url} existed, and was removed meanwhile") from None
         if not field:
             same = found.meta["size"] == len(body) and bytes(found.bytes()) == body
             return {**found.meta, "same": same, "owner": "another content"}

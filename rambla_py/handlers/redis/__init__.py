@@ -1,4 +1,4 @@
-"""This package delivers to Redis: a pipeline of commands a batch over a plain socket."""
+"""Delivery to Redis: a pipeline of commands for each batch, over a plain socket."""
 
 from rambla_py.handlers.redis.handler import RedisHandler
 

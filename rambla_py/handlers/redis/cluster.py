@@ -1,220 +1,228 @@
-"""This module speaks to a Redis cluster: each command to the node that serves its slot."""
+"""Connections to the nodes of a Redis cluster; each command goes to the node that serves its slot."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rambla_py.errors import ConnectionLostError, DeliveryError
-from rambla_py.handlers.redis.commands import pack
-from rambla_py.handlers.redis.errors import RedirectError, UnservedError, joined_error
-from rambla_py.handlers.redis.nodes import Nodes
-from rambla_py.handlers.redis.replicas import Wait
-from rambla_py.handlers.redis.routes import Part
-from rambla_py.handlers.redis.slots import SlotMap, gaps, slot_map
-from rambla_py.handlers.redis.urls import Node
-from rambla_py.handlers.redis.wire import RedisWire
-from rambla_py.handlers.redis.work import Sent, Step, Work, waves
+from rambla_py._internal.redis_urls import Node
+from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnavailableError
+from rambla_py.handlers.redis.cluster_batch import ClusterBatch, Step
+from rambla_py.handlers.redis.cluster_nodes import Nodes
+from rambla_py.handlers.redis.cluster_slots import SlotMap, gaps, slot_map
+from rambla_py.handlers.redis.connection import RedisConnection
+from rambla_py.handlers.redis.encode import pack
+from rambla_py.handlers.redis.errors import RedirectError, joined_error
+from rambla_py.handlers.redis.replicas import ReplicaWait
 
-__all__ = ["ClusterWire"]
+__all__ = ["ClusterConnection"]
 
-_MOST_HOPS = 5
-_LOOK_EVERY_S = 0.1
+_MAX_HOPS = 5
+_REFRESH_EVERY_S = 0.1
 _ASKING = pack((b"ASKING",))
+_NO_NODE = "redis slots without a node"
 
 
-class ClusterWire:
+class _Sent(NamedTuple):
+    """What was written to one node, in order, and not answered yet."""
+
+    node: Node
+    connection: RedisConnection
+    steps: Sequence[Step]
+
+
+class ClusterConnection:
     """Live connections to the nodes of a cluster, for one thread; only ``close`` may be called from another.
 
-    Raises ``ConnectionLostError`` when no node tells where the slots are, ``AccessError`` when that is for
-    the password or a certificate. Masters are connected to when the first message is for them.
+    Raises ``ConnectionLostError`` when no node returns the slot map, ``AccessError`` when a password or a
+    certificate is the reason. A master is connected to when the first message for it arrives.
     """
 
     def __init__(self, nodes: Nodes, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._nodes, self._clock = nodes, clock
-        self._wires: dict[Node, RedisWire] = {}
+        self._connections: dict[Node, RedisConnection] = {}
         self._owners: SlotMap = []
-        self._stale, self._look_at = False, 0.0
-        self._teller: Node | None = None
+        self._stale, self._refresh_at = False, 0.0
+        self._informant: Node | None = None
         self._closed = False
         try:
-            self._look()
+            self._refresh()
         except BaseException:
             self.close()
             raise
 
     def __repr__(self) -> str:
-        return f"<ClusterWire {', '.join(map(str, list(self._wires))) or 'not connected'}>"
+        return f"<ClusterConnection {', '.join(map(str, list(self._connections))) or 'not connected'}>"
 
     @property
     def nodes(self) -> list[Node]:
-        """The nodes that are known, masters first."""
+        """The known nodes, masters first."""
         return list(self._nodes)
 
-    def exchange(self, parts: Sequence[Part], wait: Wait | None = None) -> list[Any]:
-        """Return a reply for each part, or its error.
+    def exchange(self, batch: ClusterBatch, wait: ReplicaWait | None = None) -> list[Any]:
+        """Send a batch, and return a result or an error for each message.
 
-        ``UnservedError`` where nothing was applied, because the node of the slot is not there or takes
-        nothing for now. When a connection breaks: ``UnknownOutcomeError`` for what was written to its node
-        and not answered, ``ConnectionLostError`` for what was not, and for all that would have been sent
-        later, so that it does not overtake what is tried again.
+        ``UnavailableError`` where nothing was applied, because the node of the slot is away or takes no
+        writes now; its scope is the node. When a connection breaks: ``UnknownOutcomeError`` for what was
+        written to its node and not answered, ``ConnectionLostError`` for what was not, and for all that would
+        have been sent later, so that it does not overtake what is retried.
         """
-        work = Work(parts)
-        for wave in waves(parts):
-            if work.lost is None:
-                self._deliver(work, wave)
+        for wave in batch.waves():
+            if batch.lost is None:
+                self._deliver(batch, wave)
                 continue
-            for place in wave:
-                work.replies[place] = work.lost
+            for index in wave:
+                batch.replies[index] = batch.lost
         if wait is not None:
-            self._await_replicas(work, wait)
-        return work.replies
+            self._await_replicas(batch, wait)
+        return batch.results()
 
     def ping(self) -> None:
         """Raise ``ConnectionLostError`` or ``AccessError`` unless every slot has a master that answers."""
-        self._look()
+        self._refresh()
         missing = gaps(self._owners)
         if missing:
             raise ConnectionLostError(
-                f"the cluster is not whole: no node serves the slots {', '.join(missing)}"
+                f"the cluster is incomplete: no node serves the slots {', '.join(missing)}"
             )
         problems: list[ConnectionLostError] = []
         for node in sorted({owner for owner in self._owners if owner is not None}):
             try:
-                self._ready(node).ping()
+                self._connected(node).ping()
             except ConnectionLostError as error:
                 problems.append(error)
         if problems:
             raise joined_error("not every node of the cluster answers", problems)
 
     def close(self) -> None:
-        """Close all connections at once; whoever waits for a reply on another thread is woken."""
+        """Close all connections at once; threads that wait for a reply are woken."""
         self._closed = True
-        for wire in list(self._wires.values()):
-            wire.close()
+        for connection in list(self._connections.values()):
+            connection.close()
 
-    # -- where the slots are ----------------------------------------------------------------------------
+    # -- the slot map -----------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Ask the nodes in turn which slot is whose, until one tells."""
+    def _refresh(self) -> None:
+        """Ask the nodes in turn for the slot map, until one returns it."""
         problems: list[ConnectionLostError] = []
-        for node in self._to_ask():
+        for node in self._candidates():
             try:
-                owners = self._map_of(node)
+                owners = self._slot_map_from(node)
             except ConnectionLostError as error:
                 problems.append(error)
                 continue
-            self._owners, self._stale, self._teller = owners, False, None
-            self._look_at = self._clock() + _LOOK_EVERY_S
+            self._owners, self._stale, self._informant = owners, False, None
+            self._refresh_at = self._clock() + _REFRESH_EVERY_S
             self._nodes.seen(owner for owner in owners if owner is not None)
             return
-        self._look_at = self._clock() + _LOOK_EVERY_S
+        self._refresh_at = self._clock() + _REFRESH_EVERY_S
         raise joined_error("no node of the cluster answers", problems)
 
-    def _to_ask(self) -> list[Node]:
-        """Return who may know: who told of a move first, then who is connected, then all the others."""
-        first = [self._teller] if self._teller is not None else []
-        return list(dict.fromkeys([*first, *self._wires, *self._nodes]))
+    def _candidates(self) -> list[Node]:
+        """Return the nodes to ask: the one that reported a move, then the connected ones, then the others."""
+        first = [self._informant] if self._informant is not None else []
+        return list(dict.fromkeys([*first, *self._connections, *self._nodes]))
 
-    def _map_of(self, node: Node) -> SlotMap:
-        wire = self._ready(node)
+    def _slot_map_from(self, node: Node) -> SlotMap:
+        connection = self._connected(node)
         try:
-            owners = slot_map(wire.ask(b"CLUSTER", b"SLOTS"), node)
+            owners = slot_map(connection.ask(b"CLUSTER", b"SLOTS"), node)
         except ValueError as error:
-            raise ConnectionLostError(f"{wire.address.where}: {error}") from None
+            raise ConnectionLostError(f"{connection.address.where}: {error}") from None
         except ConnectionLostError as error:
             if "cluster support disabled" not in str(error):
                 raise
-            raise ConnectionLostError(f"{error}; leave cluster out of its connection") from None
+            raise ConnectionLostError(f"{error}; remove cluster from its connection") from None
         finally:
-            self._drop_if_lost(node, wire)
+            self._drop_if_lost(node, connection)
         if not any(owners):
-            raise ConnectionLostError(f"{wire.address.where} knows of no node that serves slots")
+            raise ConnectionLostError(f"{connection.address.where} knows no node that serves slots")
         return owners
 
-    def _look_if_due(self) -> None:
-        if self._stale and self._clock() >= self._look_at:
+    def _refresh_if_due(self) -> None:
+        if self._stale and self._clock() >= self._refresh_at:
             try:
-                self._look()
+                self._refresh()
             except ConnectionLostError:
-                return  # the messages say what it means for them
+                return  # the messages get an error of their own
 
-    # -- messages -----------------------------------------------------------------------------------------
+    # -- messages ---------------------------------------------------------------------------------------
 
-    def _deliver(self, work: Work, places: Sequence[int]) -> None:
-        steps = [Step(place) for place in places]
-        for _ in range(_MOST_HOPS):
-            self._look_if_due()
-            steps = self._hop(work, steps)
+    def _deliver(self, batch: ClusterBatch, wave: Sequence[int]) -> None:
+        steps = [Step(index) for index in wave]
+        for _ in range(_MAX_HOPS):
+            self._refresh_if_due()
+            steps = self._hop(batch, steps)
             if not steps:
                 return
         for step in steps:
-            work.replies[step.place] = UnservedError(
-                f"the nodes sent it from one to the next {_MOST_HOPS} times"
-            )
+            slot = batch.parts[step.place].slot
+            text = f"redirected more than {_MAX_HOPS} times"
+            batch.replies[step.place] = UnavailableError(text, scope=f"redis slot {slot}")
 
-    def _hop(self, work: Work, steps: Sequence[Step]) -> list[Step]:
-        """Send each part to its node, and take all replies; return what was sent elsewhere, in order."""
-        sent = [self._send(work, node, group) for node, group in self._grouped(work, steps).items()]
+    def _hop(self, batch: ClusterBatch, steps: Sequence[Step]) -> list[Step]:
+        """Send each part to its node and read all replies; return the redirected parts, in order."""
+        sent = [self._send(batch, node, group) for node, group in self._grouped(batch, steps).items()]
         again: list[Step] = []
         late = False
-        for one in sent:
-            if one is None:
+        for group in sent:
+            if group is None:
                 continue
             if late:
-                one.wire.hurry()
-            again += self._receive(work, one)
-            late = late or one.wire.timed_out
+                group.connection.stop_waiting()
+            again += self._receive(batch, group)
+            late = late or group.connection.timed_out
         return sorted(again)
 
-    def _grouped(self, work: Work, steps: Sequence[Step]) -> dict[Node, list[Step]]:
+    def _grouped(self, batch: ClusterBatch, steps: Sequence[Step]) -> dict[Node, list[Step]]:
         groups: dict[Node, list[Step]] = {}
         for step in steps:
-            slot = work.parts[step.place].slot
+            slot = batch.parts[step.place].slot
             node = step.asked or self._owners[slot]
             if node is None:
                 self._stale = True
-                work.replies[step.place] = UnservedError(f"no node of the cluster serves slot {slot}")
+                text = f"no node of the cluster serves slot {slot}"
+                batch.replies[step.place] = UnavailableError(text, scope=_NO_NODE)
             else:
                 groups.setdefault(node, []).append(step)
         return groups
 
-    def _send(self, work: Work, node: Node, steps: Sequence[Step]) -> Sent | None:
+    def _send(self, batch: ClusterBatch, node: Node, steps: Sequence[Step]) -> _Sent | None:
         try:
-            wire = self._ready(node)
+            connection = self._connected(node)
         except ConnectionLostError as error:
             self._stale = True
             for step in steps:
-                work.replies[step.place] = UnservedError(str(error))
+                batch.replies[step.place] = _of_node(error, node)
             return None
         commands: list[bytes] = []
         for step in steps:
             if step.asked is not None:
                 commands.append(_ASKING)
-            commands.append(work.parts[step.place].command)
-        wire.send(commands)
-        return Sent(node, wire, steps)
+            commands.append(batch.parts[step.place].command)
+        connection.send(commands)
+        return _Sent(node, connection, steps)
 
-    def _receive(self, work: Work, sent: Sent) -> list[Step]:
+    def _receive(self, batch: ClusterBatch, sent: _Sent) -> list[Step]:
         again: list[Step] = []
-        replies = iter(sent.wire.receive())
-        if sent.wire.lost is not None and isinstance(sent.wire.lost.__cause__, OSError):
-            work.lost = sent.wire.lost  # broken, where a node may also just say that it takes nothing
+        replies = iter(sent.connection.receive())
+        if sent.connection.lost is not None and isinstance(sent.connection.lost.__cause__, OSError):
+            batch.lost = sent.connection.lost  # broken; a node may also just refuse writes
         for step in sent.steps:
             if step.asked is not None:
-                next(replies)  # that of ASKING
+                next(replies)  # the reply to ASKING
             reply = next(replies)
-            if type(reply) is bytes:  # nearly all of them: the others are asked what they are
+            if type(reply) is bytes:  # nearly all of them: test it first
                 reply = reply.decode()
             elif isinstance(reply, RedirectError):
                 again.append(self._redirected(step, reply, sent.node))
                 continue
             elif isinstance(reply, DeliveryError):
-                reply = self._judged(reply, work)
-            work.replies[step.place] = reply
-            work.served_by[step.place] = sent.node
-        self._drop_if_lost(sent.node, sent.wire)
+                reply = self._node_error(reply, sent.node, batch)
+            batch.replies[step.place] = reply
+            batch.served_by[step.place] = sent.node
+        self._drop_if_lost(sent.node, sent.connection)
         return again
 
     def _redirected(self, step: Step, redirect: RedirectError, answered: Node) -> Step:
@@ -222,65 +230,74 @@ class ClusterWire:
         if redirect.asking:
             return Step(step.place, node)
         self._owners[redirect.slot] = node
-        self._stale, self._teller = True, answered
+        self._stale, self._informant = True, answered
         return Step(step.place)
 
-    def _judged(self, error: DeliveryError, work: Work) -> DeliveryError:
-        if isinstance(error, ConnectionLostError) and work.lost is None:
-            return UnservedError(str(error))  # of this node alone: the connection to the others stands
-        if isinstance(error, UnservedError):
+    def _node_error(self, error: DeliveryError, node: Node, batch: ClusterBatch) -> DeliveryError:
+        if isinstance(error, UnavailableError):
             self._stale = True
+            return _of_node(error, node)
+        if type(error) is ConnectionLostError and batch.lost is None:
+            return _of_node(error, node)  # the other connections are sound
         return error
 
-    def _await_replicas(self, work: Work, wait: Wait) -> None:
-        """Turn what is confirmed into an error where too few replicas have it."""
-        done = [at for at, reply in enumerate(work.replies) if not isinstance(reply, Exception)]
-        verdicts: dict[Node | None, Any] = {}
-        waiting: list[tuple[Node, RedisWire]] = []
-        for node in dict.fromkeys(work.served_by[at] for at in done):
-            wire = None if node is None else self._wires.get(node)
-            if node is None or wire is None:
+    def _await_replicas(self, batch: ClusterBatch, wait: ReplicaWait) -> None:
+        """Replace confirmed results by an error where too few replicas have the write."""
+        done = [at for at, reply in enumerate(batch.replies) if not isinstance(reply, Exception)]
+        errors: dict[Node | None, Any] = {}
+        waiting: list[tuple[Node, RedisConnection]] = []
+        for node in dict.fromkeys(batch.served_by[at] for at in done):
+            connection = None if node is None else self._connections.get(node)
+            if node is None or connection is None:
                 gone = ConnectionLostError(f"the connection to {node} is gone")
-                verdicts[node] = wait.verdict(gone, str(node))
+                errors[node] = wait.error_for(gone, str(node))
             else:
-                wire.send([wait.command])
-                waiting.append((node, wire))
+                connection.send([wait.command])
+                waiting.append((node, connection))
         late = False
-        for node, wire in waiting:
+        for node, connection in waiting:
             if late:
-                wire.hurry()
-            (reply,) = wire.receive()
-            late = late or wire.timed_out
-            verdicts[node] = wait.verdict(reply, wire.address.where)
-            self._drop_if_lost(node, wire)
+                connection.stop_waiting()
+            (reply,) = connection.receive()
+            late = late or connection.timed_out
+            errors[node] = wait.error_for(reply, connection.address.where)
+            self._drop_if_lost(node, connection)
         for at in done:
-            work.replies[at] = verdicts[work.served_by[at]] or work.replies[at]
+            batch.replies[at] = errors[batch.served_by[at]] or batch.replies[at]
 
-    # -- connections --------------------------------------------------------------------------------------
+    # -- connections ------------------------------------------------------------------------------------
 
-    def _ready(self, node: Node) -> RedisWire:
-        """Return a connection that stood a moment ago; raises ``ConnectionLostError``."""
-        wire = self._wires.get(node)
-        if wire is not None:
+    def _connected(self, node: Node) -> RedisConnection:
+        """Return a connection that was open a moment ago; raises ``ConnectionLostError``."""
+        connection = self._connections.get(node)
+        if connection is not None:
             try:
-                wire.check()
-                return wire
-            except ConnectionLostError:  # closed while idle: nothing of ours was on its way
-                wire.close()
-                del self._wires[node]
+                connection.check()
+                return connection
+            except ConnectionLostError:  # closed while idle: nothing was in flight
+                connection.close()
+                del self._connections[node]
         if self._closed:
             raise ConnectionLostError("the connection to the cluster is closed")
-        wire = self._nodes.open(node)
-        self._wires[node] = wire
-        if self._closed:  # meanwhile, from another thread, which did not see this one
-            wire.close()
+        connection = self._nodes.open(node)
+        self._connections[node] = connection
+        if self._closed:  # meanwhile, by another thread, which did not see this one
+            connection.close()
         self._nodes.answered(node)
-        return wire
+        return connection
 
-    def _drop_if_lost(self, node: Node, wire: RedisWire) -> None:
-        if wire.lost is None:
+    def _drop_if_lost(self, node: Node, connection: RedisConnection) -> None:
+        if connection.lost is None and not connection.stale:
             return
         self._stale = True
-        self._wires.pop(node, None)
-        wire.close()
-        self._nodes.failed(node, wire.lost)
+        self._connections.pop(node, None)
+        connection.close()
+        if connection.lost is not None:
+            self._nodes.failed(node, connection.lost)
+
+
+def _of_node(error: DeliveryError, node: Node) -> DeliveryError:
+    """Return an error that holds back the messages for one node only; nothing of the message was applied."""
+    if isinstance(error, AccessError):
+        return error
+    return UnavailableError(str(error), scope=f"redis node {node}")

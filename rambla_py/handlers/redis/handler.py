@@ -1,32 +1,30 @@
-"""This module delivers to Redis: keys, topics, lists, streams and hashes."""
+"""Delivery to Redis: keys, topics, lists, streams and hashes."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from rambla_py.errors import ConnectionLostError
-from rambla_py.handler import Handler
-from rambla_py.handlers.redis.client import client_for, cluster_client_for
-from rambla_py.handlers.redis.cluster import ClusterWire
-from rambla_py.handlers.redis.commands import RedisOptions, encoder_for
-from rambla_py.handlers.redis.errors import UnservedError
-from rambla_py.handlers.redis.nodes import Nodes
-from rambla_py.handlers.redis.replicas import Wait
-from rambla_py.handlers.redis.scatter import scatter
+from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.handler import Handler, Takes
+from rambla_py.handlers._encoding import encoding_error
+from rambla_py.handlers.redis.cluster import ClusterConnection
+from rambla_py.handlers.redis.cluster_batch import ClusterBatch, denied
+from rambla_py.handlers.redis.cluster_nodes import Nodes
+from rambla_py.handlers.redis.connection import RedisConnection
+from rambla_py.handlers.redis.encode import RedisOptions, encoder_for
+from rambla_py.handlers.redis.errors import KeyDeniedError, RedirectError
+from rambla_py.handlers.redis.preflight import look
+from rambla_py.handlers.redis.redis_py import client_for, cluster_client_for
+from rambla_py.handlers.redis.replicas import ReplicaWait
 from rambla_py.handlers.redis.sentinel import Sentinels
-from rambla_py.handlers.redis.settings import RedisConnection, address_of, kind_of, nodes_of
-from rambla_py.handlers.redis.wire import RedisWire
-from rambla_py.message import Retry
-from rambla_py.policy import Backoff, backoff_delay
+from rambla_py.handlers.redis.settings import RedisSettings, address_of, kind_of, nodes_of
 
 if TYPE_CHECKING:
     import redis
 
     from rambla_py.delivery import Delivery
-    from rambla_py.handler import State
-    from rambla_py.outcome import Outcome
+    from rambla_py.handler import Preflight, Promise, State
 
 __all__ = ["RedisHandler"]
 
@@ -35,125 +33,146 @@ __all__ = ["RedisHandler"]
 _PIECE_BYTES = 32 * 1024
 _PIECE_COMMANDS = 128
 
-# How soon a message is tried again whose part of a cluster is not served: a failover takes seconds.
-_UNSERVED = Backoff(initial_s=0.1, multiplier=2.0, max_s=1.0)
-
 _UNSENT: Any = object()
 
+_Connection = RedisConnection | ClusterConnection
+_Message: TypeAlias = "Delivery[RedisOptions]"
 
-class RedisHandler(Handler):
+
+class RedisHandler(Handler[_Connection, RedisOptions, RedisSettings]):
     """Delivers by ``set`` (the default), ``publish``, ``lpush``, ``rpush``, ``xadd`` or ``hset``.
 
-    A batch is written as one, and its replies are read together. At least once: after a loss between the
-    write and the answer a message may come twice (an ``xadd`` then carries the same id in its ``id_field``;
-    ``set`` and ``hset`` write the same again). One worker writes in the order it was given; a failed message
-    does not hold up those behind it. A message is applied whole or not at all, also with several keys or
-    ``ttl_s`` (a list with ``max_len``, and anything but ``set`` of one key with ``ttl_s``, needs the right to
-    run scripts).
+    A batch is one write, and its replies are read together. At least once: when the connection is lost
+    between write and reply, a message may arrive twice (``xadd``: with the same id in its ``id_field``;
+    ``set`` and ``hset`` write the same values again). A worker writes in sequence; a failed message does not
+    delay later ones. A message is applied completely or not at all, even with several keys or ``ttl_s``
+    (a list with ``max_len``, and ``ttl_s`` with anything but ``set`` of one key, need the right to run
+    scripts).
 
-    The result is what Redis answers: ``"OK"`` for ``set``, the number of receivers for ``publish``, the
-    list's length, the entry's id, the number of new fields. ``set`` and ``hset`` take a mapping: bytes go
-    as they are, scalars as text, containers as JSON. Headers have a place in streams only, as fields.
-    Error replies fail their message alone: OOM, BUSY and the like are retried; READONLY, LOADING and
-    MASTERDOWN count as a lost connection; WRONGTYPE, NOPERM and what Redis calls ERR are permanent.
+    The result is the reply of Redis: ``"OK"`` for ``set``, the number of receivers for ``publish``, the
+    length of the list, the id of the entry, the number of new fields. ``set`` and ``hset`` take a mapping:
+    bytes are stored unchanged, scalars as text, containers as JSON. Only streams hold headers, as fields.
+    While the server takes no writes (READONLY, LOADING, OOM, BUSY and similar), messages wait
+    (``UnavailableError``). A missing right is an ``AccessError``, and for a key that the payload names
+    permanent; WRONGTYPE and ERR are permanent.
 
-    With ``cluster`` each command goes to the node of its slot; messages for a node that is away are tried
-    again without spending a retry, the others are delivered; a mapping in several slots is set key by key.
-    With ``sentinels`` the master is asked for at every connect. Redis may lose in a failover what it
-    confirmed, unless ``wait_replicas`` had replicas confirm it too.
+    With ``cluster`` each command goes to the node of its slot; messages for a node that is away wait, while
+    the others are delivered; a mapping in several slots is set key by key.
+    With ``sentinels`` every connect asks them for the master. A failover may lose what Redis confirmed,
+    unless ``wait_replicas`` makes replicas confirm it too.
 
     >>> RedisHandler.Options(command="rpush", list="jobs", max_len=1000).ttl_s is None
     True
     """
 
-    Connection: ClassVar[Any] = RedisConnection
+    Connection: ClassVar[Any] = RedisSettings
     Options: ClassVar[Any] = RedisOptions
     guarantee: ClassVar[str] = (
-        "at least once; after a loss between write and answer a message may come twice (xadd: with the "
-        "same id in id_field); in sequence within a worker, failed messages aside; "
-        "publish reaches the subscribers of that moment only; "
-        "a failover of Redis may lose what it confirmed, wait_replicas aside"
+        "at least once; when the connection is lost between write and reply, a message may arrive twice "
+        "(xadd: with the same id in id_field); in sequence within a worker, except failed messages; "
+        "publish reaches only current subscribers; "
+        "a failover of Redis may lose what it confirmed, unless wait_replicas is set"
     )
 
-    def __init__(self, settings: Any, **where: Any) -> None:
+    @classmethod
+    def promises(cls, settings: Any, options: Any) -> Promise:
+        """Return ``none`` for ``publish``, which stores nothing."""
+        return "at least once" if options is None or options.command != "publish" else "none"
+
+    @classmethod
+    def takes_for(cls, options: Any) -> Takes:
+        """Return ``"object"`` where a command writes the values of a mapping one by one."""
+        if options is None:
+            return "object"
+        one_by_one = options.command in ("set", "hset") or (
+            options.command == "xadd" and options.fields == "mapping"
+        )
+        return "object" if one_by_one else "bytes"
+
+    def __init__(self, settings: RedisSettings, **where: Any) -> None:
         super().__init__(settings, **where)
         self._clients: dict[int, Any] = {}
-        self._opener: Nodes | Sentinels | None = None
-        wanted = settings.wait_replicas
-        self._wait = Wait(wanted, settings.wait_timeout_s) if wanted else None
+        self._discovery: Nodes | Sentinels | None = None
+        replicas = settings.wait_replicas
+        self._wait = ReplicaWait(replicas, settings.wait_timeout_s) if replicas else None
 
-    def connect(self) -> RedisWire | ClusterWire:
-        """Connect, log in and choose the database; find the nodes, or the master, first."""
+    def connect(self) -> _Connection:
+        """Connect, log in and select the database, after discovery of the nodes or the master."""
         settings = self.settings
         kind = kind_of(settings)
         if kind == "plain":
-            return RedisWire(
+            return RedisConnection(
                 address_of(settings),
                 connect_timeout_s=settings.connect_timeout_s,
                 read_timeout_s=settings.read_timeout_s,
             )
-        if self._opener is None:  # kept: what was learned of nodes and sentinels holds after a loss
-            self._opener = _nodes(settings) if kind == "cluster" else Sentinels(settings)
-        return ClusterWire(self._opener) if isinstance(self._opener, Nodes) else self._opener.connect()
+        if self._discovery is None:  # kept: the known nodes and sentinels are of use after a loss
+            self._discovery = _nodes(settings) if kind == "cluster" else Sentinels(settings)
+        known = self._discovery
+        return ClusterConnection(known) if isinstance(known, Nodes) else known.connect()
 
-    def close(self, connection: RedisWire | ClusterWire) -> None:
-        """Close the connection, and the client that callable payloads were given; from any thread."""
+    def close(self, connection: _Connection) -> None:
+        """Close the connection and the client of callable payloads; from any thread."""
         connection.close()
         client = self._clients.pop(id(connection), None)
         if client is not None:
             client.close()
 
-    def ping(self, connection: RedisWire | ClusterWire) -> None:
-        """Send PING; in a cluster to every master, and see whether they have all slots."""
+    def ping(self, connection: _Connection) -> None:
+        """Send PING; in a cluster to every master, after a check that they serve all slots."""
         connection.ping()
+
+    def preflight(self, connection: _Connection, report: Preflight) -> None:
+        """Check the rights of the user, and the type of the key; runs no command."""
+        if isinstance(connection, ClusterConnection):
+            report.not_checked("the right to write, in a cluster")
+        else:
+            look(connection, self.options or RedisOptions(), self.channel, report)
 
     @classmethod
     def event_prefix(cls, options: RedisOptions) -> str | None:
-        """Return ``ce_`` for ``xadd`` of whole payloads; nothing else has a place for headers."""
+        """Return ``ce_`` for ``xadd`` of whole payloads; other commands have no headers."""
         return options.event_prefix
 
-    def on_failure(self, outcome: Outcome) -> Retry | None:
-        """Spare the retries of a message whose part of the cluster is not served; it was not applied."""
-        error = outcome.error
-        if not isinstance(error, UnservedError) or error.left is None:
-            return None
-        delay_s = backoff_delay(_UNSERVED, outcome.attempts, random.uniform(0.5, 1.0))
-        return Retry(delay_s=delay_s, retries=error.left + 1)
-
-    def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
-        """Write all commands, read all replies; errors stand in the place of their message."""
-        wire: RedisWire | ClusterWire = state.connection
-        if isinstance(wire, ClusterWire):
+    def handle_batch(self, messages: Sequence[_Message], state: State[_Connection]) -> list[Any]:
+        """Write all commands and read all replies; return a result or an error for each message."""
+        connection: _Connection = state.connection
+        if isinstance(connection, ClusterConnection):
             limit = self.settings.max_bulk_bytes
-            return scatter(messages, wire, channel=self.channel, max_bulk_bytes=limit, wait=self._wait)
-        answers = self._exchange(messages, wire)
+            return connection.exchange(
+                ClusterBatch(messages, channel=self.channel, max_bulk_bytes=limit), self._wait
+            )
+        results = self._exchange(messages, connection)
         if self._wait is not None:
-            _await_replicas(answers, wire, self._wait)
-        return answers if wire.lost is None else _after_loss(answers, wire.lost)
+            _await_replicas(results, connection, self._wait)
+        if connection.special:
+            connection.special = False
+            results = [_mended(result, messages[at]) for at, result in enumerate(results)]
+        return results if connection.lost is None else _after_loss(results, connection.lost)
 
-    def _exchange(self, messages: Sequence[Delivery], wire: RedisWire) -> list[Any]:
-        wire.check()
-        answers: list[Any] = [_UNSENT] * len(messages)
+    def _exchange(self, messages: Sequence[Delivery], connection: RedisConnection) -> list[Any]:
+        connection.check()
+        results: list[Any] = [_UNSENT] * len(messages)
         due: list[int] = []
-        for places, commands in self._pieces(messages, answers):
-            wire.send(commands)
-            due += places
-            if wire.full:
-                _put(answers, due, wire.receive())
+        for indexes, commands in self._pieces(messages, results):
+            connection.send(commands)
+            due += indexes
+            if connection.full:
+                _put(results, due, connection.receive())
                 due = []
-                if wire.lost is not None:
+                if connection.lost is not None:
                     break
-        _put(answers, due, wire.receive())
-        return answers
+        _put(results, due, connection.receive())
+        return results
 
-    def destination(self, connection: RedisWire | ClusterWire) -> redis.Redis | redis.RedisCluster:
-        """Return a ``redis.Redis`` for the same server, user and database, kept until ``close``.
+    def destination(self, connection: _Connection) -> redis.Redis | redis.RedisCluster:
+        """Return a ``redis.Redis``, for a cluster a ``redis.RedisCluster``, with the same login.
 
-        For a cluster it is a ``redis.RedisCluster``.
+        It is kept until ``close``.
         """
         client = self._clients.get(id(connection))
         if client is None:
-            if isinstance(connection, ClusterWire):
+            if isinstance(connection, ClusterConnection):
                 client = cluster_client_for(self.settings, connection.nodes)
             else:
                 client = client_for(connection.address, self.settings)
@@ -161,32 +180,32 @@ class RedisHandler(Handler):
         return client
 
     def _pieces(
-        self, messages: Sequence[Delivery], answers: list[Any]
+        self, messages: Sequence[Delivery], results: list[Any]
     ) -> Iterator[tuple[list[int], list[bytes]]]:
-        """Yield places and commands, some kB at a time; what cannot be packed is answered with its error."""
-        places: list[int] = []
+        """Yield indexes and commands, some kB at a time; a message that cannot be packed gets its error."""
+        indexes: list[int] = []
         commands: list[bytes] = []
         size, options, encode = 0, None, None
-        for place, message in enumerate(messages):
+        for index, message in enumerate(messages):
             try:
                 if encode is None or message.options is not options:
                     options = message.options
                     encode = encoder_for(options, self.channel, self.settings.max_bulk_bytes)
                 command = encode(message)
-            except Exception as error:  # what a payload's own code raises is the failure of its message alone
-                answers[place] = error
+            except Exception as error:  # what a payload's own code raises fails its message alone
+                results[index] = encoding_error(error)
                 continue
-            places.append(place)
+            indexes.append(index)
             commands.append(command)
             size += len(command)
             if size >= _PIECE_BYTES or len(commands) >= _PIECE_COMMANDS:
-                yield places, commands
-                places, commands, size = [], [], 0
+                yield indexes, commands
+                indexes, commands, size = [], [], 0
         if commands:
-            yield places, commands
+            yield indexes, commands
 
 
-def _nodes(settings: RedisConnection) -> Nodes:
+def _nodes(settings: RedisSettings) -> Nodes:
     return Nodes(
         address_of(settings),
         nodes_of(settings),
@@ -195,30 +214,37 @@ def _nodes(settings: RedisConnection) -> Nodes:
     )
 
 
-def _await_replicas(answers: list[Any], wire: RedisWire, wait: Wait) -> None:
-    """Turn what is confirmed into an error where too few replicas have it."""
+def _await_replicas(results: list[Any], connection: RedisConnection, wait: ReplicaWait) -> None:
+    """Replace confirmed results by an error where too few replicas have the write."""
     done = [
-        at for at, answer in enumerate(answers) if answer is not _UNSENT and not isinstance(answer, Exception)
+        at for at, result in enumerate(results) if result is not _UNSENT and not isinstance(result, Exception)
     ]
     if not done:
         return
-    reply: Any = wire.lost
+    reply: Any = connection.lost
     if reply is None:
-        wire.send([wait.command])
-        (reply,) = wire.receive()
-    verdict = wait.verdict(reply, wire.address.where)
-    for at in done if verdict is not None else ():
-        answers[at] = verdict
+        connection.send([wait.command])
+        (reply,) = connection.receive()
+    error = wait.error_for(reply, connection.address.where)
+    for at in done if error is not None else ():
+        results[at] = error
 
 
-def _put(answers: list[Any], places: Sequence[int], replies: Sequence[Any]) -> None:
-    for place, reply in zip(places, replies, strict=True):
-        answers[place] = reply.decode() if type(reply) is bytes else reply
+def _mended(result: Any, message: Delivery) -> Any:
+    """Return a result, as an ``AccessError`` where the connection's table or a right needs an operator."""
+    if type(result) is RedirectError:
+        return AccessError(str(result))
+    return denied(result, message) if type(result) is KeyDeniedError else result
 
 
-def _after_loss(answers: list[Any], lost: ConnectionLostError) -> list[Any]:
-    """Return the answers with the loss for what was not sent; raises it when nothing was."""
-    rest = [lost if answer is _UNSENT else answer for answer in answers]
-    if all(isinstance(answer, ConnectionLostError) for answer in rest):
+def _put(results: list[Any], indexes: Sequence[int], replies: Sequence[Any]) -> None:
+    for index, reply in zip(indexes, replies, strict=True):
+        results[index] = reply.decode() if type(reply) is bytes else reply
+
+
+def _after_loss(results: list[Any], lost: ConnectionLostError) -> list[Any]:
+    """Return the results, with the loss for what was not sent; raises it when nothing was."""
+    rest = [lost if result is _UNSENT else result for result in results]
+    if all(isinstance(result, ConnectionLostError) for result in rest):
         raise lost
     return rest

@@ -1,4 +1,4 @@
-"""This module asks sentinels where the master is, and listens when it moves."""
+"""Connections to the master that sentinels name, closed when they name another."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from rambla_py._internal.redis_urls import Node
 from rambla_py.errors import AccessError, ConnectionLostError
-from rambla_py.handlers.redis.settings import Address, RedisConnection, address_of, sentinels_of
-from rambla_py.handlers.redis.urls import Node
-from rambla_py.handlers.redis.wire import RedisWire
+from rambla_py.handlers.redis.connection import RedisConnection
+from rambla_py.handlers.redis.settings import Address, RedisSettings, address_of, sentinels_of
 
-__all__ = ["Sentinels", "WatchedWire"]
+__all__ = ["Sentinels", "WatchedConnection"]
 
 _MOVED = b"+switch-master"
 
 
 class Sentinels:
-    """The sentinels of a connection's table; who answered last is asked first. For one thread."""
+    """The sentinels of a connection's table; the one that answered last is asked first. For one thread."""
 
-    def __init__(self, settings: RedisConnection) -> None:
+    def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self.master, self._sentinels = sentinels_of(settings)
 
-    def connect(self) -> RedisWire:
+    def connect(self) -> RedisConnection:
         """Return a connection to the master.
 
-        Raises ``ConnectionLostError`` when no sentinel tells where it is, or it is not there, or no master
-        yet; ``AccessError`` when the sentinels or the master refuse us.
+        Raises ``ConnectionLostError`` when no sentinel names the master, or the server that they name is
+        away or not a master yet; ``AccessError`` when a sentinel or the master refuses the login.
         """
         problems: list[ConnectionLostError] = []
         for sentinel in list(self._sentinels):
@@ -37,110 +37,118 @@ class Sentinels:
                 problems.append(error)
                 continue
             return self._open(node, sentinel, watch)
-        raise self._nobody(problems)
+        raise self._no_answer(problems)
 
-    def _ask(self, sentinel: Address) -> tuple[Node, RedisWire]:
-        """Return where the master is, and a connection to the sentinel that will tell when it moves."""
+    def _ask(self, sentinel: Address) -> tuple[Node, RedisConnection]:
+        """Return the master's address, and a connection on which the sentinel will announce a new master."""
         timeout_s = self._settings.connect_timeout_s
-        wire = RedisWire(sentinel, connect_timeout_s=timeout_s, read_timeout_s=timeout_s)
+        connection = RedisConnection(sentinel, connect_timeout_s=timeout_s, read_timeout_s=timeout_s)
         try:
-            # A move between the two goes unheard; the server then says READONLY, as it does without all this.
-            node = self._place(wire)
-            with suppress(ConnectionLostError):  # who may not listen does without
-                wire.ask(b"SUBSCRIBE", _MOVED)
-            if wire.lost is not None:
-                raise wire.lost
-            return node, wire
+            # A failover between the two commands is not announced; the server then replies READONLY.
+            node = self._master_address(connection)
+            with suppress(ConnectionLostError):  # the user may lack the right to subscribe
+                connection.ask(b"SUBSCRIBE", _MOVED)
+            if connection.lost is not None:
+                raise connection.lost
+            return node, connection
         except BaseException:
-            wire.close()
+            connection.close()
             raise
 
-    def _place(self, wire: RedisWire) -> Node:
-        told = wire.ask(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.master.encode())
-        if told is not None:
-            return Node(told[0].decode(), int(told[1]))
-        known = ", ".join(_names(wire)) or "none"
-        raise ConnectionLostError(f"{wire.address.where} knows no master {self.master!r}; it knows: {known}")
+    def _master_address(self, connection: RedisConnection) -> Node:
+        reply = connection.ask(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.master.encode())
+        if reply is not None:
+            return Node(reply[0].decode(), int(reply[1]))
+        known = ", ".join(_master_names(connection)) or "none"
+        raise ConnectionLostError(
+            f"{connection.address.where} knows no master {self.master!r}; it knows: {known}"
+        )
 
-    def _open(self, node: Node, sentinel: Address, watch: RedisWire) -> RedisWire:
+    def _open(self, node: Node, sentinel: Address, watch: RedisConnection) -> RedisConnection:
         address = address_of(self._settings)._replace(host=node.host, port=node.port, path=None)
         try:
-            wire = WatchedWire(address, self._settings, watch, self.master)
-            self._check_role(wire)
+            connection = WatchedConnection(address, self._settings, watch, self.master)
+            self._check_role(connection)
         except ConnectionLostError as error:
             watch.close()
-            # It may be the one that has not heard of a failover: the others are asked first next time.
+            # This sentinel may not know about a failover yet: the others are asked first next time.
             self._sentinels.sort(key=lambda one: one == sentinel)
             kind = type(error) if isinstance(error, AccessError) else ConnectionLostError
-            raise kind(f"{error} (the master {self.master!r}, says {sentinel.where})") from error.__cause__
+            text = f"{error} ({sentinel.where} named it as the master {self.master!r})"
+            raise kind(text) from error.__cause__
         self._sentinels.sort(key=lambda one: one != sentinel)
-        return wire
+        return connection
 
-    def _check_role(self, wire: RedisWire) -> None:
+    def _check_role(self, connection: RedisConnection) -> None:
         try:
-            role = wire.ask(b"ROLE")[0].decode()
+            role = connection.ask(b"ROLE")[0].decode()
         except ConnectionLostError as error:
-            if "NOPERM" in str(error) and wire.lost is None:
-                return  # a replica would say READONLY at the first write
-            wire.close()
+            if "NOPERM" in str(error) and connection.lost is None:
+                return  # a replica would reply READONLY to the first write
+            connection.close()
             raise
         if role != "master":
-            wire.close()
+            connection.close()
             raise ConnectionLostError(
-                f"{wire.address.where} is no master but a {role}; a failover is under way"
+                f"{connection.address.where} is not a master but a {role}; a failover is in progress"
             )
 
-    def _nobody(self, problems: list[ConnectionLostError]) -> ConnectionLostError:
+    def _no_answer(self, problems: list[ConnectionLostError]) -> ConnectionLostError:
         refused = any(isinstance(problem, AccessError) for problem in problems)
         kind = AccessError if refused else ConnectionLostError
-        told = "; ".join(map(str, problems))
-        error = kind(f"no sentinel tells where the master {self.master!r} is: {told}")
+        details = "; ".join(map(str, problems))
+        error = kind(f"no sentinel returned the address of the master {self.master!r}: {details}")
         error.__cause__ = next((problem.__cause__ for problem in problems if problem.__cause__), None)
         return error
 
 
-class WatchedWire(RedisWire):
-    """A connection to a master that is lost as soon as its sentinel says that another server is the master.
+class WatchedConnection(RedisConnection):
+    """A connection to a master that is lost as soon as its sentinel announces another master.
 
-    The old one may take writes for ten seconds more, all of which it forgets when it becomes a replica. Once
-    the connection to the sentinel is lost nobody listens, and the master is taken for one until it says no.
+    The old master may accept writes for another ten seconds, and discards them when it becomes a replica.
+    When the connection to the sentinel is lost, the server counts as the master until it replies READONLY.
     """
 
-    def __init__(self, address: Address, settings: RedisConnection, watch: RedisWire, name: str) -> None:
+    def __init__(self, address: Address, settings: RedisSettings, watch: RedisConnection, name: str) -> None:
         self._watch, self._lead = watch, name.encode() + b" "
         super().__init__(
             address, connect_timeout_s=settings.connect_timeout_s, read_timeout_s=settings.read_timeout_s
         )
 
     def check(self) -> None:
-        """Raise ``ConnectionLostError`` when the server has gone, or is the master no longer."""
-        for told in self._watch.pushed():
-            master = self._master_of(told)
+        """Raise ``ConnectionLostError`` when the server has gone, or is no longer the master."""
+        for pushed in self._watch.pushed():
+            master = self._new_master(pushed)
             if self.lost is None and master not in (None, self.address.node):
                 self.lost = ConnectionLostError(
-                    f"{self.address.where} is the master no longer: the sentinels made it {master}"
+                    f"{self.address.where} is no longer the master: the sentinels promoted {master}"
                 )
         super().check()
 
+    def _renew(self) -> None:
+        """Have the sentinels asked again: the same address would lead to the same server."""
+        self.lost = ConnectionLostError(f"{self.address.where} takes no writes; asking the sentinels")
+        raise self.lost
+
     def close(self) -> None:
-        """Close at once, and stop to listen."""
+        """Close at once, the connection to the sentinel included."""
         self._watch.close()
         super().close()
 
-    def _master_of(self, told: Any) -> Node | None:
-        """Return the new master that a message of the sentinel names; None when it is about another thing."""
-        if not isinstance(told, list) or told[:2] != [b"message", _MOVED]:
+    def _new_master(self, pushed: Any) -> Node | None:
+        """Return the new master that the sentinel announces; None when a message is about another thing."""
+        if not isinstance(pushed, list) or pushed[:2] != [b"message", _MOVED]:
             return None
-        if not told[2].startswith(self._lead):
+        if not pushed[2].startswith(self._lead):
             return None
-        host, port = told[2].decode().split(" ")[-2:]
+        host, port = pushed[2].decode().split(" ")[-2:]
         return Node(host, int(port))
 
 
-def _names(wire: RedisWire) -> Iterator[str]:
-    """Yield the names of the masters that a sentinel watches, for whoever misspelled one."""
+def _master_names(connection: RedisConnection) -> Iterator[str]:
+    """Yield the names of the masters that a sentinel watches, to help with a misspelt one."""
     try:
-        masters = wire.ask(b"SENTINEL", b"MASTERS")
+        masters = connection.ask(b"SENTINEL", b"MASTERS")
     except ConnectionLostError:
         return
     for fields in masters:

@@ -1,4 +1,4 @@
-"""This module is the table of a ``redis`` connection: one server, a cluster, or what sentinels watch over."""
+"""The table of a ``redis`` connection: one server, a cluster, or a master that sentinels name."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ import msgspec
 import redis.connection
 from msgspec import Meta
 
+from rambla_py._internal.host_names import ascii_host
+from rambla_py._internal.redis_urls import CLUSTER_PORT, SENTINEL_PORT, Node, UrlParts, node_of, parts_of
+from rambla_py._internal.tls import TlsTable, tls_table
 from rambla_py.handler import Secret, secret_text
-from rambla_py.handlers.redis.commands import MAX_BULK_BYTES
-from rambla_py.handlers.redis.urls import CLUSTER_PORT, SENTINEL_PORT, Node, UrlParts, node_of, parts_of
-from rambla_py.tls import CaFile, CertFile, KeyFile, ServerName, Verify
+from rambla_py.handlers.redis.encode import MAX_BULK_BYTES
 
-__all__ = ["Address", "RedisConnection", "RedisTls", "address_of", "kind_of", "nodes_of", "sentinels_of"]
+__all__ = ["Address", "RedisSettings", "address_of", "kind_of", "nodes_of", "sentinels_of"]
 
 
-class RedisTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How TLS is done; the system's authorities are trusted unless ``ca_file`` names others."""
-
-    ca_file: CaFile = None
-    cert_file: CertFile = None
-    key_file: KeyFile = None
-    server_name: ServerName = None
-    verify: Verify = True
-
-
-class RedisConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The table of a ``redis`` connection: a ``url``, or its parts.
 
-    >>> RedisConnection(host="cache.internal", password=Secret("hunter2")).password
+    >>> RedisSettings(host="cache.internal", password=Secret("hunter2")).password
     ***
     """
 
@@ -47,41 +38,40 @@ class RedisConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     username: Annotated[str | None, Meta(description="ACL user; the default user when not given")] = None
     password: Annotated[Secret | None, Meta(description="password of the user")] = None
     database: Annotated[int, Meta(ge=0, description="number of the database; a cluster has 0 only")] = 0
-    tls: Annotated[bool | RedisTls, Meta(description="true, or a table, for TLS")] = False
+    tls: Annotated[bool | TlsTable, Meta(description="true, or a table, for TLS")] = False
     cluster: Annotated[
         bool | list[str],
         Meta(
-            description="true: the server is a node of a cluster; or some of its nodes, as host:port, "
-            "which tell of the others"
+            description="true: the server is a node of a cluster; or some of its nodes, as host:port; "
+            "the others are discovered"
         ),
     ] = False
     sentinels: Annotated[
         list[str], Meta(description="sentinels to ask where the master is, as host:port")
     ] = []
-    master: Annotated[str | None, Meta(description="the name that the sentinels know the master by")] = None
+    master: Annotated[str | None, Meta(description="name of the master at the sentinels")] = None
     sentinel_username: Annotated[str | None, Meta(description="ACL user at the sentinels")] = None
     sentinel_password: Annotated[
         Secret | None, Meta(description="password at the sentinels; none when not given")
     ] = None
     sentinel_tls: Annotated[
-        bool | RedisTls | None, Meta(description="TLS to the sentinels; as tls when not given")
+        bool | TlsTable | None, Meta(description="TLS to the sentinels; as tls when not given")
     ] = None
     wait_replicas: Annotated[
         int,
         Meta(
             ge=0,
-            description="ok only once so many replicas have the write too (WAIT); "
-            "0: the master's word is enough",
+            description="ok only once this many replicas have the write too (WAIT); 0: the master is enough",
         ),
     ] = 0
     wait_timeout_s: Annotated[
-        float, Meta(gt=0, description="how long the replicas may take; less than read_timeout_s")
+        float, Meta(gt=0, le=1e9, description="how long the replicas may take; less than read_timeout_s")
     ] = 1.0
     connect_timeout_s: Annotated[
-        float, Meta(gt=0, description="bound of connecting, and of each answer of the handshake")
+        float, Meta(gt=0, le=1e9, description="bound of connecting, and of each answer of the handshake")
     ] = 5.0
     read_timeout_s: Annotated[
-        float, Meta(gt=0, description="longest silence of the server while an answer is due")
+        float, Meta(gt=0, le=1e9, description="longest silence of the server while an answer is due")
     ] = 10.0
     max_bulk_bytes: Annotated[
         int, Meta(ge=1, description="largest value sent; the server's proto-max-bulk-len")
@@ -90,10 +80,11 @@ class RedisConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     def __post_init__(self) -> None:
         for problem in _conflicts(self, parts_of(secret_text(self.url))):
             raise ValueError(problem)
+        address_of(self)
 
 
 class Address(NamedTuple):
-    """Where a server is and who asks, with the URL taken apart; ``path`` is a Unix socket's."""
+    """The address and login of one server; ``path`` is that of a Unix socket."""
 
     host: str
     port: int
@@ -101,7 +92,7 @@ class Address(NamedTuple):
     username: str | None
     password: Secret | None
     database: int
-    tls: RedisTls | None
+    tls: TlsTable | None
     kind: str = "redis"
 
     @property
@@ -111,29 +102,29 @@ class Address(NamedTuple):
 
     @property
     def where(self) -> str:
-        """The server's name for people, without credentials."""
+        """The server's name for messages, without credentials."""
         return f"{self.kind} at {self.path or self.node}"
 
 
-def kind_of(settings: RedisConnection) -> Literal["plain", "cluster", "sentinel"]:
-    """Return what a connection's table leads to."""
+def kind_of(settings: RedisSettings) -> Literal["plain", "cluster", "sentinel"]:
+    """Return what kind of deployment a connection's table describes."""
     if settings.sentinels:
         return "sentinel"
     return "cluster" if settings.cluster else parts_of(secret_text(settings.url)).kind
 
 
-def address_of(settings: RedisConnection) -> Address:
-    """Return the address that a connection's table gives; what the URL says wins over the single fields.
+def address_of(settings: RedisSettings) -> Address:
+    """Return the address in a connection's table; the URL takes precedence over the other fields.
 
-    Of a cluster it is that of a first node; behind sentinels it only says who asks.
+    For a cluster it is that of a first node; with sentinels only its login is used.
     """
     known = parts_of(secret_text(settings.url)).known
-    tls = _tls(settings.tls)
+    tls = tls_table(settings.tls)
     if known.get("connection_class") is redis.connection.SSLConnection:
-        tls = tls or RedisTls()
+        tls = tls or TlsTable()
     password = known.get("password")
     return Address(
-        host=known.get("host", settings.host or "localhost"),
+        host=known.get("host") or ascii_host(settings.host or "localhost"),
         port=known.get("port", settings.port),
         path=known.get("path"),
         username=known.get("username", settings.username),
@@ -143,19 +134,19 @@ def address_of(settings: RedisConnection) -> Address:
     )
 
 
-def nodes_of(settings: RedisConnection) -> list[Node]:
-    """Return the nodes of a cluster that its table names, the first to be asked first."""
+def nodes_of(settings: RedisSettings) -> list[Node]:
+    """Return the nodes of a cluster that its table names, in the order in which they are asked."""
     listed = settings.cluster if isinstance(settings.cluster, list) else []
     given = [node_of(text, CLUSTER_PORT) for text in listed]
     return given or list(parts_of(secret_text(settings.url)).nodes) or [address_of(settings).node]
 
 
-def sentinels_of(settings: RedisConnection) -> tuple[str, list[Address]]:
+def sentinels_of(settings: RedisSettings) -> tuple[str, list[Address]]:
     """Return the master's name, and the addresses of the sentinels with their own credentials."""
     parts = parts_of(secret_text(settings.url))
     nodes = [node_of(text, SENTINEL_PORT) for text in settings.sentinels] or list(parts.nodes)
-    tls = address_of(settings).tls if settings.sentinel_tls is None else _tls(settings.sentinel_tls)
-    who = Address(
+    tls = address_of(settings).tls if settings.sentinel_tls is None else tls_table(settings.sentinel_tls)
+    login = Address(
         host="",
         port=0,
         path=None,
@@ -166,34 +157,30 @@ def sentinels_of(settings: RedisConnection) -> tuple[str, list[Address]]:
         kind="sentinel",
     )
     name = parts.master or settings.master or ""
-    return name, [who._replace(host=node.host, port=node.port) for node in nodes]
+    return name, [login._replace(host=node.host, port=node.port) for node in nodes]
 
 
-def _tls(given: bool | RedisTls) -> RedisTls | None:
-    return given if isinstance(given, RedisTls) else RedisTls() if given else None
-
-
-def _conflicts(settings: RedisConnection, parts: UrlParts) -> Iterator[str]:
-    """Yield what does not go together; the texts quote no value, which may be secret."""
+def _conflicts(settings: RedisSettings, parts: UrlParts) -> Iterator[str]:
+    """Yield conflicts between fields; the messages quote no value, which may be secret."""
     listed = isinstance(settings.cluster, list)
     kinds = {"url": settings.url, "host": settings.host}
     elsewhere = [name for name, value in kinds.items() if value is not None]
     if len(elsewhere) > 1:
         yield "both url and host; give one of them"
     if settings.cluster == []:
-        yield "cluster = [], which names no node; give some, or true with host or url"
+        yield "cluster = [], which names no node; list some, or set true with host or url"
     if listed and elsewhere:
         yield f"both {elsewhere[0]} and a list of nodes in cluster; give one of them"
     if settings.sentinels and elsewhere:
-        yield f"both {elsewhere[0]} and sentinels, which tell where the master is; give one of them"
+        yield f"both {elsewhere[0]} and sentinels, which name the master; give one of them"
     if settings.cluster and (settings.sentinels or parts.kind == "sentinel"):
         yield "both cluster and sentinels; a cluster fails over by itself"
     if parts.kind == "sentinel" and settings.master:
         yield "both master and a url with the master's name; give one of them"
     if settings.sentinels and not settings.master:
-        yield "sentinels without master, the name that they know it by"
+        yield "sentinels without master, its name at the sentinels"
     if settings.master and not settings.sentinels:
-        yield "master without sentinels to ask for it"
+        yield "master without sentinels"
     yield from _wrong_for_clusters(settings, parts)
     for text in [*settings.sentinels, *(settings.cluster if isinstance(settings.cluster, list) else [])]:
         node_of(text, CLUSTER_PORT)
@@ -201,10 +188,10 @@ def _conflicts(settings: RedisConnection, parts: UrlParts) -> Iterator[str]:
         yield "a wait_timeout_s that is not less than read_timeout_s"
 
 
-def _wrong_for_clusters(settings: RedisConnection, parts: UrlParts) -> Iterator[str]:
+def _wrong_for_clusters(settings: RedisSettings, parts: UrlParts) -> Iterator[str]:
     if not settings.cluster and parts.kind != "cluster":
         return
     if parts.known.get("path"):
-        yield "cluster with a unix socket; the other nodes are found by host and port"
+        yield "cluster with a unix socket; the other nodes are connected to by host and port"
     if parts.known.get("db", settings.database):
         yield "a database other than 0, which a cluster does not have"

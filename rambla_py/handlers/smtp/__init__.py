@@ -1,4 +1,4 @@
-"""This package delivers mail to an SMTP relay over a connection that each worker keeps."""
+"""Delivery of mail to an SMTP relay."""
 
 from rambla_py.handlers.smtp.handler import SmtpHandler
 

@@ -1,4 +1,4 @@
-"""This module reads attachments: what is in them, what they are called, what kind they are."""
+"""Reading and checking of attachments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rambla_py.errors import PayloadTooLargeError, SerializationError, nearest
-from rambla_py.handlers.smtp.words import refuse_controls
+from rambla_py.handlers.smtp.headers import refuse_controls
 
 __all__ = ["Attachment", "read_attachment"]
 
@@ -21,7 +21,7 @@ _CID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]+\Z")
 
 
 class Attachment(NamedTuple):
-    """One attachment; with a ``cid`` it is an image or the like that the HTML shows as ``cid:...``."""
+    """One attachment; one with a ``cid`` is embedded by the HTML as ``cid:...``."""
 
     content: bytes
     name: str
@@ -31,7 +31,7 @@ class Attachment(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What the methods of ``EmailMessage`` take that add it."""
+        """Arguments for the methods of ``EmailMessage`` that add it."""
         main, _, sub = self.content_type.partition("/")
         return {
             "maintype": main,
@@ -43,10 +43,11 @@ class Attachment(NamedTuple):
 
 
 def read_attachment(given: Any, where: str, *, folder: str | None, limit: int | None) -> Attachment:
-    """Return the attachment that a mapping describes, or a ``Path`` alone.
+    """Return the attachment that a mapping or a ``Path`` describes.
 
-    A path that is text must lie in ``folder``, since a payload may come from anywhere; a ``pathlib.Path``
-    can only come from this process, and may lie anywhere. A file over ``limit`` bytes is not read.
+    A path that is a string must be inside ``folder``, because the payload may come from outside; a
+    ``pathlib.Path`` can only come from this process, and may be anywhere. A file over ``limit`` bytes is not
+    read.
 
     Raises ``SerializationError`` with the path to the value, ``PayloadTooLargeError``.
     """
@@ -62,18 +63,18 @@ def read_attachment(given: Any, where: str, *, folder: str | None, limit: int | 
         raise SerializationError(where, "expected either path or content")
     if fields.get("path") is not None:
         path = _allowed(fields["path"], f"{where}.path", folder)
-        content, told = _read(path, f"{where}.path", limit), path.name
+        content, default = _read(path, f"{where}.path", limit), path.name
     else:
-        content, told = _bytes(fields["content"], f"{where}.content"), "attachment"
-    name = _text(fields.get("name") or told, f"{where}.name")
+        content, default = _bytes(fields["content"], f"{where}.content"), "attachment"
+    name = _text(fields.get("name") or default, f"{where}.name")
     content_type = _text(fields.get("content_type") or _guessed(name), f"{where}.content_type")
     if not _TYPE.match(content_type):
-        raise SerializationError(f"{where}.content_type", f"expected type/subtype, got {content_type[:80]!r}")
+        raise SerializationError(f"{where}.content_type", "expected type/subtype")
     if _is_made_of_parts(content_type):
-        raise SerializationError(f"{where}.content_type", f"{content_type} is not bytes; give another type")
+        raise SerializationError(f"{where}.content_type", "expected neither message/* nor multipart/*")
     cid = fields.get("cid")
     if cid is not None and not _CID.match(_text(cid, f"{where}.cid")):
-        raise SerializationError(f"{where}.cid", "expected letters, digits and a few signs, no blanks")
+        raise SerializationError(f"{where}.cid", "expected letters, digits and punctuation, no spaces")
     is_text = isinstance(fields.get("content"), str) and content_type.startswith("text/")
     return Attachment(content, name, content_type, cid, "utf-8" if is_text else None)
 
@@ -85,12 +86,12 @@ def _allowed(path: Any, where: str, folder: str | None) -> Path:
     if folder is None:
         raise SerializationError(
             where,
-            "a file named by a text needs the channel's option attachment_folder; or give a pathlib.Path",
+            "a path that is a string needs the channel's option attachment_folder; or pass a pathlib.Path",
         )
     home = os.path.realpath(os.path.expanduser(folder))
     real = os.path.realpath(os.path.join(home, text))
     if os.path.commonpath([home, real]) != home:
-        raise SerializationError(where, f"{text!r} is not inside the channel's attachment_folder")
+        raise SerializationError(where, "not inside the channel's attachment_folder")
     return Path(real)
 
 
@@ -99,12 +100,14 @@ def _read(path: Path, where: str, limit: int | None) -> bytes:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise SerializationError(where, f"{path.name!r} is not a file")
+                raise SerializationError(where, "not a regular file")
             if limit is not None and found.st_size > limit:
                 raise PayloadTooLargeError(found.st_size, limit, "the relay's limit (SIZE in its EHLO)")
             return file.read()
     except OSError as error:
-        raise SerializationError(where, f"cannot be read: {error}") from error
+        raise SerializationError(
+            where, f"cannot be read: {error.strerror or type(error).__name__}"
+        ) from error
 
 
 def _bytes(content: Any, where: str) -> bytes:
@@ -112,12 +115,12 @@ def _bytes(content: Any, where: str) -> bytes:
         return _text(content, where, controls=True).encode()
     if isinstance(content, bytes | bytearray | memoryview):
         return bytes(content)
-    raise SerializationError(where, f"expected bytes or text, got {type(content).__name__}")
+    raise SerializationError(where, f"expected bytes or a string, got {type(content).__name__}")
 
 
 def _text(value: Any, where: str, *, controls: bool = False) -> str:
     if not isinstance(value, str):
-        raise SerializationError(where, f"expected text, got {type(value).__name__}")
+        raise SerializationError(where, f"expected a string, got {type(value).__name__}")
     try:
         value.encode()
         if not controls:
@@ -135,7 +138,7 @@ def _guessed(name: str) -> str:
 
 
 def _is_made_of_parts(content_type: str) -> bool:
-    """Say whether a type may not be encoded as bytes are (RFC 2045, 6.4): a mail in a mail, for one."""
+    """Return whether a type cannot be base64-encoded (RFC 2045, 6.4), such as a mail in a mail."""
     return content_type.lower().startswith(("message/", "multipart/"))
 
 

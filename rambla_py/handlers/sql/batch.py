@@ -1,36 +1,45 @@
-"""This module writes a batch whole, or finds the rows that keep it from being written."""
+"""Batches in one transaction, with refused rows found by halving."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rambla_py.handlers.sql.writers import Row, Writer
+from rambla_py.sql.bulk import BulkWriter, Row
 from rambla_py.sql.errors import (
     SqlBusyError,
     SqlConflictError,
     SqlConnectionLostError,
     SqlError,
     SqlStatementError,
+    SqlUnavailableError,
     SqlUnknownOutcomeError,
 )
 
 __all__ = ["write_batch"]
 
-# Any other error is a row's, or may be: that of an extension or of a trigger, which nobody here knows.
-_OF_ALL = (SqlStatementError, SqlConflictError, SqlBusyError, SqlConnectionLostError, SqlUnknownOutcomeError)
+# Any other error concerns a row, or may: one of an extension or a trigger is not known.
+_OF_ALL = (
+    SqlStatementError,
+    SqlConflictError,
+    SqlBusyError,
+    SqlUnavailableError,
+    SqlConnectionLostError,
+    SqlUnknownOutcomeError,
+)
 
 
 class _UndoneError(Exception):
-    """A row has ended the whole transaction, as SQLite's ``ON CONFLICT ROLLBACK`` has it."""
+    """A row has ended the whole transaction, as SQLite's ``ON CONFLICT ROLLBACK`` does."""
 
 
-def write_batch(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
-    """Write rows in one transaction, and return the errors of those that the database refuses, by place.
+def write_batch(writer: BulkWriter, rows: Sequence[Row], *, savepoints: bool = True) -> dict[int, SqlError]:
+    """Write rows in one transaction; return the errors of the refused rows, by place.
 
-    All others are committed when this returns. What concerns them all is raised: none is written then, or, as
-    ``SqlUnknownOutcomeError`` says, nobody knows. A constraint that is checked at the commit only does not
-    tell whose it is: then each part that passes is a transaction of its own.
+    All others are committed when this returns. An error that concerns all rows is raised: then none is
+    written, or it is unknown (``SqlUnknownOutcomeError``). A constraint that is only checked at the commit
+    does not tell which row violates it: then each part that passes is a transaction of its own, as it is in a
+    database without ``savepoints``.
     """
     try:
         writer.write_all(rows)
@@ -39,11 +48,11 @@ def write_batch(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
     except SqlError as error:
         if len(rows) == 1:
             return {0: error}
-        return _sifted(writer, rows)
+        return _sifted(writer, rows) if savepoints else _halved(rows, writer.write_all)
     return {}
 
 
-def _sifted(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
+def _sifted(writer: BulkWriter, rows: Sequence[Row]) -> dict[int, SqlError]:
     def attempt(part: Sequence[Row]) -> None:
         writer.savepoint()
         try:
@@ -76,7 +85,7 @@ def _sifted(writer: Writer, rows: Sequence[Row]) -> dict[int, SqlError]:
 
 
 def _halved(rows: Sequence[Row], attempt: Callable[[Sequence[Row]], Any]) -> dict[int, SqlError]:
-    """Return the errors of the rows that fail alone; the whole is known to fail, so halves come first."""
+    """Return the errors of the rows that fail alone. All together are known to fail, so start with halves."""
     refused: dict[int, SqlError] = {}
     middle = len(rows) // 2
     parts = [(middle, len(rows)), (0, middle)] if len(rows) > 1 else [(0, 1)]
@@ -91,6 +100,6 @@ def _halved(rows: Sequence[Row], attempt: Callable[[Sequence[Row]], Any]) -> dic
                 refused[begin] = error
                 continue
             middle = (begin + end) // 2
-            # The front half is taken first: rows are written in order, whichever of them are refused.
+            # The front half first: rows are written in order.
             parts += [(middle, end), (begin, middle)]
     return refused

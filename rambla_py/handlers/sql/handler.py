@@ -1,4 +1,4 @@
-"""This module delivers to SQL databases: each message is a row."""
+"""The ``sql`` handler."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py.handler import Handler
-from rambla_py.handlers.sql.settings import SqlConnection, SqlOptions, database_of
-from rambla_py.handlers.sql.wire import SqlWire
-from rambla_py.handlers.sql.writers import Row
-from rambla_py.sql.errors import SqlError
+from rambla_py.handlers.sql.connection import SqlConnection
+from rambla_py.handlers.sql.preflight import look
+from rambla_py.handlers.sql.settings import SqlOptions, SqlSettings, database_of
+from rambla_py.sql.bulk import Row
+from rambla_py.sql.errors import SqlDataError, SqlError, SqlUnavailableError
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
-    from rambla_py.handler import State
+    from rambla_py.handler import Preflight, State
 
 __all__ = ["SqlHandler"]
 
@@ -21,77 +22,99 @@ __all__ = ["SqlHandler"]
 class SqlHandler(Handler):
     """Writes rows to SQLite, PostgreSQL, MySQL or MariaDB; a batch is one transaction.
 
-    None of a batch is confirmed before all of it is committed: by COPY on PostgreSQL, by statements of many
-    rows on MySQL and SQLite. A row that the database refuses (a constraint, a value that
-    does not fit) is found by halving, with savepoints, and is fatal alone; the others are committed. A
-    deadlock, a lock that is not given, a full disk fail the batch, and it is tried again. A table or a column
-    that is not there is an error of connecting: messages wait until somebody has made it.
+    Messages are confirmed when their batch is committed: by COPY on PostgreSQL, by statements of many rows on
+    MySQL and SQLite. A row that the database refuses (a constraint, a value that does not fit) is found by
+    halving, with savepoints, and is fatal alone; the others are committed. After a deadlock the batch is
+    retried. A database that cannot be written to now (read-only, disk full, a lock, a statement that takes
+    longer than ``read_timeout_s``) is unavailable: messages wait without using up retries. A missing table,
+    column or permission takes the channel ``down``.
 
     At least once: a connection that is lost before the commit has applied nothing; when it is lost during the
-    commit the outcome is unknown, and the batch may come twice, with the same ids. With ``upsert`` the second
-    replaces the first. One worker writes rows in the order it was given.
+    commit the outcome is unknown, and the batch may be written twice, with the same ids. With ``upsert`` the
+    second row replaces the first. A statement that takes too long is cancelled in the server. One worker
+    writes rows in the order of its messages.
 
-    The result is None. A callable payload is given the driver's own connection, in autocommit.
+    The result is None. A callable payload is called with the driver's connection, in autocommit.
 
     >>> SqlHandler.Options(table="orders", columns=["total", "city"], upsert=True).create_table
     False
     """
 
-    Connection: ClassVar[Any] = SqlConnection
+    Connection: ClassVar[Any] = SqlSettings
     Options: ClassVar[Any] = SqlOptions
     guarantee: ClassVar[str] = (
-        "at least once; a batch is one transaction; after a loss during the commit a row may come twice, "
-        "with the same id, and with upsert it replaces itself; in sequence within a worker, refused rows "
+        "at least once; a batch is one transaction; after a loss during the commit a row may be written "
+        "twice, with the same id, and with upsert it replaces itself; in order within a worker, refused rows "
         "aside"
     )
 
-    def connect(self) -> SqlWire:
-        """Connect, and look at the table: it must have the columns that the options name."""
-        return SqlWire(database_of(self.settings), self.options or SqlOptions(), self.channel)
+    def connect(self) -> SqlConnection:
+        """Connect, and check that the table has the columns of the options."""
+        options = self.options or SqlOptions()
+        return SqlConnection(database_of(self.settings), options, self.channel, dry_run=self.dry_run)
 
-    def close(self, connection: SqlWire) -> None:
+    def close(self, connection: SqlConnection) -> None:
         """Close the connection; from any thread."""
         connection.close()
 
-    def ping(self, connection: SqlWire) -> None:
-        """Ask the server for a row."""
+    def ping(self, connection: SqlConnection) -> None:
+        """Run ``SELECT 1``."""
         connection.ping()
 
-    def destination(self, connection: SqlWire) -> Any:
-        """Return the driver's connection: of sqlite3, psycopg or PyMySQL, in autocommit."""
+    def preflight(self, connection: SqlConnection, report: Preflight) -> None:
+        """Explain an insert, which needs the right to insert."""
+        if connection.missing is not None:
+            report.would_create(connection.missing)
+        else:
+            for statements in connection.statements:
+                look(connection.raw, connection.database, statements, report)
+
+    def destination(self, connection: SqlConnection) -> Any:
+        """Return the connection of sqlite3, psycopg or PyMySQL, in autocommit."""
         return connection.raw
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
-        """Write the rows of all messages in one transaction; errors stand in the place of their message."""
-        wire: SqlWire = state.connection
+        """Write the rows of all messages in one transaction; return an error or None for each."""
+        connection: SqlConnection = state.connection
         answers: list[Any] = [None] * len(messages)
         places: Sequence[int] = range(len(messages))
         try:
-            rows = wire.rows.make_all(messages)
-            wire.writer.check(rows)
-        except Exception:  # of a payload's own code, too; whose it was is seen when each is made alone
-            rows, places = _one_by_one(wire, messages, answers)
+            rows = connection.rows.make_all(messages)
+            connection.writer.check(rows)
+        except Exception:  # also of code of a payload; making each row alone shows which
+            rows, places = _one_by_one(connection, messages, answers)
+            _recheck(connection, answers)
         if not rows:
             return answers
         try:
-            for at, refused in wire.write(rows).items():
+            for at, refused in connection.write(rows).items():
                 answers[places[at]] = refused
         except SqlError as error:
             for place in places:
                 answers[place] = error
+            if isinstance(error, SqlUnavailableError) and error.ends_session:
+                self.link.lost(error)
         return answers
 
 
+def _recheck(connection: SqlConnection, answers: list[Any]) -> None:
+    """Put the loss of the connection in the place of refused values, if the table was changed since."""
+    refused = [at for at, answer in enumerate(answers) if isinstance(answer, SqlDataError)]
+    if refused and (lost := connection.recheck()) is not None:
+        for at in refused:
+            answers[at] = lost
+
+
 def _one_by_one(
-    wire: SqlWire, messages: Sequence[Delivery], answers: list[Any]
+    connection: SqlConnection, messages: Sequence[Delivery], answers: list[Any]
 ) -> tuple[list[Row], list[int]]:
-    """Return the rows that can be made, with their places; put the errors of the others among the answers."""
+    """Return the rows that can be made, with their places; put the errors of the others in ``answers``."""
     rows, places = [], []
     for place, message in enumerate(messages):
         try:
-            row = wire.rows.make(message)
-            wire.writer.check([row])
-        except Exception as error:  # what a payload's own code raises is the failure of its message alone
+            row = connection.rows.make(message)
+            connection.writer.check([row])
+        except Exception as error:  # code of a payload may raise anything, for its message only
             answers[place] = error
             continue
         rows.append(row)

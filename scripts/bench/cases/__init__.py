@@ -1,4 +1,4 @@
-"""This package holds the cases, by what they measure."""
+"""The cases, by what they measure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from bench.cases.growth import GROWTH
 from bench.cases.http import CLICKHOUSE, HTTP
 from bench.cases.imports import HELP, IMPORTS
 from bench.cases.null import NULL, ROUND_TRIP
+from bench.cases.options import OPTIONS
+from bench.cases.outbox import OUTBOX_CASES
 from bench.cases.redis import REDIS
 from bench.cases.size import BACKLOG, CHANNELS, START
 from bench.cases.sql import POSTGRES, SQLITE
 from bench.cases.stall import STALL
 from bench.cases.stores import KAFKA, OBJECTS, SMTP
+from bench.cases.trickle import TRICKLE
 
 __all__ = ["CASES"]
 
 _ALL = (
     NULL,
+    OPTIONS,
     ROUND_TRIP,
+    TRICKLE,
     AMQP,
     AMQP_UNCONFIRMED,
     REDIS,
@@ -36,6 +41,7 @@ _ALL = (
     OBJECTS,
     SMTP,
     *GROWTH,
+    *OUTBOX_CASES,
 )
 
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

@@ -1,4 +1,4 @@
-"""This module holds the cases of RabbitMQ: persistent messages of 256 bytes to a durable queue."""
+"""The cases of RabbitMQ: persistent messages of 256 bytes to a durable queue."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _raw(**properties: Any) -> Callable[[Context], Figures]:
 
 
 # What our messages carry: an id, by which a consumer tells a duplicate, the type of the content, and the
-# request to hear of a message that no queue takes. The broker reads all of it.
+# request to be notified of a message that no queue takes. The broker reads all of it.
 OUR_PROPERTIES = {
     "mandatory": True,
     "message_id": "019a8b3c2d1e-4f5a6b7c8d-1a2b3",

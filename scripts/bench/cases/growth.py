@@ -1,4 +1,4 @@
-"""This module holds the cases that are curves: cost over channels, backlog, publishers and size."""
+"""The cases that are curves: cost over channels, backlog, publishers and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module holds the cases of HTTP and ClickHouse: events to a local server that counts them."""
+"""The cases of HTTP and ClickHouse: events to a local server that counts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module holds the cases of starting: imports, and the help of the command line."""
+"""Cases of starting: imports, and the help of the command line."""
 
 from __future__ import annotations
 

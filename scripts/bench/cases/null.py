@@ -1,4 +1,4 @@
-"""This module holds the cases without a server: what publishing itself costs."""
+"""The cases without a server: what publishing itself costs."""
 
 from __future__ import annotations
 

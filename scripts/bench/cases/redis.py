@@ -1,4 +1,4 @@
-"""This module holds the case of Redis: entries of 256 bytes into a stream."""
+"""The case of Redis: entries of 256 bytes into a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module holds the cases of size: a thousand channels, a million messages that wait."""
+"""The cases of size: a thousand channels, a million messages that wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module holds the cases of SQL: rows of an id, a number and 200 letters."""
+"""The cases of SQL: rows of an id, a number and 200 letters."""
 
 from __future__ import annotations
 

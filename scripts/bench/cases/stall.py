@@ -1,4 +1,4 @@
-"""This module holds the case of a broker that stands still: what ``publish()`` itself takes meanwhile."""
+"""The case of a broker that stands still: what ``publish()`` takes meanwhile."""
 
 from __future__ import annotations
 

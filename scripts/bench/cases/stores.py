@@ -1,4 +1,4 @@
-"""This module holds the cases of object stores, mail and Kafka."""
+"""The cases of object stores, mail and Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module is an ASGI application that starts its app where it is imported, and never stops it."""
+"""An ASGI application that starts its app where it is imported, and never stops it."""
 
 from __future__ import annotations
 

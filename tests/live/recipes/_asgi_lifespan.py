@@ -1,4 +1,4 @@
-"""This module is an ASGI application whose app lives from lifespan's start-up to its shutdown."""
+"""An ASGI application whose app lives from lifespan's start-up to its shutdown."""
 
 from __future__ import annotations
 

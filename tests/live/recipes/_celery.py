@@ -1,4 +1,4 @@
-"""This module runs a Celery worker with a prefork pool, and ends it with SIGTERM when its tasks are done."""
+"""A Celery worker with a prefork pool, ended with SIGTERM when its tasks are done."""
 
 from __future__ import annotations
 

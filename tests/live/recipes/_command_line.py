@@ -1,4 +1,4 @@
-"""This module runs ``rambla publish`` and sends it SIGTERM while messages wait."""
+"""``rambla publish``, sent SIGTERM while messages wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module is gunicorn's configuration. It imports nothing of ours: gevent has to patch first."""
+"""Gunicorn's configuration. It imports nothing of ours: gevent has to patch first."""
 
 from __future__ import annotations
 

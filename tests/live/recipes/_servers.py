@@ -1,4 +1,4 @@
-"""This module starts a web server, asks it to publish, and ends it with SIGTERM."""
+"""A web server that is asked to publish, and ended with SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _REQUESTS, _WORKERS = 20, 2
 _FOLDER = Path(os.environ["RECIPE_FOLDER"])
 
 
-def gunicorn(*options: str) -> None:
-    """Run gunicorn's two workers with these options."""
+def gunicorn(*options: str, after: Callable[[], None] | None = None) -> None:
+    """Run gunicorn's two workers with these options; ``after`` is called once the last request is answered."""
     port = free_port()
     settings = ["--bind", f"{HOST}:{port}", "--workers", str(_WORKERS), "--config", "python:_gunicorn"]
-    _serve(port, "gunicorn", *settings, "--no-control-socket", *options, "_wsgi:application")
+    _serve(port, "gunicorn", *settings, "--no-control-socket", *options, "_wsgi:application", after=after)
 
 
 def uvicorn(app: str) -> None:
@@ -30,7 +30,7 @@ def uvicorn(app: str) -> None:
     _serve(port, "uvicorn", "--host", HOST, "--port", str(port), "--workers", str(_WORKERS), app)
 
 
-def _serve(port: int, *command: str) -> None:
+def _serve(port: int, *command: str, after: Callable[[], None] | None = None) -> None:
     server = subprocess.Popen([sys.executable, "-m", *command], cwd=Path(__file__).parent)
     try:
         _await(lambda: _answers(port))
@@ -38,6 +38,8 @@ def _serve(port: int, *command: str) -> None:
             _await(lambda: len(list(_FOLDER.glob("booted-*"))) == _WORKERS)
         for _ in range(_REQUESTS):
             _ask(port, "/")
+        if after is not None:
+            after()
         server.send_signal(signal.SIGTERM)
         server.wait(40)
     finally:

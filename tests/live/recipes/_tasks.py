@@ -1,4 +1,4 @@
-"""This module is a Celery application that starts its app where it is imported."""
+"""A Celery application that starts its app where it is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module is the same Celery application, with the app stopped when a child of the pool ends."""
+"""The same Celery application, with the app stopped when a child of the pool ends."""
 
 from __future__ import annotations
 

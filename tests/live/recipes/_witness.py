@@ -1,4 +1,4 @@
-"""This module is what the recipes share: an app that writes to a file, and notes of what became of messages.
+"""What the recipes share: an app that writes to a file, and notes of what became of messages.
 
 Three files in ``$RECIPE_FOLDER`` tell the test: ``accepted`` has the id of each message whose ``publish``
 returned, ``delivered`` a line of JSON for each that the ``file`` handler wrote, ``outcomes`` the status that
@@ -11,11 +11,15 @@ import atexit
 import itertools
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 
 def _note_outcomes() -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # alarms interrupt the library, and not this
     for pid, name, receipt in _receipts:
         if pid == os.getpid() and receipt.done():
             note("outcomes", f"{name} {receipt.outcomes()[0].status}")
@@ -35,9 +39,13 @@ _numbers = itertools.count()
 
 
 def table(rate: str = "40/s", exit_timeout_s: float = 20.0, **channel: Any) -> dict[str, Any]:
-    """Return a configuration whose channel ``orders`` delivers the burst of a second, then at ``rate``."""
+    """Return a configuration whose channel ``orders`` delivers the burst of a second, then at ``rate``.
+
+    The programs that a server starts are durable if ``$RECIPE_DURABLE`` is set.
+    """
+    channel.setdefault("durable", "RECIPE_DURABLE" in os.environ)
     return {
-        "rambla": {"exit_timeout_s": exit_timeout_s},
+        "rambla": {"exit_timeout_s": exit_timeout_s, "outbox": {"url": f"sqlite:///{FOLDER / 'outbox.db'}"}},
         "file": {
             "connections": {"here": {"path": str(FOLDER / "delivered")}},
             "channels": {"orders": {"connection": "here", "rate_limit": rate, **channel}},
@@ -64,6 +72,12 @@ def publish_one(app: Rambla, channel: str = "orders") -> Receipt:
     return receipt
 
 
+def interrupt_soon(number: int) -> None:
+    """Send this process a signal in half a second; where no thread can be started, by another process."""
+    script = f"import os, time; time.sleep(0.5); os.kill({os.getpid()}, {int(number)})"
+    subprocess.Popen([sys.executable, "-S", "-c", script])
+
+
 def delivered() -> list[str]:
     """Return the ids that were delivered so far, in order, with repetitions."""
     try:
@@ -74,9 +88,9 @@ def delivered() -> list[str]:
 
 
 def await_delivered(count: int) -> None:
-    """Wait until that many were delivered; raises ``TimeoutError`` after 20 s."""
+    """Wait until that many messages were delivered; raises ``TimeoutError`` after 20 s."""
     for _ in deadline(20.0, poll_s=0.01):
-        if len(delivered()) >= count:
+        if len(set(delivered())) >= count:
             return
     raise TimeoutError(f"{len(delivered())} of {count} were delivered")
 

@@ -1,4 +1,4 @@
-"""This module is a WSGI application that starts its app where it is imported, and never stops it."""
+"""A WSGI application that starts its app where it is imported, and never stops it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This package is a handler for rambla_py, found by its entry point as ``collector``."""
+"""A handler for rambla_py, found by its entry point as ``collector``."""
 
 from rambla_collector.handler import CollectorHandler
 

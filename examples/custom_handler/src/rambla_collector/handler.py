@@ -1,4 +1,4 @@
-"""This module is the handler: what may be configured, and how a batch goes out."""
+"""The handler: its settings, and how it sends a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This module speaks the collector's protocol: a line for each message, and a line for each answer."""
+"""The collector's protocol: one line for each message, one line for each answer."""
 
 from __future__ import annotations
 

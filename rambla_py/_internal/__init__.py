@@ -1,0 +1,1 @@
+"""Details shared by several packages; not public."""

@@ -1,0 +1,62 @@
+"""Where a connection leads, from its settings, without secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["endpoint_of"]
+
+_ADDRESSES = ("urls", "url", "servers", "cluster", "sentinels")
+_WEB = ("http", "https", "ws", "wss")
+
+
+def endpoint_of(settings: Any) -> str | None:
+    """Return the address in a connection's settings, None when they have none.
+
+    A URL is shown without login and query, a web address without its path, which may be a secret.
+
+    >>> endpoint_of({"url": "amqp://shop:hunter2@broker:5672/%2f?heartbeat=3"})
+    'amqp://broker:5672/%2f'
+    >>> endpoint_of({"url": "https://hooks.example.com/T0/B0/token"})
+    'https://hooks.example.com'
+    >>> endpoint_of({"relay": "mx", "port": 25})
+    'mx:25'
+    """
+    for name in _ADDRESSES:
+        places = [_place(text) for text in _texts(_field(settings, name))]
+        if places:
+            endpoint = next(_texts(_field(settings, "endpoint")), None)
+            return ", ".join(places) + (f" at {_place(endpoint)}" if endpoint else "")
+    for name in ("host", "relay"):
+        host = next(_texts(_field(settings, name)), None)
+        if host:
+            port = _field(settings, "port")
+            return f"{host}:{port}" if isinstance(port, int) else host
+    return next(_texts(_field(settings, "path")), None)
+
+
+def _field(settings: Any, name: str) -> Any:
+    return settings.get(name) if isinstance(settings, Mapping) else getattr(settings, name, None)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the strings of a setting that is one or several, each of which may be a secret."""
+    several = value if isinstance(value, list | tuple) else [value]
+    for one in several:
+        text = one.reveal() if hasattr(one, "reveal") else one
+        if isinstance(text, str) and text:
+            yield text
+
+
+def _place(text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return text.rpartition("@")[2]
+    end = re.search(r"[/?#]", rest)
+    authority, path = (rest, "") if end is None else (rest[: end.start()], rest[end.start() :])
+    if "@" in path and ":" in authority and "@" not in authority:
+        return f"{scheme}://***"  # a password that is not percent-encoded: the authority is a part of it
+    path = "" if scheme.lower() in _WEB else re.split(r"[?#]", path, maxsplit=1)[0]
+    return f"{scheme}://{authority.rpartition('@')[2]}{path}"

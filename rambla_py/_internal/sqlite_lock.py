@@ -1,0 +1,144 @@
+"""Turns to write to a SQLite file, among threads and processes.
+
+SQLite has no queue for its write lock: a process that writes one transaction after the other leaves the file
+free for some microseconds at a time, and others wait for many seconds. Writers that met once at a file
+therefore queue for an exclusive ``flock`` on a file beside it (``NAME-turn``), which the kernel grants in the
+order of arrival. Only the head of the queue asks SQLite, and leaves the queue once it has the write lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["begin_writing"]
+
+_FIRST_POLL_S, _LAST_POLL_S = 0.000_05, 0.001
+_LAST_TRY_S = 0.1
+
+
+def begin_writing(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that may write; wait for others as long as the connection's busy timeout says.
+
+    Raises ``sqlite3.OperationalError``.
+    """
+    (timeout_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + timeout_ms / 1_000
+    file = next((row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"), "")
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        # Until two writers meet there is no queue, and no file for it.
+        if os.path.exists(f"{file}-turn") or not _begun(connection, timeout_ms):
+            with _turn(file, deadline):
+                _begin_before(deadline, connection)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
+
+
+def _begun(connection: sqlite3.Connection, timeout_ms: int) -> bool:
+    """Begin if the file is free; return whether it was, or may be waited for."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if not _is_busy(error) or timeout_ms == 0:
+            raise
+        return False
+    return True
+
+
+def _begin_before(deadline: float, connection: sqlite3.Connection) -> None:
+    pause_s = _FIRST_POLL_S
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.1, _LAST_POLL_S)
+        else:
+            return
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorname.startswith("SQLITE_BUSY")
+
+
+@contextmanager
+def _turn(file: str, deadline: float) -> Iterator[None]:
+    """Wait for this writer's turn; go on without it when it does not come, or there cannot be one."""
+    held = _opened(file)
+    if held is not None and not _locked(held, deadline - _LAST_TRY_S - time.monotonic()):
+        held = None  # closed by the thread that waits for it
+    try:
+        yield
+    finally:
+        if held is not None:
+            _release(held)
+
+
+def _opened(file: str) -> int | None:
+    """Open the file of turns, with the mode of the database; None in memory, or where it cannot be made."""
+    if not file:
+        return None
+    with suppress(OSError):
+        mode = os.stat(file).st_mode & 0o666
+        return os.open(f"{file}-turn", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, mode)
+    return None
+
+
+def _locked(held: int, wait_s: float) -> bool:
+    """Lock within this time; a thread does the waiting, since a blocking ``flock`` knows no time-out."""
+    with suppress(BlockingIOError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    waiting = _Waiting(held)
+    try:
+        threading.Thread(target=waiting.run, name="rambla turn", daemon=True).start()
+    except RuntimeError:  # the interpreter is ending, and starts no thread
+        os.close(held)
+        return False
+    return waiting.wait(wait_s)
+
+
+def _release(held: int) -> None:
+    # Unlocked first: a child forked meanwhile has the same open file, and would keep the lock.
+    fcntl.flock(held, fcntl.LOCK_UN)
+    os.close(held)
+
+
+class _Waiting:
+    """A blocking ``flock`` on a thread, which lets go at once of what is no longer waited for."""
+
+    def __init__(self, held: int) -> None:
+        self._held = held
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._given_up = False
+
+    def run(self) -> None:
+        """Wait for the lock, however long."""
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        with self._lock:
+            self._arrived.set()
+            if self._given_up:
+                _release(self._held)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether the lock is held; otherwise it is given up."""
+        try:
+            self._arrived.wait(max(timeout_s, 0.0))
+        except BaseException:  # an interruption: a turn that comes later is released at once
+            with self._lock:
+                self._given_up = True
+                if self._arrived.is_set():
+                    _release(self._held)
+            raise
+        with self._lock:
+            self._given_up = not self._arrived.is_set()
+            return not self._given_up

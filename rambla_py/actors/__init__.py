@@ -1,1 +1,0 @@
-"""This package runs the deliveries: mailboxes, workers, pools and their supervision; only it knows pykka."""

@@ -1,0 +1,1 @@
+"""Tables and columns that rows of a message go to, for handlers of databases."""

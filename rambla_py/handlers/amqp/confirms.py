@@ -1,0 +1,197 @@
+"""Publisher confirms: what was written on a channel, and how the broker's answers settle it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from pika.spec import Basic
+
+from rambla_py.errors import RejectedError, UnroutableError
+from rambla_py.handlers.amqp.errors import refusal
+from rambla_py.handlers.amqp.settings import default_key
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+
+__all__ = ["LARGE_BYTES", "ConfirmLedger", "Confirms"]
+
+log = logging.getLogger("rambla_py.handlers.amqp")
+
+T = TypeVar("T")
+
+LARGE_BYTES: Final = 65_536
+"""A larger body may be over the broker's ``max_message_size``, which the broker announces nowhere."""
+
+
+class Confirms:
+    """What was written on one channel and awaits a confirm, or the socket.
+
+    A large body over every size that the broker has confirmed so far is written alone: if the broker closes
+    the channel for its size, no other message shares its fate.
+
+    Not thread-safe: it belongs to the I/O thread.
+    """
+
+    def __init__(self) -> None:
+        self._ledger: ConfirmLedger[Delivery] = ConfirmLedger()
+        self._unwritten: deque[tuple[int, Sequence[Delivery]]] = deque()
+        self._proven = LARGE_BYTES
+        self._alone = 0  # size of the body that was written alone and is not confirmed yet
+        self._returned = 0
+
+    def __repr__(self) -> str:
+        return f"Confirms({len(self._ledger)} unconfirmed, {len(self._unwritten)} batches unwritten)"
+
+    def may_write(self, largest: int) -> bool:
+        """Return whether a batch whose largest body has this size may be written now."""
+        if self._alone or largest > self._proven:
+            return not len(self._ledger)
+        return True
+
+    def await_confirm(self, deliveries: Sequence[Delivery], largest: int) -> None:
+        """Record what is written next, in confirm mode."""
+        self._ledger.add(deliveries)
+        if largest > self._proven:
+            self._alone = largest
+
+    def await_write(self, deliveries: Sequence[Delivery], until: int) -> None:
+        """Record what is ok as soon as the socket has taken ``until`` bytes in all."""
+        self._unwritten.append((until, deliveries))
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether something waits for the socket."""
+        return bool(self._unwritten)
+
+    def on_written(self, written: int) -> None:
+        """Settle what lies within the first ``written`` bytes of the connection."""
+        while self._unwritten and self._unwritten[0][0] <= written:
+            for delivery in self._unwritten.popleft()[1]:
+                delivery.ok()
+
+    def on_ack(self, tag: int, multiple: bool) -> None:
+        """Settle as ok; a message that was returned before is settled already."""
+        for delivery in self._ledger.take(tag, multiple=multiple):
+            delivery.ok()
+        if self._alone:
+            self._prove()
+
+    def on_confirm(self, frame: Any) -> None:
+        """Handle a Basic.Ack or Basic.Nack that pika parsed."""
+        method = frame.method
+        if isinstance(method, Basic.Ack):
+            self.on_ack(method.delivery_tag, method.multiple)
+            return
+        for delivery in self._ledger.take(method.delivery_tag, multiple=method.multiple):
+            delivery.failed(RejectedError("the broker refused the message (basic.nack)"))
+        self._prove()
+
+    def on_return(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Settle a message that no queue took as failed; the broker returns it before it confirms it."""
+        where = f"exchange {method.exchange!r}, routing key {method.routing_key!r}"
+        reason = f"the broker returned the message: {method.reply_code} {method.reply_text}: {where}"
+        delivery = self._ledger.find(lambda waiting: _is_same(waiting, method, properties, body))
+        if delivery is not None:
+            delivery.failed(UnroutableError(reason))
+            self._prove()
+            return
+        self._returned += 1
+        if str(self._returned).strip("0") == "1":  # log the 1st, 10th, 100th ...
+            log.warning("%s; it was counted as ok (%d so far)", reason, self._returned)
+
+    def on_channel_closed(self, reason: BaseException) -> int | None:
+        """Settle the messages that the reply identifies; return the broker's size limit if it names one."""
+        alone = len(self._ledger) == 1
+        limit = None
+        for delivery in list(self._ledger):
+            error = refusal(reason, delivery, alone=alone)
+            if error is not None:
+                delivery.failed(error)  # settled again as unknown later, which is ignored
+                limit = getattr(error, "limit", limit)
+        return limit
+
+    def on_lost(self, error: BaseException | None) -> None:
+        """Settle everything that is left as unknown."""
+        rest = [*self._ledger.take_all(), *(one for _, some in self._unwritten for one in some)]
+        self._unwritten.clear()
+        for delivery in rest:
+            delivery.unknown(str(error))
+
+    def _prove(self) -> None:
+        """Accept the size of the body that was alone: the broker checks sizes before anything else."""
+        if not len(self._ledger):
+            self._proven, self._alone = max(self._proven, self._alone), 0
+
+
+class ConfirmLedger(Generic[T]):
+    """Numbers what is published as the broker does, from 1 on, and returns it by its delivery tag.
+
+    >>> ledger = ConfirmLedger()
+    >>> ledger.add(["a", "b", "c"])
+    >>> ledger.take(2, multiple=True), ledger.take(3, multiple=False), ledger.take(3, multiple=False)
+    (['a', 'b'], ['c'], [])
+    """
+
+    __slots__ = ("_first", "_next", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, T] = {}
+        self._first = self._next = 1  # nothing below the first is waiting
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._waiting.values())
+
+    def __repr__(self) -> str:
+        return f"ConfirmLedger({len(self._waiting)} waiting, next tag {self._next})"
+
+    def add(self, items: Iterable[T]) -> None:
+        """Record what was published, in the order of the wire."""
+        tag = self._next
+        for item in items:
+            self._waiting[tag] = item
+            tag += 1
+        self._next = tag
+
+    def take(self, tag: int, *, multiple: bool) -> list[T]:
+        """Return, once, what the broker answered for; ``multiple``: all up to the tag, or all for tag 0."""
+        waiting, first = self._waiting, self._first
+        if multiple:
+            end = min(tag + 1, self._next) if tag else self._next
+            taken = [waiting.pop(at) for at in range(first, end) if at in waiting]
+            self._first = max(first, end)
+            return taken
+        if tag not in waiting:
+            return []
+        item = waiting.pop(tag)
+        while first < self._next and first not in waiting:
+            first += 1
+        self._first = first
+        return [item]
+
+    def find(self, wanted: Callable[[T], bool]) -> T | None:
+        """Remove and return the oldest that is wanted, or None."""
+        for tag, item in self._waiting.items():
+            if wanted(item):
+                del self._waiting[tag]
+                return item
+        return None
+
+    def take_all(self) -> list[T]:
+        """Return all that waits, the oldest first; nothing waits afterwards."""
+        return self.take(0, multiple=True)
+
+
+def _is_same(delivery: Delivery, method: Any, properties: Any, body: bytes) -> bool:
+    options = delivery.options
+    return bool(
+        options.exchange == method.exchange
+        and default_key(options, delivery.channel) == method.routing_key
+        and (options.properties.message_id or delivery.id) == properties.message_id
+        and delivery.body() == body
+    )

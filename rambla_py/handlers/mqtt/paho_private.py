@@ -1,0 +1,137 @@
+"""The client of paho-mqtt, with its private parts.
+
+The parts are ``_do_on_publish``, ``_handle_connack``, ``_handle_pubrec``, ``_host``, ``_in_packet``,
+``_max_inflight_messages``, ``_out_message_mutex``, ``_out_messages``, ``_packet_handle``, ``_reset_sockets``,
+``_sock_recv``, ``_ssl_context``, ``_ssl_wrap_socket`` and ``_thread_main``; a test fails by name when one is
+gone.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from rambla_py._internal.tls import client_context
+from rambla_py.handlers.mqtt.errors import FAILURE, OldProtocolError
+from rambla_py.handlers.mqtt.settings import Broker
+
+__all__ = ["MqttClient", "client_for"]
+
+_OLD_CONNACK_BYTES = 2
+_LONGEST_S = 2_000_000.0
+"""Sockets accept no longer time-out: the system counts milliseconds in 31 bits."""
+
+
+class MqttClient(Client):
+    """A client that never reconnects, and reports why its thread or its socket ended.
+
+    ``on_thread_end`` is called by the thread as it ends, with the exception that ended it, or None.
+    ``cause`` is what reading from the socket, or reading a packet, raised.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        self.server_name: str | None = None
+        self.cause: Exception | None = None
+        self.on_thread_end: Callable[[BaseException | None], None] = lambda error: None
+
+    def limit_in_flight(self, receive_maximum: int) -> None:
+        """Have at most this many messages of QoS 1 and 2 in flight; paho's own limit is 20."""
+        self._max_inflight_messages = receive_maximum
+
+    def _thread_main(self) -> None:
+        cause: BaseException | None = None
+        try:
+            super()._thread_main()
+        except BaseException as error:
+            cause = error
+        finally:
+            self.close_sockets()
+            self.on_thread_end(cause)
+
+    def close_sockets(self) -> None:
+        """Close the connection, and the sockets that wake the thread, which paho leaves to the collector.
+
+        For the thread itself, or once it has ended or was never started.
+        """
+        self._reset_sockets()
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            return super()._sock_recv(bufsize)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.cause = error  # paho only logs it
+            raise
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        try:
+            return super()._packet_handle()
+        except Exception as error:  # a reason code that paho does not know, for one
+            self.cause = error
+            raise
+
+    def _handle_connack(self) -> MQTTErrorCode:
+        """Recognize the CONNACK of MQTT 3.1.1, which has no properties; paho would read past its end."""
+        packet = self._in_packet["packet"]
+        if len(packet) == _OLD_CONNACK_BYTES:
+            raise OldProtocolError(packet[1])
+        return super()._handle_connack()
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        """Take a PUBREC that refuses the message as its end; paho would send PUBREL for it."""
+        packet = self._in_packet["packet"]
+        code = packet[2] if len(packet) > 2 else 0
+        if code < FAILURE:
+            return super()._handle_pubrec()
+        number = int.from_bytes(packet[:2], "big")
+        with self._out_message_mutex:
+            if number not in self._out_messages:
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+            reason = ReasonCode(PacketTypes.PUBREC, identifier=code)
+            return self._do_on_publish(number, reason, Properties(PacketTypes.PUBREC))
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        context: Any = self._ssl_context
+        name = self.server_name or self._host
+        try:
+            wrapped: ssl.SSLSocket = context.wrap_socket(
+                tcp_sock, server_hostname=name, do_handshake_on_connect=False
+            )
+        except BaseException:
+            tcp_sock.close()
+            raise
+        try:
+            wrapped.settimeout(self.connect_timeout)
+            wrapped.do_handshake()
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+
+def client_for(broker: Broker, *, client_id: str, timeout_s: float) -> MqttClient:
+    """Return a client that is not connected; raises ``AccessError`` for files that cannot be used."""
+    client = MqttClient(client_id)
+    client.connect_timeout = min(timeout_s, _LONGEST_S)
+    client.max_queued_messages = 0
+    if broker.username is not None or broker.password is not None:
+        client.username_pw_set(broker.username or "", broker.password)
+    if broker.tls is not None:
+        client.tls_set_context(client_context(broker.tls, broker.where))
+        client.server_name = broker.tls.server_name
+    return client

@@ -1,0 +1,4 @@
+"""A Django app whose migration makes the tables of an outbox.
+
+``INSTALLED_APPS = [..., "rambla_py.outbox.django"]``
+"""

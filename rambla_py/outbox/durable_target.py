@@ -1,0 +1,149 @@
+"""The outbox as one durable target sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rambla_py.delivery import LiveDelivery, Stored
+from rambla_py.outbox.codec import is_native
+from rambla_py.outbox.feed import ALONE_AFTER
+from rambla_py.outbox.journal import Changes
+from rambla_py.outbox.letters import letter_of
+from rambla_py.outbox.row_of import decoded, row_of
+from rambla_py.outbox.rows import Progress
+
+if TYPE_CHECKING:
+    from rambla_py.outbox.feed import Feed
+    from rambla_py.outbox.keeper import Keeper
+    from rambla_py.outbox.pending import Pending
+    from rambla_py.outbox.same_ids import SameIds
+    from rambla_py.outcome import Status
+
+__all__ = ["DurableTarget", "stored_of"]
+
+
+class _Outbox(Protocol):
+    same_ids: SameIds
+
+    @property
+    def pending(self) -> Pending: ...
+
+    @property
+    def keeper(self) -> Keeper: ...
+
+    def accept(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> None: ...
+
+    def mark(self, changes: Changes) -> None: ...
+
+
+class DurableTarget:
+    """Stores the messages of one target in the outbox of its app, and records what becomes of them."""
+
+    def __init__(self, outbox: _Outbox, feed: Feed) -> None:
+        self._outbox, self._feed = outbox, feed
+        self._pending, self._keeper = outbox.pending, outbox.keeper
+        self._config = feed.target.config
+        self.begins = self._config.on_unknown == "report"
+
+    def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
+        """Make the row of a delivery; raises ``SerializationError`` and ``OptionError``."""
+        row = row_of(self._config, delivery, given, time.time())
+        if row.form == "value" and not is_native(delivery.payload):
+            delivery.reread(decoded(row))
+        delivery.store(Stored(row))
+
+    def accept(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> None:
+        """Store the deliveries of one call and admit them, or raise with nothing accepted."""
+        self._outbox.accept(deliveries, may_wait=may_wait)
+
+    def begin(self, deliveries: Sequence[LiveDelivery]) -> None:
+        """Record that attempts begin; raises ``OutboxError``."""
+        changes = Changes(started=[stored_of(one).row.seq for one in deliveries])
+        for delivery in deliveries:
+            stored = stored_of(delivery)
+            if stored.crashes >= ALONE_AFTER:
+                progress = _progress_of(delivery)
+                progress.alone = True
+                stored.row.progress = progress.dump()
+                changes.progress[stored.row.seq] = (stored.row.progress, None, 0.0)
+        self._outbox.mark(changes)
+
+    def attempted(self, delivery: LiveDelivery, due: float | None) -> None:
+        """Record an attempt without success at the next commit."""
+        stored = stored_of(delivery)
+        progress = _progress_of(delivery)
+        if delivery.error is not None:
+            progress.failed(time.time(), self._feed.target.error_text(delivery.error))
+        stored.row.progress = progress.dump()
+        wait_s = 0.0 if due is None else max(0.0, due - time.monotonic())
+        at = None if due is None else time.time() + wait_s
+        self._pending.progress(stored.row.seq, stored.row.progress, at, wait_s)
+        self._keeper.notify(at_once=self._feed.attempted(stored))
+
+    def ended(self, deliveries: Sequence[LiveDelivery], status: Status) -> None:
+        """Remove the rows of deliveries that have ended at the next commit."""
+        rows, alone = [], False
+        for delivery in deliveries:
+            if delivery.stored is not None:
+                row = delivery.stored.row
+                alone = self._feed.attempted(delivery.stored) or alone
+                if row.seq:  # not one that has become a dead letter
+                    rows.append((row, status))
+                if row.given_id:
+                    self._outbox.same_ids.share_outcome(delivery, row, status)
+        self._pending.end(rows)
+        self._keeper.notify(at_once=alone)
+
+    def kept(self, delivery: LiveDelivery) -> None:
+        """Write what the attempts of a delivery have come to, which stays in the outbox."""
+        stored = stored_of(delivery)
+        self._feed.attempted(stored)
+        if delivery.maybe_sent:
+            self._pending.progress(stored.row.seq, _progress_of(delivery).dump(), None, 0.0)
+
+    def bury(self, delivery: LiveDelivery, proceed: Callable[[], None]) -> None:
+        """Make a fatal delivery a dead letter, and end it once that is stored; an end sink."""
+        succeeded = delivery.fallback is not None and delivery.fallback.succeeded
+        if delivery.stored is None or succeeded:
+            proceed()
+            return
+        if delivery.fallback is not None and self._feed.target.state.closed:
+            # The app stopped before the fallback had delivered it: the row stays for the next run.
+            self._pending.progress(delivery.stored.row.seq, _progress_of(delivery).dump(), None, 0.0)
+            delivery.stored.row.seq = 0
+            proceed()
+            return
+        if delivery.status != "fatal":
+            proceed()
+            return
+        letter, message_id = letter_of(self._feed.target, delivery), delivery.id
+
+        def buried() -> None:
+            self._feed.observe("dead", 1, (message_id,))
+            proceed()
+
+        def kept() -> None:
+            if delivery.receipt is not None:
+                delivery.receipt._keep(message_id)
+
+        self._pending.bury(letter, buried, kept)
+        self._keeper.notify(at_once=True)
+
+
+def stored_of(delivery: LiveDelivery) -> Stored:
+    """Return what the outbox knows of a durable delivery."""
+    stored = delivery.stored
+    assert stored is not None
+    return stored
+
+
+def _progress_of(delivery: LiveDelivery) -> Progress:
+    """Return the progress of a delivery, with what was stored of earlier attempts."""
+    progress = Progress.load(stored_of(delivery).row.progress)
+    progress.attempts, progress.failures = delivery.attempts, delivery.failures
+    progress.left, progress.rounds = delivery.left, delivery.rounds
+    progress.maybe_sent = delivery.maybe_sent
+    progress.alone = False
+    return progress

@@ -1,0 +1,1 @@
+"""Connections of the drivers that ``outbox.publish`` takes; none of the drivers is imported here."""

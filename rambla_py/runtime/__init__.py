@@ -1,0 +1,1 @@
+"""Runtime of an app: targets, delivery, supervision. Only this package imports pykka."""

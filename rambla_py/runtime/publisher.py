@@ -1,0 +1,73 @@
+"""Publishing on the targets of a running app."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
+
+from rambla_py.errors import NotRunningError
+from rambla_py.receipt import Receipt
+from rambla_py.runtime.calls import Call, accept, accept_async, plan
+from rambla_py.runtime.lifecycle import Lifecycle
+from rambla_py.runtime.routing import find_targets
+
+__all__ = ["Publisher"]
+
+
+class Publisher:
+    """Publishes to the channels of one app; shared by ``Rambla`` and ``Channel``.
+
+    ``fast_paths`` has, by name, the channels that accept ordinary messages in one step; it is empty while
+    all messages must take the slow path.
+    """
+
+    __slots__ = ("_lifecycle", "fast_paths")
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle, self.fast_paths = lifecycle, lifecycle.fast_paths
+
+    def publish(self, channels: str | Iterable[str], message: Any, options: Mapping[str, Any]) -> Receipt:
+        """Accept one message."""
+        admission = self.fast_paths.get(channels) if type(channels) is str else None
+        receipt = None if admission is None else admission.accept_with(message, options)
+        return accept(self._plan(channels, (message,), options)) if receipt is None else receipt
+
+    def publish_many(
+        self, channels: str | Iterable[str], messages: Iterable[Any], options: Mapping[str, Any]
+    ) -> Receipt:
+        """Accept many messages, with one receipt for all."""
+        messages = tuple(messages)
+        admission = self.fast_paths.get(channels) if type(channels) is str else None
+        receipt = None if admission is None else admission.accept_many(messages, options)
+        return accept(self._plan(channels, messages, options, many=True)) if receipt is None else receipt
+
+    def publish_async(
+        self, channels: str | Iterable[str], message: Any, options: Mapping[str, Any]
+    ) -> Coroutine[Any, Any, Receipt]:
+        """Check and capture one message now; it is accepted in the coroutine returned."""
+        return self._accepted(self._plan(channels, (message,), options))
+
+    def publish_many_async(
+        self, channels: str | Iterable[str], messages: Iterable[Any], options: Mapping[str, Any]
+    ) -> Coroutine[Any, Any, Receipt]:
+        """Check and capture many messages now; they are accepted in the coroutine returned."""
+        return self._accepted(self._plan(channels, tuple(messages), options, many=True))
+
+    def _plan(
+        self,
+        channels: str | Iterable[str],
+        messages: tuple[Any, ...],
+        options: Mapping[str, Any],
+        *,
+        many: bool = False,
+    ) -> Call:
+        system = self._lifecycle.running()
+        return plan(system.home, find_targets(system.routes, channels), messages, options, many=many)
+
+    async def _accepted(self, call: Call) -> Receipt:
+        def check_running() -> None:
+            if self._lifecycle.running().home is not call.home:
+                raise NotRunningError("running again, but this call was made before the restart")
+
+        check_running()
+        return await accept_async(call, check_running)

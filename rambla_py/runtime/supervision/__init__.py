@@ -1,0 +1,1 @@
+"""Actors, supervisors, and the plan of the tree."""

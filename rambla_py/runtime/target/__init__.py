@@ -1,0 +1,1 @@
+"""One target: mailbox, admission, batching, state, counters, completion."""

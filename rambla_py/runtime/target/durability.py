@@ -1,0 +1,46 @@
+"""What keeps the messages of a durable target, as the runtime sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import LiveDelivery
+    from rambla_py.outcome import Status
+
+__all__ = ["Durability"]
+
+
+class Durability(Protocol):
+    """The outbox, for one durable target.
+
+    A durable delivery has its row in ``stored``; one that came as a fallback has none.
+    """
+
+    begins: bool
+    """Whether ``begin`` must be called before each attempt, and not only after a crash of the process."""
+
+    def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
+        """Make the row of a delivery; ``given`` are the options of its message.
+
+        Raises ``SerializationError`` and ``OptionError`` for what cannot be stored.
+        """
+
+    def accept(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> None:
+        """Store the deliveries of one call, of all its durable targets, and admit them; all or none.
+
+        Raises ``OutboxError`` or ``DuplicateIdError`` with nothing accepted.
+        """
+
+    def begin(self, deliveries: Sequence[LiveDelivery]) -> None:
+        """Record that the attempts of these deliveries begin; raises ``OutboxError``."""
+
+    def attempted(self, delivery: LiveDelivery, due: float | None) -> None:
+        """Record an attempt without success; ``due``, on the monotonic clock, is when the next may begin."""
+
+    def ended(self, deliveries: Sequence[LiveDelivery], status: Status) -> None:
+        """Remove the rows of deliveries that have ended; before their receipts are settled."""
+
+    def kept(self, delivery: LiveDelivery) -> None:
+        """Leave a delivery in the outbox: the app stops before it could be delivered."""

@@ -1,0 +1,124 @@
+"""Gathering: the wait of a target's messages for a batch to fill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rambla_py.config.schema import ChannelConfig
+    from rambla_py.receipt import Home, ReceiptHome
+    from rambla_py.runtime.target.mailbox import Mailbox
+    from rambla_py.runtime.target.wakeup import TargetTimer, Wakeup
+
+__all__ = ["Gathering", "GatheringHome", "home_of"]
+
+
+class Gathering:
+    """Whether a batch still fills: until ``batch_ready`` messages wait, or the oldest has waited long enough.
+
+    ``on``: a worker has seen that the batch is not ready, and looks again when it is due. Meanwhile ``wake``,
+    which publishers call, wakes a worker only for the message that makes the batch ready. It is always safe
+    to clear ``on``: the next message then wakes a worker, which sets it again. Everything that may keep the
+    worker from looking in time clears it.
+
+    ``releases`` counts the releases, so that a worker that is about to sleep notices one. Thread-safe.
+    """
+
+    def __init__(self, config: ChannelConfig, mailbox: Mailbox, wakeup: Wakeup, timer: TargetTimer) -> None:
+        self.timeout_s = config.batch_timeout_s
+        self.on = False
+        self.releases = 0
+        # A full mailbox cannot wait for more.
+        self._ready = min(config.batch_ready or config.batch_size, config.max_pending)
+        self._mailbox, self._wakeup, self._timer = mailbox, wakeup, timer
+        self._released_at = float("-inf")
+        self._over = False
+
+    # -- publishers and waiters -------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Wake a worker for a new message without a key, unless the batch is to gather more."""
+        # Without the timer's periodic work, a waiting message would not expire; a wake-up starts it.
+        if self.on and self._timer.on and len(self._mailbox) < self._ready:
+            return
+        self._wakeup.wake()
+
+    def release(self) -> None:
+        """Let everything that was accepted by now be attempted without waiting for its batch to fill."""
+        if not self.timeout_s:
+            return
+        with self._mailbox.lock:  # the clock is read under it, so that the latest release counts
+            self.releases += 1
+            self._released_at = time.monotonic()
+        self.on = False
+        if self._mailbox.only_plain:
+            if not self._mailbox.empty:
+                self._wakeup.wake()
+        else:  # keys belong to one worker each
+            self._wakeup.wake_all()
+
+    def end(self) -> None:
+        """Let no message wait for a batch to fill from now on, because the app stops."""
+        self._over = True
+        self.releases += 1
+        self.on = False
+
+    # -- workers and the timer --------------------------------------------------------------------------
+
+    def left_s(self, now: float) -> float | None:
+        """Return the seconds until the batch is due, or None if it is; a worker with room for it calls it."""
+        # Set before the count: the publisher of a message that the count misses finds it set and counts too.
+        self.on = True
+        if len(self._mailbox) < self._ready and not (self._over or self._mailbox.paused):
+            left_s = self._left_s(now)
+            if left_s > 0:
+                return left_s
+        self.on = False
+        return None
+
+    def changed(self, releases: int) -> bool:
+        """Return whether the batch has become ready, or was released, since ``releases`` was read."""
+        return self.releases != releases or len(self._mailbox) >= self._ready
+
+    def holds(self, now: float) -> bool:
+        """Return whether workers may sleep although messages wait, because the batch is not due yet."""
+        return self.on and len(self._mailbox) < self._ready and self._left_s(now) > 0
+
+    def _left_s(self, now: float) -> float:
+        oldest_at = self._mailbox.oldest_at()
+        if oldest_at is None or oldest_at <= self._released_at:
+            return 0.0
+        return oldest_at + self.timeout_s - now
+
+
+class GatheringHome:
+    """The home of receipts whose deliveries may wait for batches to fill; a wait for one releases them."""
+
+    __slots__ = ("_app", "_gatherings", "result_timeout_s")
+
+    def __init__(self, app: Home, gatherings: Sequence[Gathering]) -> None:
+        self._app, self._gatherings = app, gatherings
+        self.result_timeout_s = app.result_timeout_s
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child of the app's process."""
+        return self._app.forked
+
+    def release(self) -> None:
+        """Let the batches go that the awaited deliveries may wait in."""
+        for gathering in self._gatherings:
+            gathering.release()
+
+
+class _Gatherer(Protocol):
+    @property
+    def gatherings(self) -> Iterable[Gathering]: ...
+
+
+def home_of(app: Home, targets: Iterable[_Gatherer]) -> ReceiptHome:
+    """Return the home of a receipt with deliveries to these targets."""
+    gatherings = tuple(dict.fromkeys(one for target in targets for one in target.gatherings))
+    return GatheringHome(app, gatherings) if gatherings else app

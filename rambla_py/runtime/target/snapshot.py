@@ -1,0 +1,94 @@
+"""Status and accounts of one target at one point in time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rambla_py.status import Audit, HistogramStatus, TargetStatus
+
+if TYPE_CHECKING:
+    from rambla_py.runtime.target.histograms import Histogram
+    from rambla_py.runtime.target.target import Target
+
+__all__ = ["audit_of", "status_of"]
+
+log = logging.getLogger("rambla_py")
+
+
+def audit_of(target: Target) -> Audit:
+    """Return the accounts; pending deliveries are counted first, so that none is missed."""
+    pending = target.pending()
+    return Audit(accepted=target.counters.accepted(), pending=pending, **target.counters.statuses)
+
+
+def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
+    """Return the status of a target; ``redact`` masks the secrets in a string."""
+    config, counters, wakeup = target.config, target.counters, target.wakeup
+    now, offset = time.monotonic(), time.time() - time.monotonic()
+    oldest_at = target.mailbox.first_accepted_at()
+    times = counters.times
+    return TargetStatus(
+        service=target.service,
+        channel=target.channel,
+        handler=config.handler.__name__,
+        state=target.state.name,
+        since=target.state.since,
+        why=_why(target),
+        endpoint=_endpoint(target, redact),
+        workers=wakeup.workers.states(),
+        queued=len(target.mailbox),
+        max_pending=config.max_pending,
+        in_outbox=counters.in_outbox,
+        oldest_s=None if oldest_at is None else max(0.0, now - oldest_at),
+        in_flight=target.in_flight(),
+        statuses={str(status): count for status, count in counters.statuses.items()},
+        reasons=dict(counters.reasons),
+        refused=counters.refused,
+        batches=counters.batches,
+        lost_connections=counters.lost_connections,
+        restarts=counters.restarts,
+        abandoned=sum(worker.is_alive() for worker in wakeup.abandoned),
+        last_ok_at=_epoch(counters.last_ok, offset),
+        last_error=counters.last_error,
+        last_error_type=counters.last_error_type,
+        last_error_at=_epoch(counters.last_failure, offset),
+        times={
+            name: _histogram(histogram)
+            for name, histogram in (
+                ("delivery", times.delivery),
+                ("queue", times.queue),
+                ("attempt", times.attempt),
+            )
+        },
+        on_unknown=config.on_unknown,
+        guarantee=config.handler.guarantee or None,
+    )
+
+
+def _why(target: Target) -> str | None:
+    """Return why it is not up, redacted: what was reported, or why nothing connects."""
+    if target.state.name not in ("connecting", "blocked", "down"):
+        return None
+    error = target.state.connect_error
+    return target.state.why or (None if error is None else target.error_text(error))
+
+
+def _endpoint(target: Target, redact: Callable[[str], str]) -> str | None:
+    config = target.config
+    try:
+        endpoint = config.handler.endpoint(config.settings)
+    except Exception as error:  # user code
+        log.debug("%s: endpoint raised %s", config.name, target.error_text(error))
+        return None
+    return None if endpoint is None else redact(endpoint)
+
+
+def _epoch(at: float | None, offset: float) -> float | None:
+    return None if at is None else at + offset
+
+
+def _histogram(histogram: Histogram) -> HistogramStatus:
+    return HistogramStatus(histogram.bounds, tuple(histogram.counts), histogram.sum_s)

@@ -1,0 +1,86 @@
+"""The live supervision tree that a plan describes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from rambla_py.errors import describe
+from rambla_py.runtime.channel_tree import ChannelTree
+from rambla_py.runtime.delivery.pool import Pool
+from rambla_py.runtime.supervision.plan import Plan
+from rambla_py.runtime.target.target import Target
+from rambla_py.runtime.timer import Timer, TimerQueue
+
+__all__ = ["Tree"]
+
+log = logging.getLogger("rambla_py.supervisor")
+
+TargetKey = tuple[str, str]
+
+
+class Tree:
+    """The channels of an app and its timer, one for one: a failure in one channel affects no other.
+
+    Threads beside those of the workers: one for the timer, and one for each channel with external servers.
+    ``with_servers`` is False in a forked child: the servers run in its parent.
+    """
+
+    def __init__(
+        self, plan: Plan, targets: Mapping[TargetKey, Target], watch: TimerQueue, *, with_servers: bool = True
+    ) -> None:
+        self._watch, self._stopping = watch, False
+        self._timer: Timer | None = None
+        self._channels = {
+            (service.name, channel.config.channel): ChannelTree(
+                channel, targets[service.name, channel.config.channel], with_servers=with_servers
+            )
+            for service in plan.services
+            for channel in service.channels
+        }
+        self._eager = [
+            (channel.config.service, channel.config.channel)
+            for service in plan.services
+            for channel in service.channels
+            if not channel.config.lazy
+        ]
+
+    def start(self) -> None:
+        """Start the timer and the channels that are not lazy."""
+        self._timer = Timer(self._watch, self._timer_died).begin()
+        for key in self._eager:
+            self.ensure(*key)
+
+    def ensure(self, service: str, channel: str) -> None:
+        """Start a channel unless it already runs; from any thread."""
+        if not self._stopping:
+            self._channels[service, channel].start()
+
+    def threadless(self) -> list[Pool]:
+        """Return the pools that could not start a thread because the interpreter is ending."""
+        return [channel.pool for channel in self._channels.values() if channel.pool.threadless]
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop the channels, all at once; return whether they ended in time."""
+        self._stopping = True
+        deadline = time.monotonic() + timeout_s
+        for channel in self._channels.values():
+            channel.ask_to_stop(deadline)
+        ended = [channel.halt(deadline) for channel in self._channels.values()]
+        return all(ended)
+
+    def stop_timer(self, timeout_s: float) -> None:
+        """End the timer, the last thread."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.halt(timeout_s)
+
+    def _timer_died(self, error: BaseException) -> None:
+        """Replace a dead timer; called on its thread."""
+        if self._stopping:
+            return
+        try:
+            self._timer = Timer(self._watch, self._timer_died).begin()
+        except RuntimeError:  # the interpreter is ending and starts no threads
+            log.critical("the timer died and cannot be replaced: %s", describe(error))

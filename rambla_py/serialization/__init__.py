@@ -1,0 +1,1 @@
+"""Encoding of payloads and messages into bytes for the wire."""

@@ -1,0 +1,1 @@
+"""The built-in dialects; the registry imports each with its driver when a URL needs it."""

@@ -1,0 +1,1 @@
+"""The tests of ``StateContract``, a class for each behaviour."""

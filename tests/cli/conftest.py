@@ -1,0 +1,13 @@
+"""Fixtures of real servers for these tests."""
+
+from __future__ import annotations
+
+import broker_fixtures
+import database_fixtures
+import pytest
+import server_fixtures
+import smtp_fixtures
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    server_fixtures.register(config, broker_fixtures, database_fixtures, smtp_fixtures)

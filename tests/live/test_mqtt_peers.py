@@ -1,0 +1,123 @@
+"""Tests of the mqtt handler against brokers that answer what real ones seldom do."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from broker_apps import app_on, statuses
+
+from rambla_py.errors import AccessError, ConnectionLostError
+from rambla_py.testing import TlsFiles
+from rambla_py.testing.harness import until
+from rambla_py.testing.mosquitto import MosquittoServer
+
+CONNACK = b"\x20\x03\x00\x00\x00"
+QUOTA_EXCEEDED = 0x97
+Answer = Callable[[int, bytes], bytes]
+
+
+def _packet(stream: Any) -> tuple[int, bytes]:
+    """Read one packet: its type, and its body."""
+    head = stream.read(1)
+    if not head:
+        return 0, b""
+    size, shift = 0, 0
+    while True:
+        (digit,) = stream.read(1)
+        size |= (digit & 0x7F) << shift
+        shift += 7
+        if digit < 0x80:
+            return head[0] >> 4, stream.read(size)
+
+
+@contextmanager
+def broker(answer: Answer) -> Iterator[dict[str, Any]]:
+    """Run a broker that answers each packet with what ``answer(kind, body)`` returns."""
+
+    class Peer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            stream = self.request.makefile("rb")
+            while (packet := _packet(stream))[0]:
+                self.request.sendall(answer(*packet))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Peer) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"host": "127.0.0.1", "port": server.server_address[1]}
+        server.shutdown()
+
+
+def puback(body: bytes, code: int, *, kind: int = 0x40) -> bytes:
+    """Return a PUBACK, or a packet of another kind, for a PUBLISH packet's body."""
+    topic = int.from_bytes(body[:2], "big")
+    return bytes([kind, 3]) + body[2 + topic : 4 + topic] + bytes([code])
+
+
+@pytest.mark.parametrize("code", [0, 1, 5])
+def test_a_broker_of_an_older_protocol_is_down(code: int):
+    """A CONNACK of MQTT 3.1.1 needs an operator, whatever it says, and the error names the version."""
+    with broker(lambda kind, body: b"\x20\x02\x00" + bytes([code])) as connection:
+        ping = app_on("mqtt", connection, topic="t").ping("orders")[0]
+    assert isinstance(ping.exception, AccessError)
+    assert "MQTT 5 is required" in str(ping.exception)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_reason_code_that_paho_does_not_know(qos: int, caplog: pytest.LogCaptureFixture):
+    """Whatever it does to paho's thread, the connection is lost with that cause, and the next one delivers."""
+    codes = iter([0xEE])
+
+    def answer(kind: int, body: bytes) -> bytes:
+        if kind == 3:
+            return puback(body, next(codes, 0), kind=0x40 if qos == 1 else 0x50)
+        if kind == 6:  # PUBREL
+            return b"\x70\x02" + body[:2]
+        return CONNACK if kind == 1 else b""
+
+    with broker(answer) as connection, app_on("mqtt", connection, topic="t", qos=qos) as app:
+        assert statuses(app, ["x"]) == ["ok"]
+    assert "238" in caplog.text
+
+
+def test_a_quota_that_is_exceeded_for_a_while():
+    """The message waits, however often the broker refuses it, and is delivered once."""
+    refused, taken = [], []
+
+    def answer(kind: int, body: bytes) -> bytes:
+        if kind != 3:
+            return CONNACK if kind == 1 else b""
+        if not refused:
+            refused.append(body)
+            return puback(body, QUOTA_EXCEEDED)
+        taken.append(body)
+        return puback(body, 0)
+
+    with broker(answer) as connection, app_on("mqtt", connection, topic="t") as app:
+        assert statuses(app, ["x"]) == ["ok"]
+    assert (len(refused), len(taken)) == (1, 1)
+
+
+def test_a_broker_that_closes_at_once():
+    """No answer to CONNECT is a lost connection, with a hint about the version."""
+    with MosquittoServer() as server:
+        address = {"host": server.host, "port": server.port}
+        server.stop()
+        ping = app_on("mqtt", address).ping("orders")[0]
+    assert type(ping.exception) is ConnectionLostError
+
+
+def test_a_client_certificate_that_is_missing(tls_files: TlsFiles):
+    """The broker's alert comes after the handshake, and takes the channel down."""
+    required = [f"cafile {tls_files.authority}", "require_certificate true"]
+    with MosquittoServer(tls=tls_files, config=required) as server:
+        connection = {"host": "localhost", "port": server.port, "tls": {"ca_file": str(tls_files.authority)}}
+        with app_on("mqtt", connection, topic="t") as app:
+            app.publish("orders", "x")
+            assert until(lambda: app.status()["broker.orders"].state == "down")
+            assert "certificate" in str(app.status()["broker.orders"].last_error).lower()
+            app.stop(timeout_s=0.1)

@@ -1,0 +1,56 @@
+"""What a durable message costs, counted: neither the machine nor its load changes it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recording import PROMISES, SYNC_ENDS, WRITE, calls_of, environment
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
+    """By way of publishing: messages, statements, changed rows, and syncs."""
+    folder = tmp_path_factory.mktemp("counted")
+    command = [sys.executable, str(Path(__file__).with_name("counted_program.py")), str(folder)]
+    done = subprocess.run(
+        command, env=environment(folder / "calls"), check=True, capture_output=True, timeout=60
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    current = None
+    for call in calls_of(folder / "calls"):
+        if call.file == PROMISES and call.kind == WRITE:
+            kind, name = re.fullmatch(r"(begin|end) (.*)\n", call.data.decode()).groups()  # type: ignore[union-attr]
+            current = found[name] if kind == "begin" else None
+            found[name].setdefault("syncs", 0)
+        elif current is not None and call.kind == SYNC_ENDS:
+            current["syncs"] += 1
+    return found
+
+
+@pytest.mark.parametrize(
+    ("way", "syncs", "rows", "statements"),
+    [
+        # A transaction has 11 statements beside the inserts: to wait for its turn, to look for room, to count.
+        ("one by one", 20, 40, 20 * (11 + 1)),
+        ("eight threads", 1, 9, 11 + 8),
+        ("five hundred", 1, 501, 11 + 500),
+        ("removed", 1, 401, 8),
+        # The removals cost no transaction of their own.
+        ("removed with the next", 1, 100 + 1 + 2, 14),
+    ],
+)
+def test_what_a_message_costs(
+    counted: dict[str, dict[str, int]], way: str, syncs: int, rows: int, statements: int
+) -> None:
+    """One sync for each transaction; two changed rows for each message, and one for each group and target."""
+    found = counted[way]
+    print(way, found)
+    assert found["syncs"] == syncs
+    assert found["rows"] <= rows
+    assert found["statements"] <= statements
