@@ -25,6 +25,7 @@ LAYERS = [
     {"runtime"},
     {"outbox"},
     {"app", "channel"},
+    {"analytics"},
     {"_default_app"},
     {"testing"},
     {"cli", "__init__", "__main__"},

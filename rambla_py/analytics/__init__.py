@@ -1,0 +1,8 @@
+"""Analytics of what a server does, on any channel."""
+
+from __future__ import annotations
+
+from rambla_py.analytics.errors import AnalyticsError
+from rambla_py.analytics.tables import TABLES
+
+__all__ = ["TABLES", "AnalyticsError"]
