@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the servers that the live tests start for themselves: on Debian, as root, and only those missing.
+# Installs the servers and the browser that the tests start for themselves: on Debian, as root, and only those missing.
 set -euo pipefail
 
 missing=()
@@ -11,6 +11,8 @@ command -v clickhouse-server >/dev/null || missing+=(clickhouse-server)
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 [ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null || missing+=(mariadb-server)
+# The browser that opens the pages of reports.
+[ -x /usr/bin/chromium ] || missing+=(chromium)
 
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0
@@ -24,5 +26,5 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     fi
 fi
 
-echo "tests that need a server of these packages will be skipped (under CI=true they fail): ${missing[*]}" >&2
+echo "tests that need one of these packages will be skipped (under CI=true they fail): ${missing[*]}" >&2
 echo "to run them, as root: apt-get install --no-install-recommends ${missing[*]}" >&2

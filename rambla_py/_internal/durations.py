@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 import time
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from msgspec import Meta
 
 from rambla_py.errors import OptionError
 
-__all__ = ["DEFAULT", "LONGEST_S", "Default", "duration", "seconds_left", "time_limit"]
+__all__ = ["DEFAULT", "LONGEST_S", "Default", "duration", "seconds_left", "seconds_of", "time_limit"]
 
 LONGEST_S: Final = 1e9
 """The longest duration that a call takes, in seconds; beyond it, ``None`` and ``inf`` mean no limit."""
@@ -27,6 +28,25 @@ def duration(description: str, **constraints: Any) -> Meta:
     """
     lowest = {} if "gt" in constraints or "ge" in constraints else {"ge": 0}
     return Meta(**{"le": LONGEST_S, **lowest, **constraints}, description=description)
+
+
+_WRITTEN: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>[smhdw]?)", re.ASCII)
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def seconds_of(text: str) -> float:
+    """Return a duration that a person wrote, as ``90s``, ``15m``, ``1h``, ``7d`` or ``2w``, in seconds.
+
+    Raises ``ValueError`` for anything else, for 0, and for more than 10^9 seconds.
+
+    >>> seconds_of("1h"), seconds_of("1.5d"), seconds_of("30")
+    (3600.0, 129600.0, 30.0)
+    """
+    found = _WRITTEN.fullmatch(text.strip().lower())
+    seconds = float(found["number"]) * _UNITS[found["unit"]] if found else 0.0
+    if not 0 < seconds <= LONGEST_S:
+        raise ValueError(f"expected a duration such as 90s, 15m, 1h, 7d or 2w; got {text!r}")
+    return seconds
 
 
 class Default(enum.Enum):

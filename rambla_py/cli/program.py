@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "audit": "Check that every message that the outbox accepted has an outcome or is waiting.",
     "explain": "Explain what a channel promises: delivery, order, the longest wait.",
     "rabbit": "Declare, delete, purge, bind and look at queues and exchanges of RabbitMQ.",
+    "analytics": "Report what a server has tracked.",
     "state": "Read and write keyed records, or serve them to other machines.",
 }
 """Each command, in the order of the help; the module of that name in this package has its ``app``."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rambla_py.handler import Handler
+from rambla_py._internal.tls import tls_table
+from rambla_py.handler import Handler, secret_text
 from rambla_py.handlers.sql.connection import SqlConnection
 from rambla_py.handlers.sql.preflight import look
 from rambla_py.handlers.sql.settings import SqlOptions, SqlSettings, database_of
@@ -47,6 +48,21 @@ class SqlHandler(Handler):
         "twice, with the same id, and with upsert it replaces itself; in order within a worker, refused rows "
         "aside"
     )
+
+    @staticmethod
+    def backend_arguments(settings: SqlSettings) -> dict[str, Any]:
+        """Return the arguments of a ``rambla_py.sql.SqlBackend`` for the database of a connection.
+
+        >>> from rambla_py.handler import Secret
+        >>> SqlHandler.backend_arguments(SqlSettings(url=Secret("sqlite:///shop.db")))["read_timeout_s"]
+        10.0
+        """
+        return {
+            "url": secret_text(settings.url) or "",
+            "tls": tls_table(settings.tls),
+            "connect_timeout_s": settings.connect_timeout_s,
+            "read_timeout_s": settings.read_timeout_s,
+        }
 
     def connect(self) -> SqlConnection:
         """Connect, and check that the table has the columns of the options."""

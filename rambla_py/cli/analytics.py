@@ -1,0 +1,24 @@
+"""The command ``rambla analytics``: what a server has tracked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from rambla_py.cli.analytics_report import report
+from rambla_py.cli.parameters import ConfigFile
+
+__all__ = ["app"]
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def analytics(ctx: typer.Context, config: ConfigFile = None) -> None:
+    """Read what trackers have recorded."""
+    found: Path | None = config or ctx.obj
+    ctx.obj = found
+
+
+app.command()(report)
