@@ -314,10 +314,6 @@ class LiveDelivery(Delivery[OptionsT], gc=False, eq=False):
         """Whether it was accepted to stay in the outbox."""
         return self.seq == _SPILLED
 
-    def start(self, now: float) -> None:
-        """Record that its attempt starts only now: it waited inside the handler."""
-        self.started_at = now
-
     def undo_attempt(self) -> None:
         """Take back an attempt that the handler never began."""
         self.attempts -= 1

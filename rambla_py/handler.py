@@ -116,22 +116,28 @@ Takes = Literal["object", "bytes", "json", "table", "nothing"]
 """What a handler uses of a payload: see ``Handler.takes``."""
 
 
+def _ok_each(deliveries: Sequence[Delivery], result: Any) -> None:
+    for delivery in deliveries:
+        delivery.ok(result)
+
+
 class Link:
     """Reports to the worker about the connection that ``connect`` opens, from any thread.
 
     A link belongs to one connection: calls on the link of an earlier one are ignored.
     """
 
-    __slots__ = ("_begin", "_hold", "_lost", "_wait")
+    __slots__ = ("_begin", "_hold", "_lost", "_ok", "_wait")
 
     def __init__(
         self,
         lost: Callable[[BaseException], None] = lambda error: None,
         hold: Callable[[bool], None] = lambda held: None,
         wait: Callable[[Sequence[Any]], None] = lambda deliveries: None,
-        begin: Callable[[Any], bool] = lambda delivery: True,
+        begin: Callable[[Sequence[Any]], list[Any]] = list,
+        ok: Callable[[Sequence[Any], Any], None] = _ok_each,
     ) -> None:
-        self._lost, self._hold, self._wait, self._begin = lost, hold, wait, begin
+        self._lost, self._hold, self._wait, self._begin, self._ok = lost, hold, wait, begin, ok
 
     def lost(self, error: BaseException) -> None:
         """Report that the connection is lost: what is in flight on it has an unknown outcome; reconnect."""
@@ -148,13 +154,17 @@ class Link:
     def wait(self, deliveries: Sequence[Delivery]) -> None:
         """Report deliveries that the handler queues: they have not begun, may expire, and may be taken back.
 
-        Call ``begin`` for each before it is written.
+        Call ``begin`` for them before they are written.
         """
         self._wait(deliveries)
 
-    def begin(self, delivery: Delivery) -> bool:
-        """Begin a delivery that was queued; False means that it was taken back and must not be written."""
-        return self._begin(delivery)
+    def begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Begin deliveries that were queued; return those to write: the others were taken back."""
+        return self._begin(deliveries)
+
+    def ok(self, deliveries: Sequence[Delivery], result: Any = None) -> None:
+        """Settle deliveries as delivered with a common result; costs a third of ``Delivery.ok`` for each."""
+        self._ok(deliveries, result)
 
 
 class Preflight:

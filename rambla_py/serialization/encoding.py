@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -38,9 +37,9 @@ _BINARY = (bytes, bytearray, memoryview)
 _json = msgspec.json.Encoder(enc_hook=plain_for_json).encode
 _msgpack = msgspec.msgpack.Encoder(enc_hook=plain).encode
 _BUILT_IN: dict[str, Serializer] = {"json": _json, "msgpack": _msgpack}
-# msgspec writes null for what is not finite; most JSON has no null at all. ``in`` takes twice as long: for
-# bytes it tries a number first.
-_find_null = re.compile(rb"null").search
+# msgspec writes null for what is not finite; most JSON has no null at all. From the right it is found in half
+# the time that ``find`` or a regular expression takes for text; ``in`` tries a number first.
+_NULL = b"null"
 _MEDIA_TYPES = {"json": "application/json", "msgpack": "application/msgpack"}
 _OF_MESSAGES = frozenset({"cloudevents", "cloudevents-binary"})
 """Serializers that need the whole message, and live in ``wire``."""
@@ -109,7 +108,7 @@ def usual_encoder(nan: Nan, slow: Serializer) -> Serializer:
 
 def dict_encoder(nan: Nan, slow: Serializer) -> Serializer:
     """Return a function that gives what ``slow`` does, sooner for dicts; it writes all of them as JSON."""
-    json, find_null, refuses_nan = _json, _find_null, nan == "error"
+    json, null, refuses_nan = _json, _NULL, nan == "error"
 
     def quick(payload: Any) -> bytes:
         if type(payload) is not dict:
@@ -120,7 +119,7 @@ def dict_encoder(nan: Nan, slow: Serializer) -> Serializer:
             raise
         except Exception:
             return slow(payload)
-        if refuses_nan and find_null(written) is not None:
+        if refuses_nan and written.rfind(null) >= 0:
             _refuse_nan(payload)
         return written
 
@@ -198,7 +197,7 @@ def to_json(value: Any, *, nan: Nan = "error") -> bytes:
         raise
     except Exception as error:
         raise _explained(value, _json, error, "json") from error
-    if nan == "error" and _find_null(written) is not None:
+    if nan == "error" and written.rfind(_NULL) >= 0:
         _refuse_nan(value)
     return written
 

@@ -120,12 +120,12 @@ class Worker:
             self.waiting += deliveries
             self._changed.notify_all()
 
-    def _on_begin(self, delivery: Delivery) -> bool:
+    def _on_begin(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         with self._changed:
-            if delivery not in self.waiting:
-                return False
-            self.waiting.remove(delivery)
-            return True
+            begun = [delivery for delivery in deliveries if delivery in self.waiting]
+            for delivery in begun:
+                self.waiting.remove(delivery)
+            return begun
 
     def _on_hold(self, held: bool) -> None:
         with self._changed:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import threading
 import time
 
 import msgspec
 import pytest
+from counted_calls import Calls
 from http_app import channel, to
 from waiting import wait_until
 from web_server import Reply, Seen, WebServer
@@ -197,3 +199,16 @@ def test_header_values_are_any_text(web_server: WebServer):
             assert c.send(1, headers={"X-A": value}).status == "fatal"
     found = [seen.headers["x-a"].encode("latin-1").decode() for seen in web_server.seen]
     assert found == ["Größe", "Größe", "漢字"]
+
+
+def test_what_an_event_of_a_batch_costs(web_server: WebServer):
+    """In calls of functions on all threads but the publisher's: the event was encoded when it was published."""
+    calls = Calls()
+    payloads = [{"n": n, "text": "x" * 200} for n in range(4_000)]
+    threading.setprofile(calls)
+    try:
+        with channel("http", {"url": web_server.url}, {"count": 1}, body_format="batch") as c:
+            c.send_many(payloads)
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]  # which typeshed does not know
+    assert calls.per_message(len(payloads)) < 26

@@ -25,7 +25,7 @@ class WebConnection:
     settings: WebSettings
 
     def __init__(self, settings: WebSettings, *, max_response_bytes: int, link: Link, name: str) -> None:
-        self.settings = settings
+        self.settings, self.link = settings, link
         self.client = HttpClient(settings, max_response_bytes=max_response_bytes)
         self._pool = RequestPool(self._deliver, limit=settings.max_connections, link=link, name=name)
         self._destination: SyncClient | None = None

@@ -12,7 +12,13 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 
-__all__ = ["encoding_error", "transport_error"]
+__all__ = ["NO_ANSWER", "RefusedError", "encoding_error", "transport_error"]
+
+NO_ANSWER = (ConnectionLostError, UnknownOutcomeError)
+"""The errors of a request that has no answer."""
+
+# If a batch is refused with one of these, a part of it may pass: the content was refused, not the request.
+_ABOUT_CONTENT = frozenset({400, 409, 413, 422})
 
 # pyreqwest calls everything before the answer a ConnectError; the causes tell the phases apart.
 _UNSENT = ("client error (Connect)", "client error (Canceled)", "client error (ChannelClosed)")
@@ -28,6 +34,19 @@ _CERTIFICATES = (
     "CertificateRevoked",
     "UnsupportedCertificate",
 )
+
+
+class RefusedError(PermanentError):
+    """The server refused a request for good; ``status`` is the HTTP status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        self.status = status
+        super().__init__(text)
+
+    @property
+    def concerns_content(self) -> bool:
+        """Whether a part of the same batch may be accepted."""
+        return self.status in _ABOUT_CONTENT
 
 
 def transport_error(error: Exception, *, where: str, timeout_s: float) -> DeliveryError:

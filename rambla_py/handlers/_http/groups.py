@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["common_headers", "grouped"]
+__all__ = ["common_headers", "grouped", "wrapped"]
 
 _TRACING = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers that belong to one message only, and that are no reason to send it apart."""
@@ -26,7 +26,7 @@ def grouped(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[
     for delivery in deliveries:
         # Deliveries without options of their own share the channel's object.
         same = delivery.options is options
-        if not same or (with_headers and delivery.headers != headers):
+        if not same or (with_headers and delivery.headers is not headers and delivery.headers != headers):
             if not same:
                 options, written = delivery.options, repr(delivery.options)
             headers = delivery.headers
@@ -45,6 +45,18 @@ def common_headers(deliveries: Sequence[Delivery]) -> Mapping[str, Any]:
         for name, value in headers.items()
         if name.lower() not in _TRACING or all(other.headers.get(name) == value for other in deliveries)
     }
+
+
+def wrapped(events: Sequence[bytes], between: bytes, start: bytes = b"", end: bytes = b"") -> bytes:
+    """Return one body of all events; it copies them once, as a body is large.
+
+    >>> wrapped([b"1", b"2"], b",", b"[", b"]")
+    b'[1,2]'
+    """
+    pieces = [*events]
+    pieces[0] = start + pieces[0]
+    pieces[-1] += end
+    return between.join(pieces)
 
 
 def _written(headers: Mapping[str, Any]) -> str:

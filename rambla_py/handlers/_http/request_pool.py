@@ -134,7 +134,7 @@ class RequestPool:
     def _attempt(self, queued: Group) -> Sequence[Loss]:
         if self._losses.stopped:
             return unsent(queued)
-        group = [delivery for delivery in queued if self._link.begin(delivery)]
+        group = self._link.begin(queued)
         if not group:
             return ()
         try:

@@ -288,7 +288,7 @@ class AmqpConnection:
         resumed: list[Batch] = []
         while self._deferred:
             deliveries = self._deferred.popleft()
-            resumed += encoder.batches([delivery for delivery in deliveries if self._link.begin(delivery)])
+            resumed += encoder.batches(self._link.begin(deliveries))
         self._inbox.extendleft(reversed(resumed))
 
     def _defer_inbox(self) -> None:

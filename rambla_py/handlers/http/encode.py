@@ -13,7 +13,7 @@ from rambla_py.errors import PayloadTooLargeError
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
-from rambla_py.handlers._http.groups import common_headers
+from rambla_py.handlers._http.groups import common_headers, wrapped
 from rambla_py.handlers._http.id_field import one_line, with_id
 from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.http.headers import checked_header, id_text, message_headers
@@ -57,28 +57,23 @@ class RequestEncoder:
 
     def many(self, deliveries: Sequence[Delivery], events: Sequence[bytes]) -> Request:
         """Return the request of several messages with the same options and headers."""
-        first = deliveries[0]
-        how = first.options.body_format
+        options = deliveries[0].options
+        how = options.body_format
         if how == "ndjson":
-            body = b"\n".join([*events, b""])
+            body = wrapped(events, b"\n", end=b"\n")
+        elif how == "array":
+            body = wrapped(events, b",", b"[", b"]")
         else:
-            body = b"[%b]" % b",".join(events)
-            if how == "batch":
-                body = _envelope(first.options, body, len(events), self._now())
+            body = wrapped(events, b",", *_envelope(options, len(events), self._now()))
         headers = common_headers(deliveries)
-        return self._request(first.options, _name_of(deliveries), _TYPES[how], body, headers)
+        return self._request(options, _name_of(deliveries), _TYPES[how], body, headers)
 
     def event(self, delivery: Delivery) -> bytes:
         """Return a message as one event of a batch; raises as ``one`` does."""
-        message_id = delivery.id
-        if not message_id.isascii():
-            id_text(message_id)  # raises for this message alone, not for the whole batch
         event = one_line(delivery.body())
         field = delivery.options.id_field
         if field:
             event = with_id(event, delivery, field=field, option="id_field")
-        if self._limit is not None:
-            self._check_size(len(event))
         return event
 
     def ping(self) -> Request:
@@ -134,15 +129,15 @@ class RequestEncoder:
             raise PayloadTooLargeError(size, self._limit, LIMIT_NAME)
 
 
-def _envelope(options: HttpOptions, events: bytes, size: int, now: float) -> bytes:
-    """Return a batch as an object; a field without a name is left out."""
+def _envelope(options: HttpOptions, size: int, now: float) -> tuple[bytes, bytes]:
+    """Return what goes before and after the events of a batch; a field without a name is left out."""
     if options.timestamp_unit == "iso":
         timestamp = to_json(datetime.fromtimestamp(int(now), UTC))
     else:
         timestamp = b"%d" % int(now * (1000 if options.timestamp_unit == "ms" else 1))
-    values = (events, timestamp, b"%d" % size)
-    pairs = zip(options.envelope_fields, values, strict=True)
-    return b"{%b}" % b",".join(b"%b:%b" % (to_json(name), value) for name, value in pairs if name)
+    pairs = ((options.timestamp_field, timestamp), (options.size_field, b"%d" % size))
+    rest = b"".join(b",%b:%b" % (to_json(name), value) for name, value in pairs if name)
+    return b"{%b:[" % to_json(options.events_field), b"]%b}" % rest
 
 
 def auth_headers(settings: HttpSettings) -> tuple[tuple[str, str], ...]:

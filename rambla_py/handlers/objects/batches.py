@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from itertools import compress
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -38,12 +37,13 @@ class Bundle(NamedTuple):
         """The lines, each with a line break."""
         return b"\n".join([*self.lines, b""])
 
-    def only(self, which: Callable[[Delivery], bool]) -> Bundle:
-        """Return those messages with their lines."""
-        chosen = [which(message) for message in self.messages]
-        if all(chosen):
+    def only(self, kept: Sequence[Delivery]) -> Bundle:
+        """Return these of its messages with their lines."""
+        if len(kept) == len(self.messages):
             return self
-        return Bundle([*compress(self.messages, chosen)], [*compress(self.lines, chosen)])
+        chosen = set(kept)
+        pairs = [pair for pair in zip(self.messages, self.lines, strict=True) if pair[0] in chosen]
+        return Bundle([message for message, _ in pairs], [line for _, line in pairs])
 
     def halves(self) -> tuple[Bundle, Bundle]:
         """Return the two halves."""

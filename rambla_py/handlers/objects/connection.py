@@ -67,7 +67,7 @@ class ObjectsConnection:
         self.files.end(error)
 
     def _run(self, queued: Bundle) -> None:
-        job, began = queued.only(self._link.begin), time.monotonic()
+        job, began = queued.only(self._link.begin(queued.messages)), time.monotonic()
         losses: list[Loss] = []
         if job.messages:
             try:

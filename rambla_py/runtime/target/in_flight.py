@@ -117,7 +117,7 @@ class InFlight:
 
     def link(self) -> Link:
         """Return the functions with which a handler reports on this connection."""
-        return Link(lost=self.lose, hold=self.hold, wait=self.wait, begin=self.begin)
+        return Link(lost=self.lose, hold=self.hold, wait=self.wait, begin=self.begin, ok=self.settle_all_ok)
 
     def answer_together(self) -> None:
         """Record that deliveries in ``sent`` are answered batch by batch."""
@@ -155,16 +155,16 @@ class InFlight:
                 if self.sent.pop(delivery, None) is not None:
                     self.unsent[delivery] = None
 
-    def begin(self, delivery: LiveDelivery) -> bool:
-        """Begin a delivery that waited; returns False if it was taken back or abandoned."""
+    def begin(self, deliveries: Sequence[LiveDelivery]) -> list[LiveDelivery]:
+        """Begin deliveries that waited; return them without those that were taken back or abandoned."""
         with self._begin_lock:
-            if delivery not in self.unsent:
-                return False
-            del self.unsent[delivery]
+            take = self.unsent.pop
+            begun = [delivery for delivery in deliveries if take(delivery, self) is None]
             now = time.monotonic()
-            self.sent[delivery] = _Clock(now, self.answers)
-            delivery.start(now)
-            return True
+            for delivery in begun:
+                delivery.started_at = now
+            self.sent.update(dict.fromkeys(begun, _Clock(now, self.answers)))
+        return begun
 
     def take_back(self, expired_at: float | None = None) -> list[LiveDelivery]:
         """Take back deliveries that the handler has not begun; with ``expired_at`` only expired ones."""
@@ -203,6 +203,17 @@ class InFlight:
         if self.claim(delivery):
             delivery.result = result
             self._settlements.succeeded.append(delivery)
+            self._wake()
+
+    def settle_all_ok(self, deliveries: Sequence[LiveDelivery], result: Any) -> None:
+        """Record the success of several deliveries; from any thread."""
+        self.answers += len(deliveries)
+        take = self.sent.pop
+        claimed = [one for one in deliveries if take(one, None) is not None or self.claim(one)]
+        for delivery in claimed:
+            delivery.result = result
+        if claimed:
+            self._settlements.succeeded.extend(claimed)
             self._wake()
 
     def abandon(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
+
+from rambla_py.handlers._http.client import Answer
 
 __all__ = ["HttpResult"]
 
@@ -23,6 +25,11 @@ class HttpResult(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     body: bytes
     truncated: bool = False
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        """Return the result of a delivery that was answered so."""
+        return cls(answer.status, answer.headers, answer.body, not answer.whole)
 
     @property
     def text(self) -> str:
