@@ -148,6 +148,8 @@ class Feeder:
             return False
         found = self._journal.read(source.share, feed.name, source.after, room)
         rows = feed.next_of(source, found)
+        if len(rows) < len(found):
+            self._journal.spill(found[len(rows) :])
         source.more = len(found) >= room or len(rows) < len(found)
         if not rows:
             if source.last is None:

@@ -15,6 +15,7 @@ from outbox_databases import Database
 from outbox_relays import Relays
 
 from rambla_py import Handler, KeptError, OutboxError, Rambla, Receipt, ReceiptTimeoutError, outbox
+from rambla_py.outbox.postgres.buckets import bucket_of
 from rambla_py.testing.databases import PostgresServer
 from rambla_py.testing.harness import until
 
@@ -142,6 +143,24 @@ def _is_kept(receipt: Receipt) -> bool:
     except ReceiptTimeoutError:
         pass
     return False
+
+
+def test_what_is_read_with_a_message_that_goes_alone_is_delivered_after_it(
+    empty_postgres: Database, received: Received
+) -> None:
+    """Two relays died with all of these: each is attempted alone, and those behind it are read again."""
+    with Received().app(empty_postgres.url, deliver=False) as writer:
+        writer.publish_many("orders", range(10), key="k")
+    deaths = f"UPDATE rambla_bucket SET relay = 7, until = '-infinity' WHERE number = {bucket_of('k')}"
+    empty_postgres.query("INSERT INTO rambla_relay (number, until) VALUES (7, '-infinity')")
+    empty_postgres.query(deaths)
+    empty_postgres.query(
+        f"INSERT INTO rambla_handed (bucket, target, upto, deaths) "
+        f"VALUES ({bucket_of('k')}, '{TARGET}', 1000000, '{{1000000}}')"
+    )
+    with received.app(empty_postgres.url):
+        assert until(lambda: pending(empty_postgres) == 0, 30)
+    assert [payload for _, payload in received.messages] == list(range(10))
 
 
 def test_a_process_that_only_writes_leaves_delivery_to_others(

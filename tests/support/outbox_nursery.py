@@ -16,12 +16,12 @@ from rambla_py.testing.processes import deadline
 
 
 class Nursery:
-    """A program that forks a process for each order."""
+    """A program that forks a process for each order, with ``modules`` loaded before."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
         support = str(Path(outbox_victim.__file__).parent)
         self._program = subprocess.Popen(
-            [sys.executable, outbox_victim.__file__],
+            [sys.executable, outbox_victim.__file__, *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([support, os.environ.get("PYTHONPATH", "")])},

@@ -1,12 +1,14 @@
 """A process with an outbox, to be killed: forked for each order from a process that has everything loaded.
 
 Orders come as lines of JSON on the standard input: ``folder`` and ``run``, the name of a function below,
-beside its arguments. The number of the forked process is written for each. It records in files of the
+beside its arguments. The number of the forked process is written for each. The arguments of the program
+are modules that are loaded before. It records in files of the
 folder, line by line, what it promised (``promised``) and what its handler got (``delivered``).
 """
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -82,6 +84,17 @@ def drain(folder: Path, **channel: Any) -> None:
     app = Rambla(table_of(folder, recorder(folder), {"poll_s": 0.1}, **channel)).start()
     wait_until(lambda: account(folder).pending == 0)
     app.stop(10)
+
+
+def relay(folder: Path, url: str, number: int, **channel: Any) -> None:
+    """Publish to an outbox in PostgreSQL, and deliver from it, for ever; half of the keys are its own."""
+    promised = appender(folder / "promised")
+    app = Rambla(table_of(folder, recorder(folder), {"url": url, "poll_s": 0.1}, **channel)).start()
+    for at in itertools.count():
+        key = f"{number}-{at % 3}" if at % 2 else None
+        names = [f"{number}/{key}/{at}/{part}" for part in range(1 if at % 5 else 4)]
+        app.publish_many("orders", [Message(name, key=key) for name in names])
+        promised("\n".join(names))
 
 
 def keep(folder: Path, number: int, many: int, pause_s: float = 0.0, **channel: Any) -> None:
@@ -191,6 +204,8 @@ def write_poison(folder: Path, deliver: bool, others: int) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
