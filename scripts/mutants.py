@@ -80,9 +80,9 @@ MUTANTS = (
         "sequence reused",
         (
             (
-                f"{_SQLITE}/journal.py",
-                "SELECT seq FROM sqlite_sequence WHERE name = 'rambla_message'\").fetchone()\n        seq",
-                'SELECT coalesce(max(seq), 0) FROM rambla_message").fetchone()\n        seq',
+                f"{_SQLITE}/tables.py",
+                "CREATE TABLE rambla_message (\n    seq INTEGER PRIMARY KEY AUTOINCREMENT",
+                "CREATE TABLE rambla_message (\n    seq INTEGER PRIMARY KEY",
             ),
         ),
         ("tests/outbox/test_outbox_model.py", "tests/outbox/test_durable_publish.py"),

@@ -16,28 +16,68 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["begin_writing"]
+__all__ = ["WriteLock", "begin_writing"]
 
 _FIRST_POLL_S, _LAST_POLL_S = 0.000_05, 0.001
 _LAST_TRY_S = 0.1
 
 
+class WriteLock:
+    """The write lock of a file, for one connection whose busy timeout is set nowhere else.
+
+    SQLite's own waiting is off while the connection writes, and is switched on again only when it reads: a
+    connection that only writes asks SQLite for nothing but its transactions.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        (self._timeout_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        self._file = _file_of(connection)
+        self._waits: bool | None = True  # None: an interruption came while it was being set
+
+    def begin_writing(self) -> None:
+        """Begin a transaction that may write; wait for others as long as the busy timeout says.
+
+        Raises ``sqlite3.OperationalError``.
+        """
+        self._set_waits(False)
+        _begin(self.connection, self._file, self._timeout_ms)
+
+    def before_reading(self) -> None:
+        """Let SQLite wait by itself: for one that opens, recovers or closes the file."""
+        self._set_waits(True)
+
+    def _set_waits(self, waits: bool) -> None:
+        if self._waits is not waits:
+            self._waits = None
+            self.connection.execute(f"PRAGMA busy_timeout = {self._timeout_ms if waits else 0}")
+            self._waits = waits
+
+
 def begin_writing(connection: sqlite3.Connection) -> None:
     """Begin a transaction that may write; wait for others as long as the connection's busy timeout says.
 
-    Raises ``sqlite3.OperationalError``.
+    For a connection that others use as well: ``WriteLock`` is cheaper. Raises ``sqlite3.OperationalError``.
     """
-    (timeout_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + timeout_ms / 1_000
-    file = next((row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"), "")
-    connection.execute("PRAGMA busy_timeout = 0")
+    lock = WriteLock(connection)
     try:
-        # Until two writers meet there is no queue, and no file for it.
-        if os.path.exists(f"{file}-turn") or not _begun(connection, timeout_ms):
-            with _turn(file, deadline):
-                _begin_before(deadline, connection)
+        lock.begin_writing()
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
+        lock.before_reading()
+
+
+def _file_of(connection: sqlite3.Connection) -> str:
+    """Return the path of a connection's file; empty in memory."""
+    return next((row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"), "")
+
+
+def _begin(connection: sqlite3.Connection, file: str, timeout_ms: int) -> None:
+    """Begin a transaction on a connection that does not wait by itself."""
+    # Until two writers meet there is no queue, and no file for it.
+    if os.path.exists(f"{file}-turn") or not _begun(connection, timeout_ms):
+        deadline = time.monotonic() + timeout_ms / 1_000
+        with _turn(file, deadline):
+            _begin_before(deadline, connection)
 
 
 def _begun(connection: sqlite3.Connection, timeout_ms: int) -> bool:

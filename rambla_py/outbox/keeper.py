@@ -28,6 +28,9 @@ class _Work(Protocol):
     @property
     def hungry(self) -> bool: ...
 
+    @property
+    def written_at(self) -> float: ...
+
     def work(self, *, claim: bool) -> None: ...
 
     def end_old(self) -> None: ...
@@ -98,9 +101,7 @@ class Keeper:
             self._wake.clear()
             if self._stopping:
                 return
-            if not self._at_once and self._outbox.pending and not self._outbox.hungry:
-                self._wake.wait(_DELAY_S)  # a publisher may take it along
-                self._wake.clear()
+            self._leave_to_publishers(next_claim)
             self._at_once = False
             now = time.monotonic()
             if now < retry_at:
@@ -111,6 +112,17 @@ class Keeper:
                 next_claim = now + self._poll_s
             if claim or self._outbox.pending or self._outbox.hungry:
                 retry_at = now + _RETRY_S if not self._worked(claim=claim) else 0.0
+
+    def _leave_to_publishers(self, until: float) -> None:
+        """Wait for as long as each commit of a publisher takes along what is pending."""
+        began = time.monotonic()
+        while self._outbox.pending and not (self._at_once or self._stopping or self._outbox.hungry):
+            wait_until = min(max(began, self._outbox.written_at) + _DELAY_S, until)
+            wait_s = wait_until - time.monotonic()
+            if wait_s <= 0:
+                return
+            self._wake.wait(wait_s)
+            self._wake.clear()
 
     def _pause_s(self, next_claim: float) -> float:
         return min(_DELAY_S if self._outbox.hungry else self._poll_s, next_claim - time.monotonic())

@@ -73,6 +73,7 @@ class Outbox:
             most=_ROWS,
         )
         self.keeper = Keeper(self, poll_s=settings.poll_s)
+        self.written_at = 0.0
         self._closed = False
         self._unread = False
         self._takes = True
@@ -202,6 +203,7 @@ class Outbox:
         if self._closed:
             raise NotRunningError("stopped")
         self._settle()
+        taken_at = time.monotonic()
         changes = self.pending.take()
         spilled = self._choose_spilled(entries, changes) if self.delivers else None
         for entry in entries:
@@ -212,6 +214,7 @@ class Outbox:
         for entry in entries:
             self._admit(entry, spilled)
         self.pending.written()
+        self.written_at = taken_at
         if spilled:
             self.keeper.notify()
 

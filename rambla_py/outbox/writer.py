@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 _ROLE: Final = "role"
 _MOST_INTERRUPTIONS: Final = 100
+_LONGEST_GATHERING_S: Final = 0.005
+_MOST_SKIPPED: Final = 64
 
 
 class _Waiting(Generic[T]):
@@ -47,6 +50,11 @@ class Writer(Generic[T]):
     returns. When another exception ends a commit (from a signal handler, that one included), the others of
     its group raise what ``interrupted`` returns.
 
+    The threads that a commit has released often come back at once, while the next commit has begun with the
+    others: two groups would take turns, each with half of the threads. So a writer waits for as many calls as
+    took part in the last commit or waited meanwhile, but no longer than a commit takes. When that was in vain
+    it is not tried again for some commits.
+
     There is no lock inside: a signal handler may publish, or raise, between any two steps. Each step is one
     operation of a dict or a deque; only the thread that has the role takes from the queue, and ``_abandon``
     completes what an exception has left half done.
@@ -60,7 +68,11 @@ class Writer(Generic[T]):
         busy: Callable[[], Exception],
         interrupted: Callable[[], Exception],
         most: int = 500,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._gathering: _Waiting[T] | None = None
+        self._concurrency, self._commit_s, self._skip, self._skipped = 1, 0.0, 0, 0
         self._commit, self._expected, self._most = commit, expected, most
         self._busy, self._interrupted = busy, interrupted
         self._refusal: Exception | None = None
@@ -89,12 +101,15 @@ class Writer(Generic[T]):
             self._queue.append(waiting)
             while not waiting.done:
                 if self._holder.setdefault(_ROLE, waiting.thread) == waiting.thread:
+                    self._gather(waiting)
                     led = self._lead(waiting)
                     if waiting.done and waiting.item is None:
                         return
                     self._let_go()
                     if led:
                         continue
+                else:
+                    self._report(len(self._queue))
                 waiting.wake.acquire()
         except BaseException:
             self._abandon(waiting)
@@ -122,6 +137,32 @@ class Writer(Generic[T]):
             self._run()
         return True
 
+    def _gather(self, waiting: _Waiting[T]) -> None:
+        """Wait for the calls that are expected, at most for the time of a commit."""
+        if (
+            waiting.done
+            or waiting.item is None
+            or waiting.size * 2 > self._most
+            or len(self._queue) >= self._concurrency
+        ):
+            return
+        if self._skipped < self._skip:
+            self._skipped += 1
+            return
+        self._gathering = waiting
+        until = self._clock() + min(self._commit_s, _LONGEST_GATHERING_S)
+        while len(self._queue) < self._concurrency and (left_s := until - self._clock()) > 0:
+            waiting.wake.acquire(timeout=left_s)
+        self._gathering = None
+        in_vain = len(self._queue) < self._concurrency
+        self._skip, self._skipped = min(self._skip * 2 + 1, _MOST_SKIPPED) if in_vain else 0, 0
+
+    def _report(self, waiting: int) -> None:
+        """Let the writer go on if it waits for as many calls as there are now."""
+        gathering = self._gathering
+        if gathering is not None and waiting >= self._concurrency:
+            gathering.notify()
+
     def _take_group(self) -> bool:
         """Move the items at the head of the queue to the group; return whether there were any."""
         queue, group, size = self._queue, self._group, 0
@@ -137,12 +178,15 @@ class Writer(Generic[T]):
 
     def _run(self) -> None:
         error: BaseException | None = None
+        began, number = self._clock(), len(self._group)
         try:
             self._commit([waiting.item for waiting in self._group if waiting.item is not None])
         except self._expected as raised:
             if raised is self._refusal:  # let through by the signal handler that got it
                 raise
             error = raised
+        self._commit_s = self._clock() - began
+        self._concurrency = number + sum(other.item is not None for other in list(self._queue))
         self._settle(error)
 
     def _settle(self, error: BaseException | None) -> None:

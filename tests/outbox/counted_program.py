@@ -25,7 +25,7 @@ app = Rambla(table_of(FOLDER, Backend().handler(), {"deliver": False, "reserve_b
 app.publish("orders", "the first one, which opens everything")
 outbox: Any = app._lifecycle.outbox
 journal = outbox.journal
-connection = journal._file._connection
+connection = journal._file._write_lock.connection
 statements: list[str] = []
 counted: dict[str, Any] = {}
 

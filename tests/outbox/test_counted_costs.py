@@ -36,13 +36,13 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int
 @pytest.mark.parametrize(
     ("way", "syncs", "rows", "statements"),
     [
-        # A transaction has 11 statements beside the inserts: to wait for its turn, to look for room, to count.
-        ("one by one", 20, 40, 20 * (11 + 1)),
-        ("eight threads", 1, 9, 11 + 8),
-        ("five hundred", 1, 501, 11 + 500),
-        ("removed", 1, 401, 8),
+        # A transaction has 4 statements: begin, insert up to 25 rows, count, commit.
+        ("one by one", 20, 40, 20 * 4),
+        ("eight threads", 1, 9, 4),
+        ("five hundred", 1, 501, 3 + 500 // 25),
+        ("removed", 1, 401, 5),
         # The removals cost no transaction of their own.
-        ("removed with the next", 1, 100 + 1 + 2, 14),
+        ("removed with the next", 1, 100 + 1 + 2, 6),
     ],
 )
 def test_what_a_message_costs(

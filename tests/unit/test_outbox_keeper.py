@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from waiting import wait_until
 
 from rambla_py.outbox.keeper import Keeper
@@ -12,6 +14,7 @@ class Work:
     """Work of an outbox, of which one step raises."""
 
     hungry = False
+    written_at = 0.0
 
     def __init__(self, step: str) -> None:
         self.pending = Pending()
@@ -43,3 +46,30 @@ def test_an_error_of_any_step_does_not_end_the_thread() -> None:
             wait_until(lambda work=work: work.calls >= 2)  # type: ignore[misc]
         finally:
             keeper.stop()
+
+
+class Busy(Work):
+    """Work of an outbox whose publishers write all the time, and always leave something pending."""
+
+    looks = 0
+
+    def __init__(self) -> None:
+        super().__init__("work")
+        self.pending.progress(1, b"", None, 0.0)
+
+    @property
+    def written_at(self) -> float:  # type: ignore[override]
+        self.looks += 1
+        return time.monotonic() if self.looks < 5 else 0.0
+
+
+def test_publishers_take_along_what_is_pending() -> None:
+    """As long as they write, the thread makes no commit of its own, each of which is one more sync."""
+    work = Busy()
+    keeper = Keeper(work, poll_s=60.0)
+    keeper.start()
+    try:
+        wait_until(lambda: work.calls == 1)  # once they have stopped
+    finally:
+        keeper.stop()
+    assert work.looks >= 5

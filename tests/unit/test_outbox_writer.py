@@ -36,7 +36,12 @@ class RefusedError(Exception):
 class Log:
     """A writer whose commits are recorded; ``before`` runs in each commit."""
 
-    def __init__(self, before: Callable[[Sequence[Any]], Any] = lambda items: None, most: int = 500) -> None:
+    def __init__(
+        self,
+        before: Callable[[Sequence[Any]], Any] = lambda items: None,
+        most: int = 500,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.groups: list[list[Any]] = []
         self.inside = 0
         self.before = before
@@ -46,6 +51,7 @@ class Log:
             busy=BusyError,
             interrupted=InterruptedCommitError,
             most=most,
+            clock=clock,
         )
 
     def commit(self, items: Sequence[Any]) -> None:
@@ -351,3 +357,37 @@ def _wait(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < end
         pause.wait(0.0005)
+
+
+def test_released_threads_share_the_next_commit() -> None:
+    """Else two groups take turns, each with half of the threads, and each costs a sync."""
+    now = [0.0]
+
+    def before(items: Sequence[Any]) -> None:
+        now[0] += 1.0  # and no further: the writer waits for as long as it takes
+        if items == ["a1"]:
+            _wait(lambda: log.writer._queue)
+
+    log = Log(before, clock=lambda: now[0])
+    first = threading.Thread(target=log.writer.submit, args=("a1",), daemon=True)
+    first.start()
+    _wait(lambda: log.inside)
+    second = threading.Thread(target=log.writer.submit, args=("b1",), daemon=True)
+    second.start()
+    first.join(10)
+    _wait(lambda: log.writer._gathering or len(log.groups) == 2)
+    log.writer.submit("a2")
+    second.join(10)
+    assert log.groups == [["a1"], ["b1", "a2"]]
+
+
+def test_a_writer_does_not_wait_in_vain_for_long() -> None:
+    """The others do not come back: it commits after the time of a commit, and does not try again at once."""
+    log = Log(lambda items: _wait(lambda: log.writer._queue) if items == ["a1"] else None)
+    first = threading.Thread(target=log.writer.submit, args=("a1",), daemon=True)
+    first.start()
+    _wait(lambda: log.inside)
+    log.writer.submit("b1")
+    log.writer.submit("b2")
+    assert log.groups == [["a1"], ["b1"], ["b2"]]
+    assert log.writer._skip == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rambla_py._internal.sqlite_lock import begin_writing
+from rambla_py._internal.sqlite_lock import WriteLock, begin_writing
 
 Connect = Callable[..., sqlite3.Connection]
 
@@ -156,6 +156,21 @@ def test_a_file_that_stays_locked_is_busy(connect: Connect) -> None:
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         begin_writing(second)
     assert second.execute("PRAGMA busy_timeout").fetchone() == (200,)
+
+
+def test_a_connection_that_only_writes_sets_nothing(connect: Connect) -> None:
+    """The timeout is switched off once, and on again for the next reader, which SQLite lets wait."""
+    connection = connect(0.2)
+    lock = WriteLock(connection)
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    for _ in range(3):
+        lock.begin_writing()
+        connection.execute("COMMIT")
+    assert statements == ["PRAGMA busy_timeout = 0", *["BEGIN IMMEDIATE", "COMMIT"] * 3]
+    lock.before_reading()
+    lock.before_reading()
+    assert statements[7:] == ["PRAGMA busy_timeout = 200"]
 
 
 def test_without_patience_the_file_is_busy_at_once(connect: Connect, turn: Path) -> None:

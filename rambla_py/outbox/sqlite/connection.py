@@ -11,7 +11,7 @@ from typing import Final
 
 from rambla_py._internal.fork_lock import ForkLock
 from rambla_py._internal.private_files import make_private_file, make_private_folder, warn_if_readable
-from rambla_py._internal.sqlite_lock import begin_writing
+from rambla_py._internal.sqlite_lock import WriteLock
 from rambla_py.outbox.errors import OutboxBusyError, OutboxError, OutboxFullError
 from rambla_py.outbox.sqlite.errors import is_io_error, journal_error
 from rambla_py.outbox.sqlite.files import Reserve, check_place, has_room
@@ -36,7 +36,7 @@ class JournalFile:
         self.path, self.name = path, str(path)
         self._reserve, self._busy_timeout_s, self._allow_network = reserve, busy_timeout_s, allow_network
         self._targets: dict[str, int] = {}
-        self._connection: sqlite3.Connection | None = None
+        self._write_lock: WriteLock | None = None
         self._in_use = False
         # Not even an idle connection may cross a fork: SQLite assumes locks that the child does not have.
         self._lock = ForkLock(self.disconnect, reentrant=True)
@@ -48,16 +48,22 @@ class JournalFile:
 
     @contextmanager
     def using(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to one thread at a time; after a fork a new one."""
+        """Give the connection to one thread at a time, to read; after a fork a new one."""
+        with self._opened() as lock:
+            lock.before_reading()
+            yield lock.connection
+
+    @contextmanager
+    def _opened(self) -> Iterator[WriteLock]:
         with self._lock:
             if self._in_use:
                 raise OutboxBusyError(self.name, "this thread was interrupted while it was using it")
             self._in_use = True
             try:
-                if self._connection is None:
+                if self._write_lock is None:
                     with file_errors(self.name):
-                        self._connection = self._connect()
-                yield self._connection
+                        self._write_lock = self._connect()
+                yield self._write_lock
             except sqlite3.Error as error:
                 raise self._mapped(error) from error
             finally:
@@ -66,10 +72,11 @@ class JournalFile:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Give the connection in a transaction that has the write lock."""
-        with self.using() as connection:
+        with self._opened() as lock:
+            connection = lock.connection
             if connection.in_transaction:  # an exception from a signal handler came before the block below
                 connection.execute("ROLLBACK")
-            begin_writing(connection)
+            lock.begin_writing()
             committing = False
             try:
                 yield connection
@@ -93,7 +100,7 @@ class JournalFile:
             )
         return mapped
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> WriteLock:
         check_place(self.path, allow_network=self._allow_network)
         make_private_folder(self.path.parent)
         make_private_file(self.path)  # SQLite gives its mode to the -wal and -shm files
@@ -102,19 +109,20 @@ class JournalFile:
             self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
         )
         try:
-            self._set_up(connection)
+            lock = self._set_up(connection)
         except BaseException:
             connection.close()
             raise
         self._reserve.make()
-        return connection
+        return lock
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
+    def _set_up(self, connection: sqlite3.Connection) -> WriteLock:
         _use_wal(connection, self._busy_timeout_s)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_BETWEEN_CHECKPOINTS}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-        begin_writing(connection)
+        lock = WriteLock(connection)
+        lock.begin_writing()
         try:
             migrate(connection, self.name)
             connection.execute("COMMIT")
@@ -122,6 +130,7 @@ class JournalFile:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        return lock
 
     def close(self) -> None:
         """Close the connection under the lock; the next use opens another."""
@@ -130,10 +139,10 @@ class JournalFile:
 
     def disconnect(self) -> None:
         """Close the connection; the caller has the lock."""
-        connection, self._connection = self._connection, None
+        lock, self._write_lock = self._write_lock, None
         self._targets.clear()
-        if connection is not None:
-            connection.close()
+        if lock is not None:
+            lock.connection.close()
 
     def target(self, connection: sqlite3.Connection, name: str) -> int:
         """Return the number of a target, in the transaction of the caller."""

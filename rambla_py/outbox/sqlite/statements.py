@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rambla_py.outbox.rows import Letter, Row
 
 __all__ = ["add_counts", "bury", "insert", "read_rows"]
 
-_INSERT = """
-INSERT INTO rambla_message (seq, owner, target, id, key, accepted, due, wait_s, options, form, payload, crc,
-    given_id, progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_COLUMNS = "owner, target, id, key, accepted, due, wait_s, options, form, payload, crc, given_id, progress"
+_AT_ONCE = 25
+"""Rows in one statement; more are not faster."""
+
 _READ = """
 SELECT target.name, id, key, accepted, payload, form, options, due, wait_s, given_id, progress, started, crc,
     owner, seq
@@ -22,7 +23,7 @@ FROM rambla_message AS message JOIN rambla_target AS target ON target.number = m
 """
 _READ_HEAD = f"{_READ} WHERE target.name = ? AND owner = ? AND seq > ? ORDER BY seq LIMIT ?"
 _COUNT = """
-INSERT INTO rambla_account (target, name, count) VALUES (?, ?, ?)
+INSERT INTO rambla_account (target, name, count) VALUES {}
 ON CONFLICT (target, name) DO UPDATE SET count = count + excluded.count
 """
 _DEAD = """
@@ -33,9 +34,28 @@ FROM rambla_message WHERE seq = ?
 """
 
 
-def insert(connection: sqlite3.Connection, rows: Iterable[tuple[Row, int]]) -> None:
-    """Store rows with their numbers, each with the number of its target."""
-    connection.executemany(_INSERT, [_values(row, target) for row, target in rows])
+def insert(
+    connection: sqlite3.Connection, rows: Sequence[Row], share: int, targets: Mapping[str, int]
+) -> None:
+    """Store rows in a share, and set their numbers; ``targets`` has the numbers of their targets.
+
+    One statement with many rows costs a quarter less than as many statements with one, and lets other threads
+    take the GIL once, of which each may keep it for 5 ms.
+    """
+    last = 0
+    for at in range(0, len(rows), _AT_ONCE):
+        some = rows[at : at + _AT_ONCE]
+        values = [value for row in some for value in _values(row, share, targets[row.target])]
+        last = connection.execute(_insert_of(len(some)), values).lastrowid or 0
+    # The numbers of one transaction follow each other: AUTOINCREMENT adds one to the largest ever used.
+    for seq, row in enumerate(rows, last - len(rows) + 1):
+        row.seq, row.share = seq, share
+
+
+@functools.cache
+def _insert_of(number: int) -> str:
+    placeholders = ", ".join(["?"] * (_COLUMNS.count(",") + 1))
+    return f"INSERT INTO rambla_message ({_COLUMNS}) VALUES " + ", ".join([f"({placeholders})"] * number)
 
 
 def read_rows(connection: sqlite3.Connection, share: int, target: str, after: int, limit: int) -> list[Row]:
@@ -48,10 +68,18 @@ def bury(connection: sqlite3.Connection, letter: Letter) -> None:
     connection.execute(_DEAD, _letter_values(letter))
 
 
-def add_counts(connection: sqlite3.Connection, counts: dict[tuple[int, str], int]) -> None:
+def add_counts(connection: sqlite3.Connection, counts: Mapping[tuple[int, str], int]) -> None:
     """Add to the accounts of targets, by number and name."""
-    if counts:
-        connection.executemany(_COUNT, [(*place, number) for place, number in counts.items()])
+    places = list(counts.items())
+    for at in range(0, len(places), _AT_ONCE):
+        some = places[at : at + _AT_ONCE]
+        values = [value for place, number in some for value in (*place, number)]
+        connection.execute(_count_of(len(some)), values)
+
+
+@functools.cache
+def _count_of(number: int) -> str:
+    return _COUNT.format(", ".join(["(?, ?, ?)"] * number))
 
 
 def _row(found: tuple[Any, ...]) -> Row:
@@ -68,10 +96,21 @@ def _row(found: tuple[Any, ...]) -> Row:
     )
 
 
-def _values(row: Row, target: int) -> tuple[Any, ...]:
+def _values(row: Row, share: int, target: int) -> tuple[Any, ...]:
     return (
-        *(row.seq, row.share, target, row.id, row.key, row.accepted, row.due, row.wait_s, row.options),
-        *(row.form, row.payload, row.crc, row.given_id, row.progress),
+        share,
+        target,
+        row.id,
+        row.key,
+        row.accepted,
+        row.due,
+        row.wait_s,
+        row.options,
+        row.form,
+        row.payload,
+        row.crc,
+        row.given_id,
+        row.progress,
     )
 
 

@@ -1,0 +1,144 @@
+"""The statements of one transaction of a SQLite journal."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rambla_py.outbox.digests import digest_of
+from rambla_py.outbox.errors import DuplicateIdError
+from rambla_py.outbox.journal import Acceptance, Changes
+from rambla_py.outbox.rows import Row
+from rambla_py.outbox.sqlite.statements import add_counts, bury, insert
+from rambla_py.outcome import Status
+
+__all__ = ["JournalTransaction", "in_parts"]
+
+_ROWS_WHILE_FULL = 8
+
+_DELETE = "DELETE FROM rambla_message WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq"
+_START = "UPDATE rambla_message SET started = 1 WHERE seq IN (SELECT value FROM json_each(?))"
+_SEEN = "SELECT digest, status FROM rambla_seen WHERE target = ? AND id = ? AND (until IS NULL OR until > ?)"
+_SEE = "INSERT OR REPLACE INTO rambla_seen (target, id, digest, status, until) VALUES (?, ?, ?, NULL, NULL)"
+_HANDED = """
+INSERT INTO rambla_handed (owner, target, upto) VALUES (?, ?, ?)
+ON CONFLICT (owner, target) DO UPDATE SET upto = excluded.upto
+"""
+
+
+class JournalTransaction:
+    """Writes to the tables in a transaction that its caller has begun, and commits.
+
+    ``target`` returns the number of a target, ``now`` is in seconds since the epoch. All counts are added to
+    the accounts by one statement, in ``finish``.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        target: Callable[[sqlite3.Connection, str], int],
+        *,
+        now: float,
+        dedup_window_s: float,
+    ) -> None:
+        self._connection, self._target = connection, target
+        self._now, self._dedup_window_s = now, dedup_window_s
+        self._counts: Counter[tuple[int, str]] = Counter()
+
+    def finish(self) -> None:
+        """Add up what was counted."""
+        add_counts(self._connection, self._counts)
+
+    # -- new rows -------------------------------------------------------------------------------------
+
+    def accept(self, acceptances: Sequence[Acceptance], share: int) -> None:
+        """Store rows in a share, and set their numbers; ``error`` of an acceptance that is refused."""
+        rows: list[Row] = []
+        for one in acceptances:
+            try:
+                self._set_duplicates_aside(one)
+            except DuplicateIdError as error:
+                one.error = error
+            else:
+                rows += one.rows
+        if rows:
+            numbers = Counter([row.target for row in rows])
+            targets = {name: self._target(self._connection, name) for name in numbers}
+            insert(self._connection, rows, share, targets)
+            for name, number in numbers.items():
+                self._counts[targets[name], "accepted"] += number
+
+    def _set_duplicates_aside(self, one: Acceptance) -> None:
+        """Remove the rows that are stored already; raises ``DuplicateIdError``, with nothing written."""
+        given = [row for row in one.rows if row.given_id]
+        if not given:
+            return
+        known = []
+        new: dict[tuple[int, str], bytes] = {}
+        for row in given:
+            place, digest = (self._target(self._connection, row.target), row.id), digest_of(row)
+            found = self._connection.execute(_SEEN, (*place, self._now)).fetchone()
+            if found is None and place in new:
+                found = (new[place], None)
+            if found is None:
+                new[place] = digest
+            elif found[0] != digest:
+                raise DuplicateIdError(row.target, row.id)
+            else:
+                known.append((row, found[1]))
+        self._connection.executemany(_SEE, [(*place, digest) for place, digest in new.items()])
+        for row, _ in known:
+            self._counts[self._target(self._connection, row.target), "duplicates"] += 1
+        one.duplicates = known
+        one.rows = [row for row in one.rows if not any(row is other for other, _ in known)]
+
+    # -- changes --------------------------------------------------------------------------------------
+
+    def apply(self, changes: Changes) -> None:
+        """Apply changes; those that were applied before change nothing, and count nothing."""
+        if changes.progress:
+            self._connection.executemany(
+                "UPDATE rambla_message SET progress = ?, due = ?, wait_s = ? WHERE seq = ?",
+                [(*values, seq) for seq, values in changes.progress.items()],
+            )
+        if changes.started:
+            self._connection.execute(_START, (json.dumps(changes.started),))
+        for (share, name), upto in changes.cursors.items():
+            self._connection.execute(_HANDED, (share, self._target(self._connection, name), upto))
+        for letter in changes.dead:
+            bury(self._connection, letter)
+        if changes.ended or changes.dead:
+            self._remove(changes)
+
+    def _remove(self, changes: Changes) -> None:
+        """Delete rows that have ended, and count those that were still there."""
+        gone: dict[int, tuple[Row, Status]] = {row.seq: (row, status) for row, status in changes.ended}
+        gone |= {letter.row.seq: (letter.row, "fatal") for letter in changes.dead}
+        dead = {letter.row.seq for letter in changes.dead}
+        counts: Counter[tuple[str, Status]] = Counter()
+        seen: list[tuple[Any, ...]] = []
+        until = self._now + self._dedup_window_s
+        for (seq,) in self._connection.execute(_DELETE, (json.dumps(list(gone)),)).fetchall():
+            row, status = gone[seq]
+            counts[row.target, status] += 1
+            if row.given_id and seq not in dead:
+                seen.append((status, until, self._target(self._connection, row.target), row.id))
+        if seen:
+            self._connection.executemany(
+                "UPDATE rambla_seen SET status = ?, until = ? WHERE target = ? AND id = ?", seen
+            )
+        for (name, status), number in counts.items():
+            self._counts[self._target(self._connection, name), status] += number
+
+
+def in_parts(changes: Changes) -> Iterator[Changes]:
+    """Yield changes a few at a time, removals first: they free room."""
+    for at in range(0, len(changes.ended), _ROWS_WHILE_FULL):
+        yield Changes(ended=changes.ended[at : at + _ROWS_WHILE_FULL])
+    for letter in changes.dead:
+        yield Changes(dead=[letter])
+    if changes.progress or changes.started or changes.cursors:
+        yield Changes(progress=changes.progress, started=changes.started, cursors=changes.cursors)
