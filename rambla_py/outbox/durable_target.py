@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rambla_py.delivery import LiveDelivery, Stored
+from rambla_py.errors import RamblaError
 from rambla_py.outbox.codec import is_native
 from rambla_py.outbox.feed import ALONE_AFTER
 from rambla_py.outbox.journal import Changes
 from rambla_py.outbox.letters import letter_of
 from rambla_py.outbox.row_of import decoded, row_of
-from rambla_py.outbox.rows import Progress
+from rambla_py.outbox.rows import Progress, Row
 
 if TYPE_CHECKING:
+    from rambla_py.config.schema import ChannelConfig
     from rambla_py.outbox.feed import Feed
     from rambla_py.outbox.keeper import Keeper
     from rambla_py.outbox.pending import Pending
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from rambla_py.outcome import Status
 
 __all__ = ["DurableTarget", "stored_of"]
+
+log = logging.getLogger("rambla_py.outbox")
 
 
 class _Outbox(Protocol):
@@ -34,6 +39,8 @@ class _Outbox(Protocol):
     def keeper(self) -> Keeper: ...
 
     def accept(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> None: ...
+
+    def hand_over(self, deliveries: Sequence[LiveDelivery], replaces: list[tuple[Row, Status]]) -> None: ...
 
     def mark(self, changes: Changes) -> None: ...
 
@@ -49,14 +56,28 @@ class DurableTarget:
 
     def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
         """Make the row of a delivery; raises ``SerializationError`` and ``OptionError``."""
-        row = row_of(self._config, delivery, given, time.time())
-        if row.form == "value" and not is_native(delivery.payload):
-            delivery.reread(decoded(row))
-        delivery.store(Stored(row))
+        _prepare(self._config, delivery, given)
 
     def accept(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> None:
         """Store the deliveries of one call and admit them, or raise with nothing accepted."""
         self._outbox.accept(deliveries, may_wait=may_wait)
+
+    def hand_over(self, origin: LiveDelivery, fallbacks: Sequence[LiveDelivery]) -> bool:
+        """Store fallbacks of a delivery and admit them; its row ends in the same transaction."""
+        # Not its id: it is no new message for the duplicate window.
+        given = {"headers": origin.headers} if origin.headers else {}
+        row, status = None if origin.stored is None else origin.stored.row, origin.status
+        try:
+            for fallback in fallbacks:
+                _prepare(fallback.target.config, fallback, given)
+            replaces = [(row, status)] if row is not None and row.seq and status is not None else []
+            self._outbox.hand_over(fallbacks, replaces)
+        except RamblaError as error:
+            log.warning("%s: its fallback is not stored: %s", self._config.name, error)
+            return False
+        if row is not None:
+            row.seq = 0
+        return True
 
     def begin(self, deliveries: Sequence[LiveDelivery]) -> None:
         """Record that attempts begin; raises ``OutboxError``."""
@@ -89,7 +110,7 @@ class DurableTarget:
             if delivery.stored is not None:
                 row = delivery.stored.row
                 alone = self._feed.attempted(delivery.stored) or alone
-                if row.seq:  # not one that has become a dead letter
+                if row.seq:  # not one that has become a dead letter, or fallbacks
                     rows.append((row, status))
                 if row.given_id:
                     self._outbox.same_ids.share_outcome(delivery, row, status)
@@ -106,7 +127,8 @@ class DurableTarget:
     def bury(self, delivery: LiveDelivery, proceed: Callable[[], None]) -> None:
         """Make a fatal delivery a dead letter, and end it once that is stored; an end sink."""
         succeeded = delivery.fallback is not None and delivery.fallback.succeeded
-        if delivery.stored is None or succeeded:
+        # Without a number: its fallbacks have rows of their own, which may be dead letters.
+        if delivery.stored is None or succeeded or not delivery.stored.row.seq:
             proceed()
             return
         if delivery.fallback is not None and self._feed.target.state.closed:
@@ -130,6 +152,13 @@ class DurableTarget:
 
         self._pending.bury(letter, buried, kept)
         self._keeper.notify(at_once=True)
+
+
+def _prepare(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
+    row = row_of(config, delivery, given, time.time())
+    if row.form == "value" and not is_native(delivery.payload):
+        delivery.reread(decoded(row))
+    delivery.store(Stored(row))
 
 
 def stored_of(delivery: LiveDelivery) -> Stored:

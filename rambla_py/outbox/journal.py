@@ -18,12 +18,14 @@ class Acceptance(msgspec.Struct, eq=False):
 
     ``duplicates`` are rows that are stored already: the same id, target and payload within the duplicate
     window; each with the status that its message ended with, or None while it has none. They are not in
-    ``rows`` any more.
+    ``rows`` any more. ``replaces`` are rows that end under a status in the same transaction, and only if the
+    new ones are stored.
     """
 
     rows: list[Row]
     error: BaseException | None = None
     duplicates: list[tuple[Row, Status | None]] = []
+    replaces: list[tuple[Row, Status]] = []
 
 
 class Changes(msgspec.Struct, eq=False):

@@ -89,6 +89,7 @@ class MemoryJournal:
                     continue
                 for row in one.rows:
                     self._add(row)
+                self._apply(Changes(ended=one.replaces))
 
     def spill(self, rows: Sequence[Row]) -> bool:
         """Do nothing: spilled rows are in their owner's share."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rambla_py.config.schema import OutboxSettings
     from rambla_py.delivery import LiveDelivery
     from rambla_py.outbox.rows import Row
+    from rambla_py.outcome import Status
     from rambla_py.runtime.target.target import Target
 
 __all__ = ["Outbox"]
@@ -155,6 +156,10 @@ class Outbox:
             else:
                 return
 
+    def hand_over(self, deliveries: Sequence[LiveDelivery], replaces: list[tuple[Row, Status]]) -> None:
+        """Store fallback deliveries in place of the rows that end, and admit them; raises ``OutboxError``."""
+        self._submit(deliveries, replaces)
+
     def mark(self, changes: Changes) -> None:
         """Write changes now, on this thread or with another one's commit; raises ``OutboxError``."""
         self._writer.submit(_Entry((), Acceptance([]), changes))
@@ -186,8 +191,11 @@ class Outbox:
                 self.journal.write((), Changes(cursors=handed))
             self._feed()
 
-    def _submit(self, deliveries: Sequence[LiveDelivery]) -> None:
-        acceptance = Acceptance([stored_of(delivery).row for delivery in deliveries])
+    def _submit(
+        self, deliveries: Sequence[LiveDelivery], replaces: Sequence[tuple[Row, Status]] = ()
+    ) -> None:
+        rows = [stored_of(delivery).row for delivery in deliveries]
+        acceptance = Acceptance(rows, replaces=list(replaces))
         self._writer.submit(_Entry(deliveries, acceptance, Changes()), len(deliveries))
         if acceptance.error is not None:
             raise acceptance.error

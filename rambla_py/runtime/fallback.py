@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from rambla_py.errors import DroppedError
-from rambla_py.receipt import Home, Receipt
+from rambla_py.receipt import DurableReceipt, Home, Receipt
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
@@ -33,7 +33,9 @@ class FallbackSink:
         self, primary: Target, channels: Sequence[Sequence[Target]], on: Collection[Status], home: Home
     ) -> None:
         self._channels = [_FallbackChannel(primary, targets) for targets in channels]
-        self._on, self._home = frozenset(on), home
+        self._on, self._home, self._primary = frozenset(on), home, primary
+        # A stored fallback that waits in the outbox refers to its receipt weakly.
+        self._open: set[Receipt] = set()
 
     def __call__(self, delivery: LiveDelivery, proceed: Callable[[], None]) -> None:
         reason = delivery.error.reason if isinstance(delivery.error, DroppedError) else None
@@ -50,9 +52,14 @@ class FallbackSink:
     ) -> bool:
         """Publish to the next fallback channel; return False if it has no room and it may not wait."""
         channel = self._channels[len(before)]
-        receipt = Receipt._expecting(self._home, 1, len(channel.targets), many=False)
+        receipt = DurableReceipt._expecting(self._home, 1, len(channel.targets), many=False)
+        self._open.add(receipt)
 
         def ended() -> None:
+            self._open.discard(receipt)
+            if receipt._ended is None:
+                self._primary.completion.leave(delivery)
+                return
             outcomes = receipt.outcomes()
             ends = [*before, next((one for one in outcomes if not one.succeeded), outcomes[0])]
             again = ends[-1].status in self._on and len(ends) < len(self._channels)
@@ -61,12 +68,17 @@ class FallbackSink:
                 proceed()
 
         receipt._when_done(ended)
-        return channel.send(_HandOver(delivery, receipt), may_wait=may_wait)
+        is_last = len(before) + 1 == len(self._channels)
+        sent = channel.send(_HandOver(delivery, receipt, is_last), may_wait=may_wait)
+        if not sent:
+            self._open.discard(receipt)
+        return sent
 
 
 class _HandOver(NamedTuple):
     delivery: LiveDelivery
     receipt: Receipt
+    is_last: bool
 
 
 class _FallbackChannel:
@@ -136,10 +148,26 @@ class _FallbackChannel:
 
     def _admit(self, item: _HandOver) -> None:
         awaited = self._primary.awaits(item.delivery)
-        for slot, target in enumerate(self.targets):
-            target.admission.admit(target.admission.drafts.for_fallback(item.delivery, item.receipt, slot))
-            if awaited:
+        # With another channel to try, the row stays with the primary: it is no dead letter before the end.
+        if not (item.is_last and self._stored(item)):
+            for target, fallback in zip(self.targets, self._fallbacks(item), strict=True):
+                target.admission.admit(fallback)
+        if awaited:
+            for target in self.targets:
                 target.gathering.release()
+
+    def _stored(self, item: _HandOver) -> bool:
+        """Store the fallbacks if all of their targets are durable; return whether they are stored."""
+        durability = self.targets[0].durability
+        if durability is None or any(target.durability is None for target in self.targets):
+            return False
+        return durability.hand_over(item.delivery, self._fallbacks(item))
+
+    def _fallbacks(self, item: _HandOver) -> list[LiveDelivery]:
+        return [
+            target.admission.drafts.for_fallback(item.delivery, item.receipt, slot)
+            for slot, target in enumerate(self.targets)
+        ]
 
 
 def _has_room(target: Target) -> bool:

@@ -135,7 +135,7 @@ def test_ctrl_c_in_a_publisher_that_waits_for_another(tmp_path: Path) -> None:
         def slow(acceptances: Any, changes: Any) -> None:
             if any(acceptances):
                 waits.set()
-                go_on.wait(10)
+                go_on.wait(60)
             write(acceptances, changes)
 
         journal.write = slow

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+import msgspec
 import psycopg
 
 from rambla_py._internal.redaction import redact_url
@@ -164,6 +165,9 @@ class PostgresJournal:
     def _write(
         self, acceptances: Sequence[Acceptance], changes: Changes, stored: list[tuple[Row, int]]
     ) -> None:
+        replaced = [end for one in acceptances for end in one.replaces]
+        if replaced:
+            changes = msgspec.structs.replace(changes, ended=[*changes.ended, *replaced])
         with self._connection.writing() as connection:
             if self._monotonic() > self._renewed_at + self._leases.lease_s and self._leases.held:
                 self._leases.renew(connection, idle=False)  # after a pause: another relay may have them

@@ -57,6 +57,7 @@ class JournalTransaction:
     def accept(self, acceptances: Sequence[Acceptance], share: int) -> None:
         """Store rows in a share, and set their numbers; ``error`` of an acceptance that is refused."""
         rows: list[Row] = []
+        replaced: list[tuple[Row, Status]] = []
         for one in acceptances:
             try:
                 self._set_duplicates_aside(one)
@@ -64,12 +65,15 @@ class JournalTransaction:
                 one.error = error
             else:
                 rows += one.rows
+                replaced += one.replaces
         if rows:
             numbers = Counter([row.target for row in rows])
             targets = {name: self._target(self._connection, name) for name in numbers}
             insert(self._connection, rows, share, targets)
             for name, number in numbers.items():
                 self._counts[targets[name], "accepted"] += number
+        if replaced:
+            self._remove(Changes(ended=replaced))
 
     def _set_duplicates_aside(self, one: Acceptance) -> None:
         """Remove the rows that are stored already; raises ``DuplicateIdError``, with nothing written."""

@@ -184,6 +184,14 @@ class Completion:
         if receipt is not None:
             receipt._keep(delivery.id)
 
+    def leave(self, delivery: LiveDelivery) -> None:
+        """Let go of a delivery that has ended, and whose fallback stays in the outbox for another run."""
+        receipt = delivery.receipt
+        delivery.release()
+        self._counters.ended((delivery,))
+        if receipt is not None:
+            receipt._keep(delivery.id)
+
     def expire(self, delivery: LiveDelivery) -> None:
         """End a delivery that has expired, with its last error as the cause.
 

@@ -15,7 +15,8 @@ __all__ = ["Durability"]
 class Durability(Protocol):
     """The outbox, for one durable target.
 
-    A durable delivery has its row in ``stored``; one that came as a fallback has none.
+    A durable delivery has its row in ``stored``; one that came as a fallback, and could not be stored, has
+    none.
     """
 
     begins: bool
@@ -31,6 +32,12 @@ class Durability(Protocol):
         """Store the deliveries of one call, of all its durable targets, and admit them; all or none.
 
         Raises ``OutboxError`` or ``DuplicateIdError`` with nothing accepted.
+        """
+
+    def hand_over(self, origin: LiveDelivery, fallbacks: Sequence[LiveDelivery]) -> bool:
+        """Store fallbacks of a delivery that has ended, and admit them; its row ends in the same transaction.
+
+        Return False, with nothing changed, if they cannot be stored now.
         """
 
     def begin(self, deliveries: Sequence[LiveDelivery]) -> None:
