@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-__all__ = ["MASK", "Redactor", "looks_secret", "redact_url", "url_secrets"]
+__all__ = ["MASK", "Redactor", "looks_secret", "redact_url", "snake_case", "url_secrets"]
 
 MASK: Final = "***"
 SHORTEST: Final = 4
@@ -19,6 +19,8 @@ _SECRET_NAME = re.compile(
     r"|(api|access|account|auth|encryption|license|master|private|secret|shared|signing|write)[-_]?keys?$",
     re.IGNORECASE,
 )
+# Between the words of a name in camel case, "APIKey" included, and whatever separates them otherwise.
+_BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
 _USERINFO = re.compile(r"(?P<lead>[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@]*):(?P<password>[^\s\"'<>]*)@")
 # Passwords with a bare '/' or '@' are wrong in a URL, and the commonest mistake: they must not show either.
 _STRICT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@]*:(?P<password>[^\s/?#@]*)@")
@@ -26,12 +28,30 @@ _PARAMETER = re.compile(r"(?P<lead>[?&;](?P<name>[^\s=&;#]+)=)(?P<value>[^\s&;#]
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether a key or a variable of this name is likely to hold a secret.
+    """Return whether a key or a variable of this name is likely to hold a secret, in any case and style.
 
     >>> looks_secret("api_key"), looks_secret("DB_PASSWORD"), looks_secret("routing_key")
     (True, True, False)
+    >>> looks_secret("apiKey"), looks_secret("user[password]"), looks_secret("Client Secret 2")
+    (True, True, True)
     """
-    return _SECRET_NAME.search(name) is not None
+    if _SECRET_NAME.search(name) is not None:
+        return True
+    words = snake_case(name)
+    numberless = words.rstrip("0123456789_")
+    if numberless != "key":  # key1, key2: parts of any table
+        words = numberless
+    # In mixed case ("aPiKeY") the word breaks are wrong, hence the name without them.
+    return any(map(_SECRET_NAME.search, (words, words.replace("_", ""))))
+
+
+def snake_case(name: str) -> str:
+    """Return the words of a name in lower case, joined by underscores.
+
+    >>> snake_case("clientSecret"), snake_case("X-API-Key"), snake_case("APIKey")
+    ('client_secret', 'x_api_key', 'api_key')
+    """
+    return _BETWEEN_WORDS.sub("_", name).strip("_").lower()
 
 
 def redact_url(text: str) -> str:
