@@ -8,7 +8,9 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
 import pkgutil
+from types import ModuleType
 
 import rambla_py
 
@@ -17,8 +19,18 @@ def main() -> None:
     """Print ``{module: [failed, attempted]}``; failures are printed above it."""
     names = [module.name for module in pkgutil.walk_packages(rambla_py.__path__, "rambla_py.")]
     names = ["pages", "rambla_py", *(name for name in names if not name.endswith("__main__"))]
-    counts = {name: list(doctest.testmod(importlib.import_module(name))) for name in names}
+    counts = {name: list(doctest.testmod(module)) for name in names if (module := _imported(name))}
     print(json.dumps(counts))
+
+
+def _imported(name: str) -> ModuleType | None:
+    """Import a module; None if a third-party package of its own is not installed, which CI has all of."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if os.environ.get("CI") == "true" or (error.name or "").startswith("rambla_py"):
+            raise
+        return None
 
 
 if __name__ == "__main__":

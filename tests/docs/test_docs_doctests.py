@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# All modules are imported in one process, which takes minutes on a busy machine.
+pytestmark = pytest.mark.timeout(330)
+
 RUNNER = Path(__file__).with_name("run_doctests.py")
 
 
@@ -22,7 +25,7 @@ def report() -> tuple[dict[str, tuple[int, int]], str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

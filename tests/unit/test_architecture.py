@@ -140,6 +140,21 @@ def test_only_the_registry_imports_handler_files() -> None:
                 assert mine == its or shared, f"{name} imports {imported}"
 
 
+def test_middleware_imports_no_framework() -> None:
+    """Applications bring theirs; only the module for Django imports it."""
+    frameworks = {"django", "asgiref", "fastapi", "flask", "starlette", "werkzeug"}
+    importing = {
+        name
+        for name, tree in modules().items()
+        if name.startswith("rambla_py.analytics")
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for imported in ([node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        if (imported or "").split(".")[0] in frameworks
+    }
+    assert importing <= {"rambla_py.analytics.django"}
+
+
 def test_every_public_name_exists() -> None:
     """Everything in ``__all__`` is there, once, and every error of ours is in it."""
     assert len(set(rambla_py.__all__)) == len(rambla_py.__all__)

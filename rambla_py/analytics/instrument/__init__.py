@@ -1,0 +1,1 @@
+"""Instrumentation of database drivers and HTTP clients; each module imports its library."""

@@ -1,0 +1,178 @@
+"""A request that middleware tracks when it ends, and the options that all middleware shares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from random import random
+from time import perf_counter
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from rambla_py.analytics.errors import AnalyticsError
+from rambla_py.analytics.middleware.clients import ClientAddresses
+from rambla_py.analytics.middleware.paths import OTHER, Exclusions, PathMasks
+
+__all__ = [
+    "CLIENT_CLOSED",
+    "SERVER_ERROR",
+    "Described",
+    "Exchange",
+    "Identify",
+    "RequestRecorder",
+    "RequestTracker",
+]
+
+CLIENT_CLOSED: Final = 499
+"""Status of a request whose client left, or whose task was cancelled, before the response was complete."""
+
+SERVER_ERROR: Final = 500
+"""Status of a request that an exception ended, whatever its headers had said."""
+
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
+)
+_NONE: Final[dict[str, Any]] = {}
+
+_log = logging.getLogger("rambla_py.analytics")
+
+R = TypeVar("R")
+Identify = Callable[[R], "str | None"]
+Described = tuple[str, str, str | None, str | None]
+"""Method, path, user agent and address of the client."""
+
+
+class RequestTracker(Protocol):
+    """What middleware needs of a tracker."""
+
+    def track_api_request(
+        self,
+        method: str,
+        path: str,
+        status_code: int,
+        duration_ms: float,
+        *,
+        user_agent: str | None = None,
+        ip_address: str | None = None,
+        **fields: Any,
+    ) -> Any:
+        """Track a request that was answered."""
+
+    def track_api_error(
+        self,
+        error: BaseException | str,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        status_code: int = 500,
+        **fields: Any,
+    ) -> Any:
+        """Track an error that ended a request."""
+
+
+class RequestRecorder(Generic[R]):
+    """Tracks requests for one middleware; ``R`` is what ``identify`` is called with.
+
+    Nothing that goes wrong here reaches the application: it is logged once as a warning.
+    """
+
+    __slots__ = ("_has_warned", "_identify", "_sample", "_tracker", "clients", "exclusions", "masks")
+
+    def __init__(
+        self,
+        tracker: RequestTracker,
+        *,
+        exclude: Iterable[str],
+        sample: float | None,
+        trusted_proxies: Iterable[str],
+        identify: Identify[R] | None,
+    ) -> None:
+        if sample is not None and not 0 <= sample <= 1:
+            raise AnalyticsError(f"expected a share from 0 to 1; got {sample!r}", field="sample")
+        self._tracker = tracker
+        self._identify = identify
+        self._sample = sample
+        self._has_warned = False
+        self.exclusions = Exclusions([exclude] if isinstance(exclude, str) else exclude)
+        self.clients = ClientAddresses(trusted_proxies)
+        self.masks = PathMasks()
+
+    def record(self, exchange: Exchange[R], status_code: int) -> None:
+        """Track a request that ends now."""
+        duration_ms = (perf_counter() - exchange.started) * 1_000
+        sample = self._sample
+        if sample is not None and status_code < SERVER_ERROR and random() >= sample:
+            return
+        try:
+            method, path, user_agent, ip_address = exchange.describe()
+            self._tracker.track_api_request(
+                method if method in _METHODS else OTHER,
+                path,
+                status_code,
+                duration_ms,
+                user_agent=user_agent,
+                ip_address=ip_address,
+                **(_NONE if self._identify is None else self._user(exchange.request)),
+            )
+        except Exception:
+            self._warn("track a request")
+
+    def record_error(self, exchange: Exchange[R], error: BaseException) -> None:
+        """Track an exception that the application did not handle."""
+        try:
+            method, path, _, _ = exchange.describe()
+            self._tracker.track_api_error(
+                error,
+                method=method if method in _METHODS else OTHER,
+                path=path,
+                **(_NONE if self._identify is None else self._user(exchange.request)),
+            )
+        except Exception:
+            self._warn("track an error")
+
+    def exclude_all(self) -> None:
+        """Track nothing from now on."""
+        self.exclusions = Exclusions(["*"])
+
+    def _user(self, request: R) -> dict[str, Any]:
+        try:
+            user_id = self._identify(request) if self._identify is not None else None
+        except Exception:
+            self._warn("identify the user of a request")
+            return {}
+        return {} if user_id is None else {"user_id": str(user_id)}
+
+    def _warn(self, what: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning("could not %s; further such failures are not logged", what, exc_info=True)
+
+
+class Exchange(Generic[R]):
+    """One request, which is tracked once when it ends; each kind of middleware has its own."""
+
+    __slots__ = ("error", "has_ended", "recorder", "request", "started")
+
+    def __init__(self, recorder: RequestRecorder[R], request: R) -> None:
+        self.started = perf_counter()
+        self.recorder = recorder
+        self.request = request
+        self.error: BaseException | None = None
+        self.has_ended = False
+
+    def describe(self) -> Described:
+        """Return what is tracked of the request, as it is known at its end."""
+        raise NotImplementedError
+
+    def end(self, status_code: int) -> None:
+        """Track the request unless it has been, and the error that a framework noted since."""
+        if not self.has_ended:
+            self.has_ended = True
+            self.recorder.record(self, status_code)
+        if self.error is not None:
+            error, self.error = self.error, None
+            self.recorder.record_error(self, error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the request by an exception, which is tracked once."""
+        self.error = error
+        self.end(SERVER_ERROR)
