@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from sql_worker import ARRAYS, Base
 from waiting import kinds
 
 from rambla_py.serialization.json_numbers import JsonNumber
-from rambla_py.sql import SqlDataError
+from rambla_py.sql import SqlBackend, SqlDataError
 
 POSTGRES_OPTIONS = [{}, *ARRAYS]
 WHOLE = [2.0, -0.0, 1e3, decimal.Decimal("2.0"), decimal.Decimal("1E+3"), JsonNumber("12.000"), "7"]
@@ -91,6 +92,34 @@ def test_a_text_with_a_zone_keeps_its_instant(options: dict[str, Any], served: B
         assert w.publish([{"v": text} for text in SAME]) == [None] * len(SAME)
     expected = datetime.datetime(2026, 1, 2, 1, 4, 5)
     assert served.rows("select v from {}") == [(expected,)] * len(SAME)
+
+
+@pytest.fixture
+def far_east(mariadb: Base) -> Iterator[Base]:
+    """MariaDB while its sessions are in another time zone than UTC."""
+    with SqlBackend(mariadb.url) as admin:
+        admin.execute("set global time_zone = '+09:00'")
+        try:
+            yield mariadb
+        finally:
+            admin.execute("set global time_zone = 'SYSTEM'")
+
+
+def test_a_timestamp_column_keeps_the_instant_whatever_the_servers_zone(far_east: Base):
+    """MariaDB converts times of such a column from the session's zone, which therefore is UTC."""
+    far_east.make("id varchar(40) primary key, v timestamp null, w datetime")
+    with far_east.worker(columns=["v", "w"]) as w:
+        assert w.publish([{"v": text, "w": text} for text in SAME]) == [None] * len(SAME)
+    seconds = datetime.datetime(2026, 1, 2, 1, 4, 5, tzinfo=datetime.UTC).timestamp()
+    assert far_east.rows("select distinct unix_timestamp(v), v = w from {}") == [(seconds, 1)]
+
+
+def test_a_zone_that_the_url_sets_stays(far_east: Base):
+    """``init_command`` is the way back to another zone."""
+    command = "init_command=set%20time_zone%3D'%2B05%3A00'"
+    for url, zone in ((far_east.url, "+00:00"), (f"{far_east.url}?{command}", "+05:00")):
+        with SqlBackend(url) as db:
+            assert db.execute("select @@session.time_zone as zone").first == {"zone": zone}
 
 
 def test_a_text_with_milliseconds_in_a_column_that_was_created(served: Base):

@@ -42,6 +42,8 @@ _PARAMETERS = frozenset(
 # Otherwise the server silently truncates values and clips numbers; in tables without transactions also under
 # STRICT_TRANS_TABLES.
 _STRICT = "SET SESSION sql_mode = CONCAT_WS(',', @@sql_mode, 'STRICT_ALL_TABLES')"
+# The server converts the times of a TIMESTAMP column from and to the session's zone; ours are in UTC.
+_STRICT_UTC = f"{_STRICT}, time_zone = '+00:00'"
 
 _LARGE = sqlalchemy.String | sqlalchemy.JSON | sqlalchemy.types._Binary
 _INDEXED = 191
@@ -79,7 +81,7 @@ class MysqlDialect(SqlDialect):
         raw = MysqlConnection(**{**named, "write_timeout": options.read_timeout_s})
         try:
             with raw.cursor() as cursor:
-                cursor.execute(_STRICT)
+                cursor.execute(_session(named))
         except BaseException:
             raw.close()
             raise
@@ -92,7 +94,7 @@ class MysqlDialect(SqlDialect):
         raw = await asyncmy.connect(**named)
         try:
             async with raw.cursor() as cursor:
-                await cursor.execute(_STRICT)
+                await cursor.execute(_session(named))
         except BaseException:
             raw.close()
             raise
@@ -245,6 +247,11 @@ class MysqlWriter(TransactionWriter):
 def _check_charset(name: str, value: Any) -> None:
     if name == "charset" and pymysql.charset.charset_by_name(value) is None:
         raise LookupError(name)
+
+
+def _session(named: dict[str, Any]) -> str:
+    """Return the statement that begins a session; a time zone that the URL sets stays."""
+    return _STRICT if "time_zone" in str(named.get("init_command", "")).lower() else _STRICT_UTC
 
 
 def _literal(name: str) -> str:
