@@ -54,7 +54,7 @@ def report_of(name: str) -> Report:
 class _Reader(HTMLParser):
     """Elements, attributes and text of a page; raises for an element that is not closed in its order."""
 
-    VOID = ("meta",)
+    VOID = ("meta", "wbr")
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -156,8 +156,8 @@ def test_any_text_is_shown_safely(name: str) -> None:
     """No name makes a page with another structure, or one that cannot be encoded."""
     plain = _Reader(render_page(report_of("x")))
     read = _Reader(render_page(report_of(name)))
-    page_tags = [tag for tag in read.tags if tag != "text"]
-    assert page_tags == [tag for tag in plain.tags if tag != "text"]
+    lines = ("text", "wbr")
+    assert [tag for tag in read.tags if tag not in lines] == [tag for tag in plain.tags if tag not in lines]
     assert all(char.isprintable() or char == "\n" for char in shown(report_of(name)))
 
 
@@ -165,7 +165,7 @@ def test_a_long_label_is_wrapped_and_never_cut_without_a_sign() -> None:
     """In the chart a label has at most three lines; the table has all of it."""
     path = "/" + "/".join(f"part{number:02}" for number in range(40))
     page = render_page(report_of(path))
-    assert f'<th scope="row" class="text">{path} {path}</th>' in page
+    assert f'<th scope="row" class="text">{path} {path}</th>' in page.replace("<wbr>", "")
     labels = re.findall(r'<text class="label"[^>]*>([^<]*)</text>', page)
     assert all(len(label) <= 35 for label in labels)
     assert sum(label.endswith("…") for label in labels) == 3

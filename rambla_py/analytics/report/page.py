@@ -58,4 +58,12 @@ def _template() -> Any:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = _breakable
     return environment.from_string(text)
+
+
+def _breakable(name: str) -> str:
+    """Return a name as markup that may be broken after each slash, for narrow columns."""
+    import markupsafe  # of jinja2
+
+    return markupsafe.escape(name).replace("/", markupsafe.Markup("/<wbr>"))

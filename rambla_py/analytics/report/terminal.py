@@ -45,7 +45,8 @@ def _tiles(report: Report) -> Table:
     made = Table(box=SIMPLE_HEAD, padding=(0, 3, 0, 0), pad_edge=False, show_edge=False)
     shown = tiles(report)
     for tile in shown:
-        made.add_column(Text(tile.label), overflow="fold")
+        several = len(tile.lines) > 1
+        made.add_column(Text(tile.label), overflow="fold", justify="right" if several else "left")
     made.add_row(*[Text("\n").join(Text(line, style="bold") for line in tile.lines) for tile in shown])
     return made
 
