@@ -18,6 +18,7 @@ _ALIASES = {"httpc": "http", "s3": "objects"}
 _EXTRAS = {
     "http": "http",
     "clickhouse": "http",
+    "jitsu": "http",
     "objects": "objects",
     "sql": "sql",
     "state": "crypto",

@@ -12,6 +12,7 @@ Elsewhere = Callable[[str], str | None]
 """Returns a hint for a key that belongs to another table; None for any other key."""
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
+    "api_key": ("write_key",),
     "address": ("url", "host", "relay"),
     "bootstrap_servers": ("urls", "url"),
     "brokers": ("urls", "url"),
@@ -28,6 +29,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "max_attempts": ("retries",),
     "max_queue": ("max_pending",),
     "max_retries": ("retries",),
+    "key": ("write_key",),
     "pass": ("password",),
     "passwd": ("password",),
     "pwd": ("password",),
@@ -39,12 +41,14 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "ssl": ("tls",),
     "subject_prefix": ("subject",),
     "timeout": ("timeout_s", "attempt_timeout_s"),
+    "token": ("write_key",),
     "ttl": ("ttl_s", "expires_s"),
     "uri": ("url",),
     "user": ("username",),
     "user_name": ("username",),
     "vhost": ("virtual_host",),
     "workers": ("count",),
+    "writekey": ("write_key",),
 }
 
 

@@ -32,9 +32,9 @@ FURTHER: dict[str, dict[str, str]] = {
     "http": {
         "headers": "the headers of a request, which are constant or vary by message",
         "request_path": "path and query of a request",
-        "result": "what a successful delivery returns",
         "signature": "the signatures of Standard Webhooks",
     },
+    "jitsu": {},
     "kafka": {"driver_config": "the names and types of librdkafka's settings"},
     "kombu": {"kombu_private": "private parts of the driver"},
     "mqtt": {"paho_private": "private parts of the driver"},

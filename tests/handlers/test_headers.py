@@ -33,6 +33,7 @@ HELD: dict[str, set[type]] = {
 OTHERS = (
     "http",
     "clickhouse",
+    "jitsu",
     "smtp",
     "objects",
     "redis",

@@ -32,6 +32,7 @@ IN_URLS = [
     Place("http", "proxy", "http://shop:{}@127.0.0.1:9", {"url": "http://127.0.0.1:9"}),
     Place("clickhouse", "url", "https://shop:{}@127.0.0.1:9/db"),
     Place("clickhouse", "proxy", "http://shop:{}@127.0.0.1:9", {"url": "http://127.0.0.1:9"}),
+    Place("jitsu", "proxy", "http://shop:{}@127.0.0.1:9", {"url": "http://127.0.0.1:9", "write_key": "k"}),
     Place("objects", "proxy", "http://shop:{}@127.0.0.1:9", {"url": "s3://bucket"}),
     Place("sql", "url", "postgresql://shop:{}@127.0.0.1:9/db"),
     Place("sql", "url", "mysql+pymysql://shop:{}@127.0.0.1:9/db"),
@@ -43,6 +44,7 @@ IN_URLS = [
     Place("mqtt", "url", "mqtts://shop:{}@127.0.0.1:9"),
 ]
 WITHOUT_PASSWORD = [
+    Place("jitsu", "url", "https://127.0.0.1:9/prefix", {"write_key": "k"}),
     Place("objects", "url", "s3://bucket/prefix"),
     Place("objects", "url", "file:///tmp/objects"),
     Place("objects", "endpoint", "http://127.0.0.1:9", {"url": "s3://bucket"}),
