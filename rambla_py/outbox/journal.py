@@ -18,8 +18,9 @@ class Acceptance(msgspec.Struct, eq=False):
 
     ``duplicates`` are rows that are stored already: the same id, target and payload within the duplicate
     window; each with the status that its message ended with, or None while it has none. They are not in
-    ``rows`` any more. ``replaces`` are rows that end under a status in the same transaction, and only if the
-    new ones are stored.
+    ``rows`` any more. Where the journal ``finds_duplicates``, the ``share`` of such a row is that of the
+    stored one if this process delivers it, else -1. ``replaces`` are rows that end under a status in the same
+    transaction, and only if the new ones are stored.
     """
 
     rows: list[Row]
@@ -104,6 +105,9 @@ class Journal(Protocol):
 
     polls: bool
     """Whether rows may come into the shares of this process at any time, from others."""
+
+    finds_duplicates: bool
+    """Whether duplicates have the share of the message that is stored already."""
 
     wake: Callable[[], None]
     """Called, from another thread, when such rows have come; some journals do not notice."""

@@ -46,6 +46,7 @@ class MemoryJournal:
     """Stores rows in ``tables``, which several journals of one process may share, one after the other."""
 
     polls = False
+    finds_duplicates = True
 
     def __init__(
         self,
@@ -116,12 +117,19 @@ class MemoryJournal:
             elif found[0] != row.payload:
                 raise DuplicateIdError(row.target, row.id)
             else:
+                row.share = self._share_of(place, new=place in fresh)
                 duplicates.append((row, found[1]))
         seen.update(fresh)
         for row, _ in duplicates:
             self._account(row.target).duplicates += 1
         one.duplicates = duplicates
         one.rows = [row for row in one.rows if not any(row is other for other, _ in duplicates)]
+
+    def _share_of(self, place: tuple[str, str], *, new: bool) -> int:
+        """Return the share of a stored message if this journal delivers it, else -1."""
+        shares = [row.share for row in self.tables.rows.values() if (row.target, row.id) == place]
+        share = self.own if new else shares[0] if shares else -1
+        return share if self.tables.owners.get(share) is self else -1
 
     def _apply(self, changes: Changes) -> None:
         rows = self.tables.rows

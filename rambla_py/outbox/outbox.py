@@ -62,7 +62,7 @@ class Outbox:
     def __init__(self, journal: Journal, settings: OutboxSettings, targets: Iterable[Target]) -> None:
         self.journal, self.settings = journal, settings
         self.pending = Pending()
-        self.same_ids = SameIds()
+        self.same_ids = SameIds(remembers=not journal.finds_duplicates)
         by_name = {target.config.name: target for target in targets}
         self._feeds = {name: Feed(target) for name, target in by_name.items() if _is_durable(target)}
         self._feeder = Feeder(journal, self._feeds, by_name.keys())
@@ -218,6 +218,7 @@ class Outbox:
             self._unsettled.extend(entry.deliveries)
         acceptances = [entry.acceptance for entry in entries if entry.deliveries]
         self.journal.write(acceptances, _merged(changes, entries))
+        self.same_ids.removed(row for row, _ in changes.ended)
         self._report_lost()
         for entry in entries:
             self._admit(entry, spilled)
@@ -371,6 +372,7 @@ class Outbox:
         changes = self.pending.take()
         if changes:
             self.journal.write((), changes)
+            self.same_ids.removed(row for row, _ in changes.ended)
             self._report_lost()
             self.pending.written()
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rambla_py.errors import DeliveryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rambla_py.delivery import LiveDelivery
     from rambla_py.outbox.rows import Row
     from rambla_py.outcome import Status
@@ -17,38 +19,61 @@ __all__ = ["SameIds"]
 
 
 class SameIds:
-    """The messages in memory whose id the application gave, each with those that have the same id."""
+    """Messages of an id that the application gave twice: the later ones, until the first has ended.
 
-    def __init__(self) -> None:
+    ``remembers``: the first ones must be recorded with ``add``, because the journal does not tell which of
+    them this process delivers; they stay in memory for as long as they wait.
+    """
+
+    def __init__(self, *, remembers: bool) -> None:
+        self._remembers = remembers
         self._waiting: dict[tuple[str, str], list[LiveDelivery]] = {}
+        # Those that have ended and are in the journal still: there, they look as if they waited.
+        self._ended: dict[tuple[str, str], tuple[Status, Any, BaseException | None]] = {}
         # Reentrant: a signal handler may publish while its own thread holds it.
         self._lock = threading.RLock()
 
     def add(self, row: Row) -> None:
         """Record the first message of an id."""
-        with self._lock:
-            self._waiting.setdefault((row.target, row.id), [])
+        if self._remembers:
+            with self._lock:
+                self._waiting.setdefault((row.target, row.id), [])
 
     def settle_duplicate(self, delivery: LiveDelivery, row: Row, status: Status | None) -> None:
-        """Let a message that is stored already share the outcome of the first one."""
-        if status is None:
-            with self._lock:
-                waiting = self._waiting.get((row.target, row.id))
-                if waiting is not None:
-                    waiting.append(delivery)
-                    return
-            if delivery.receipt is not None:
-                delivery.receipt._keep(row.id)
+        """Let a message that is stored already share the outcome of the first one.
+
+        ``status`` is what the journal has of that one. Called by the writer of the journal.
+        """
+        if status is not None:
+            _settle_as(delivery, status, None, _first_ended_as(status))
             return
-        error = None if status == "ok" else DeliveryError(f"the first message with this id ended as {status}")
-        _settle_as(delivery, status, None, error)
+        place = (row.target, row.id)
+        with self._lock:
+            ended = self._ended.get(place)
+            if ended is None:
+                if row.share < 0 or (self._remembers and place not in self._waiting):
+                    if delivery.receipt is not None:
+                        delivery.receipt._keep(row.id)
+                else:
+                    self._waiting.setdefault(place, []).append(delivery)
+                return
+        _settle_as(delivery, *ended)
 
     def share_outcome(self, delivery: LiveDelivery, row: Row, status: Status) -> None:
         """Settle the messages that had the same id as one that has ended."""
+        place, ended = (row.target, row.id), (status, delivery.result, delivery.error)
         with self._lock:
-            waiting = self._waiting.pop((row.target, row.id), [])
+            if row.seq:  # else it is not in the journal any more
+                self._ended[place] = ended
+            waiting = self._waiting.pop(place, [])
         for other in waiting:
-            _settle_as(other, status, delivery.result, delivery.error)
+            _settle_as(other, *ended)
+
+    def removed(self, rows: Iterable[Row]) -> None:
+        """Forget messages that are not in the journal any more; called by its writer."""
+        for row in rows:
+            if row.given_id:
+                self._ended.pop((row.target, row.id), None)
 
     def keep_all(self) -> None:
         """Record that the messages that wait for an outcome stay in the outbox: the app has stopped."""
@@ -57,6 +82,10 @@ class SameIds:
         for delivery in (one for others in waiting.values() for one in others):
             if delivery.receipt is not None:
                 delivery.receipt._keep(delivery.id)
+
+
+def _first_ended_as(status: Status) -> DeliveryError | None:
+    return None if status == "ok" else DeliveryError(f"the first message with this id ended as {status}")
 
 
 def _settle_as(delivery: LiveDelivery, status: Status, result: Any, error: BaseException | None) -> None:

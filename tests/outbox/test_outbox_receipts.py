@@ -27,6 +27,54 @@ def test_a_stop_keeps_the_messages_of_one_id(tmp_path: Path) -> None:
             receipt.result(timeout_s=10)
 
 
+def test_the_second_message_of_an_id_that_waits_on_the_disk(tmp_path: Path) -> None:
+    """It shares the outcome of the first one, of which nothing is in memory."""
+    backend = Backend()
+    backend.gate.clear()
+    with running(table_of(tmp_path, backend.handler(), max_pending=2)) as app:
+        for at in range(20):
+            app.publish("orders", at, id=f"id {at}")
+        same_ids = app._lifecycle.outbox.same_ids  # type: ignore[union-attr]
+        assert same_ids._waiting == {}
+        receipt = app.publish("orders", 19, id="id 19")
+        assert not receipt.done()
+        backend.gate.set()
+        receipt.result(timeout_s=20)
+        assert same_ids._waiting == {}
+        wait_until(lambda: not same_ids._ended)
+    assert account(tmp_path).ok == 20
+
+
+def test_the_second_message_of_an_id_of_an_earlier_run(tmp_path: Path) -> None:
+    """It shares the outcome, which comes in this run."""
+    backend = Backend()
+    backend.gate.clear()
+    table = table_of(tmp_path, backend.handler())
+    app = Rambla(table).start()
+    app.publish_many("orders", [0, 1])
+    app.publish("orders", 2, id="one")
+    opening = threading.Timer(0.3, backend.gate.set)
+    opening.start()
+    app.stop(0.0)
+    opening.join()
+    backend.gate.clear()
+    with running(table) as again:
+        receipt = again.publish("orders", 2, id="one")
+        assert not receipt.done()
+        backend.gate.set()
+        receipt.result(timeout_s=20)
+    assert backend.received.count(2) == 1
+
+
+def test_the_second_message_of_an_id_that_another_process_delivers(tmp_path: Path) -> None:
+    """Its outcome is not known here."""
+    app = Rambla(table_of(tmp_path, Backend().handler(), {"deliver": False})).start()
+    app.publish("orders", 1, id="one")
+    with pytest.raises(KeptError, match="one"):
+        app.publish("orders", 1, id="one").result(timeout_s=10)
+    app.stop(5)
+
+
 def test_a_callback_that_raises_holds_up_no_outcome(tmp_path: Path) -> None:
     """It belongs to the second message of an id; the first one and those after it end as ever."""
     backend = Backend()

@@ -73,6 +73,7 @@ class PostgresJournal:
     """
 
     polls = True
+    finds_duplicates = False
 
     def __init__(
         self,

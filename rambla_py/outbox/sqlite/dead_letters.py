@@ -58,8 +58,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 _LAPSE: Final = "UPDATE rambla_seen SET status = 'fatal', until = ? WHERE target = ? AND id = ?"
 # The window is not asked: the entry of the same target stays, and one of another target is replaced.
 _SEE: Final = """
-INSERT INTO rambla_seen (target, id, digest) VALUES (?, ?, ?)
-ON CONFLICT (target, id) DO UPDATE SET status = NULL, until = NULL
+INSERT INTO rambla_seen (target, id, digest, seq) VALUES (?, ?, ?, ?)
+ON CONFLICT (target, id) DO UPDATE SET seq = excluded.seq, status = NULL, until = NULL
 """
 
 
@@ -150,9 +150,10 @@ class SqliteDeadLetters:
                     "INSERT OR REPLACE INTO rambla_replayed (letter, id, at) VALUES (?, ?, ?)",
                     (number, id_, now),
                 )
-                if given_id and target != old:
-                    connection.execute(_LAPSE, (now + self._dedup_window_s, old, id_))
-                    connection.execute(_SEE, (target, id_, digest_of(row)))
+                if given_id:
+                    if target != old:
+                        connection.execute(_LAPSE, (now + self._dedup_window_s, old, id_))
+                    connection.execute(_SEE, (target, id_, digest_of(row), row.seq))
             connection.execute("DELETE FROM rambla_replayed WHERE at < ?", (now - _REMEMBERED_S,))
             add_counts(connection, counts)
         return absent

@@ -36,6 +36,7 @@ class SqliteJournal:
     """
 
     polls = False
+    finds_duplicates = True
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class SqliteJournal:
                 transaction.apply(changes)
                 if acceptances:
                     self._room.check(connection, (row for one in acceptances for row in one.rows))
-                    transaction.accept(acceptances, self.own)
+                    transaction.accept(acceptances, self.own, self._owners.mine)
                 transaction.finish()
         except OutboxFullError as error:
             if not is_full(error):

@@ -64,11 +64,13 @@ CREATE TABLE rambla_dead (
     "CREATE TABLE rambla_replayed (letter INTEGER PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL) STRICT",
     "CREATE INDEX rambla_replayed_id ON rambla_replayed (id)",
     "CREATE INDEX rambla_replayed_at ON rambla_replayed (at)",
+    # ``seq`` is the row that waits: there is no index to find it by its id.
     """
 CREATE TABLE rambla_seen (
     target INTEGER NOT NULL,
     id TEXT NOT NULL,
     digest BLOB NOT NULL,
+    seq INTEGER,
     status TEXT,
     until REAL,
     PRIMARY KEY (target, id)
@@ -117,8 +119,8 @@ CREATE TRIGGER rambla_arrive INSTEAD OF INSERT ON rambla_arrival BEGIN
     SELECT number, NEW.id, NEW.key, NEW.accepted, NEW.due, NEW.wait_s, NEW.options, NEW.form, NEW.payload,
         NEW.crc, NEW.digest IS NOT NULL
     FROM rambla_target WHERE name = NEW.target AND NOT {_KNOWN};
-    INSERT OR REPLACE INTO rambla_seen (target, id, digest)
-    SELECT number, NEW.id, NEW.digest FROM rambla_target
+    INSERT OR REPLACE INTO rambla_seen (target, id, digest, seq)
+    SELECT number, NEW.id, NEW.digest, last_insert_rowid() FROM rambla_target
     WHERE name = NEW.target AND NEW.digest IS NOT NULL AND NOT {_KNOWN};
 END""",
     "CREATE TABLE rambla_schema (version INTEGER NOT NULL) STRICT",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from rambla_py.outbox.digests import digest_of
@@ -21,8 +21,13 @@ _ROWS_WHILE_FULL = 8
 
 _DELETE = "DELETE FROM rambla_message WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq"
 _START = "UPDATE rambla_message SET started = 1 WHERE seq IN (SELECT value FROM json_each(?))"
-_SEEN = "SELECT digest, status FROM rambla_seen WHERE target = ? AND id = ? AND (until IS NULL OR until > ?)"
-_SEE = "INSERT OR REPLACE INTO rambla_seen (target, id, digest, status, until) VALUES (?, ?, ?, NULL, NULL)"
+_SEEN = """
+SELECT digest, status, (SELECT owner FROM rambla_message WHERE rambla_message.seq = rambla_seen.seq)
+FROM rambla_seen WHERE target = ? AND id = ? AND (until IS NULL OR until > ?)
+"""
+_SEE = """
+INSERT OR REPLACE INTO rambla_seen (target, id, digest, seq, status, until) VALUES (?, ?, ?, ?, NULL, NULL)
+"""
 _HANDED = """
 INSERT INTO rambla_handed (owner, target, upto) VALUES (?, ?, ?)
 ON CONFLICT (owner, target) DO UPDATE SET upto = excluded.upto
@@ -47,6 +52,7 @@ class JournalTransaction:
         self._connection, self._target = connection, target
         self._now, self._dedup_window_s = now, dedup_window_s
         self._counts: Counter[tuple[int, str]] = Counter()
+        self._given: dict[tuple[int, str], tuple[bytes, Row]] = {}
 
     def finish(self) -> None:
         """Add up what was counted."""
@@ -54,13 +60,16 @@ class JournalTransaction:
 
     # -- new rows -------------------------------------------------------------------------------------
 
-    def accept(self, acceptances: Sequence[Acceptance], share: int) -> None:
-        """Store rows in a share, and set their numbers; ``error`` of an acceptance that is refused."""
+    def accept(self, acceptances: Sequence[Acceptance], share: int, delivered: Collection[int]) -> None:
+        """Store rows in a share, and set their numbers; ``error`` of an acceptance that is refused.
+
+        ``delivered`` are the shares that this process delivers.
+        """
         rows: list[Row] = []
         replaced: list[tuple[Row, Status]] = []
         for one in acceptances:
             try:
-                self._set_duplicates_aside(one)
+                self._set_duplicates_aside(one, share, delivered)
             except DuplicateIdError as error:
                 one.error = error
             else:
@@ -72,32 +81,41 @@ class JournalTransaction:
             insert(self._connection, rows, share, targets)
             for name, number in numbers.items():
                 self._counts[targets[name], "accepted"] += number
+        if self._given:
+            seen = [(*place, digest, row.seq) for place, (digest, row) in self._given.items()]
+            self._connection.executemany(_SEE, seen)
         if replaced:
             self._remove(Changes(ended=replaced))
 
-    def _set_duplicates_aside(self, one: Acceptance) -> None:
-        """Remove the rows that are stored already; raises ``DuplicateIdError``, with nothing written."""
-        given = [row for row in one.rows if row.given_id]
-        if not given:
-            return
-        known = []
-        new: dict[tuple[int, str], bytes] = {}
-        for row in given:
+    def _set_duplicates_aside(self, one: Acceptance, share: int, delivered: Collection[int]) -> None:
+        """Remove the rows that are stored already; raises ``DuplicateIdError``, with nothing recorded."""
+        known: list[tuple[Row, Status | None]] = []
+        new: dict[tuple[int, str], tuple[bytes, Row]] = {}
+        for row in one.rows:
+            if not row.given_id:
+                continue
             place, digest = (self._target(self._connection, row.target), row.id), digest_of(row)
-            found = self._connection.execute(_SEEN, (*place, self._now)).fetchone()
-            if found is None and place in new:
-                found = (new[place], None)
-            if found is None:
-                new[place] = digest
-            elif found[0] != digest:
-                raise DuplicateIdError(row.target, row.id)
+            found = new.get(place) or self._given.get(place)
+            if found is not None:
+                first, status, owner = found[0], None, share
             else:
-                known.append((row, found[1]))
-        self._connection.executemany(_SEE, [(*place, digest) for place, digest in new.items()])
+                stored = self._connection.execute(_SEEN, (*place, self._now)).fetchone()
+                if stored is None:
+                    new[place] = digest, row
+                    continue
+                first, status, owner = stored
+            if first != digest:
+                raise DuplicateIdError(row.target, row.id)
+            row.share = owner if owner in delivered else -1
+            known.append((row, status))
+        if not (new or known):
+            return
+        self._given |= new
         for row, _ in known:
             self._counts[self._target(self._connection, row.target), "duplicates"] += 1
         one.duplicates = known
-        one.rows = [row for row in one.rows if not any(row is other for other, _ in known)]
+        aside = {id(row) for row, _ in known}
+        one.rows = [row for row in one.rows if id(row) not in aside]
 
     # -- changes --------------------------------------------------------------------------------------
 
