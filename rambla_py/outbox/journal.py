@@ -82,7 +82,10 @@ class Account(msgspec.Struct):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """What a journal holds: rows, dead letters, the oldest row (seconds since the epoch), and bytes."""
+    """What a journal holds: rows, dead letters, the oldest row (seconds since the epoch), and bytes.
+
+    ``owners_alive`` are processes that deliver, ``owners_adopted`` those whose rows they have taken over.
+    """
 
     rows: int
     dead: int

@@ -113,6 +113,21 @@ def test_status_in_one_line(outbox: Path, run: Run, journal: SqliteJournal) -> N
     assert found["max_bytes"] == 1 << 30
 
 
+def test_status_counts_adopted_owners(outbox: Path, run: Run) -> None:
+    """Those of processes that have ended, and whose messages a living one delivers."""
+    dead, heir = SqliteJournal(outbox), SqliteJournal(outbox)
+    dead.open(delivers=True)
+    accept(dead, [row("1")])
+    number = dead.own
+    dead._owners.unlock(number)  # as the end of its process does
+    heir.open(delivers=True)
+    assert number in [share.number for share in heir.claim()]
+    shown = run("outbox", "status").stdout
+    assert " 0 dead; 1 owner alive, 1 adopted; log " in shown
+    heir.close()
+    dead.close()
+
+
 def test_a_newer_outbox_and_another_file_are_refused(outbox: Path, run: Run) -> None:
     """Exit code 1 and one line: a newer schema, a text file, the database of another application."""
     with sqlite3.connect(outbox) as connection:

@@ -17,7 +17,7 @@ from rambla_py.outbox.sqlite.errors import is_full
 from rambla_py.outbox.sqlite.files import Reserve
 from rambla_py.outbox.sqlite.owners import Owners
 from rambla_py.outbox.sqlite.room import Room
-from rambla_py.outbox.sqlite.shares import begin_owner, close_owners, end_owner, taken
+from rambla_py.outbox.sqlite.shares import begin_owner, close_owners, end_owner, owners, taken
 from rambla_py.outbox.sqlite.statements import read_rows
 from rambla_py.outbox.sqlite.transaction import JournalTransaction, in_parts
 
@@ -161,9 +161,7 @@ class SqliteJournal:
 
     def _claim(self) -> list[Share]:
         with self._file.using() as connection:
-            known = [
-                number for (number,) in connection.execute("SELECT number FROM rambla_owner ORDER BY number")
-            ]
+            known = list(owners(connection))
         locked: list[int] = []
         try:
             with file_errors(self.name):
@@ -171,7 +169,7 @@ class SqliteJournal:
             if not locked:
                 return []
             with self._file.writing() as connection:
-                shares = [taken(connection, number) for number in locked]
+                shares = [taken(connection, number, self.own) for number in locked]
         except BaseException:
             for number in locked:  # else no process would deliver their rows
                 self._owners.unlock(number)
@@ -249,16 +247,16 @@ class SqliteJournal:
         with self._file.using() as connection:
             rows, oldest = connection.execute("SELECT count(*), min(accepted) FROM rambla_message").fetchone()
             (dead,) = connection.execute("SELECT count(*) FROM rambla_dead").fetchone()
-            owners = connection.execute("SELECT number FROM rambla_owner WHERE number > 0").fetchall()
-        alive = [number for (number,) in owners if self._owners.is_alive(number)]
-        adopted = [number for number in self._owners.mine if number not in (0, self.own)]
+            known = owners(connection)
+        held = [number for number in known if number and self._owners.is_alive(number)]
+        adopted = [number for number in held if known[number] is not None]
         return Totals(
             rows=rows,
             dead=dead,
             oldest=oldest,
             file_bytes=_size(self.path),
             log_bytes=self.log_bytes(),
-            owners_alive=len(alive),
+            owners_alive=len(held) - len(adopted),
             owners_adopted=len(adopted),
         )
 

@@ -7,7 +7,7 @@ import sqlite3
 
 from rambla_py.outbox.journal import Share
 
-__all__ = ["begin_owner", "close_owners", "end_owner", "taken"]
+__all__ = ["begin_owner", "close_owners", "end_owner", "owners", "taken"]
 
 
 def begin_owner(connection: sqlite3.Connection, now: float) -> int:
@@ -34,8 +34,13 @@ def end_owner(connection: sqlite3.Connection, number: int) -> bool:
     return True
 
 
-def taken(connection: sqlite3.Connection, number: int) -> Share | None:
-    """Record that the process of an owner has died; return the owner as a share of this process.
+def owners(connection: sqlite3.Connection) -> dict[int, int | None]:
+    """Return the owners in order, each with the one that has adopted it."""
+    return dict(connection.execute("SELECT number, adopter FROM rambla_owner ORDER BY number").fetchall())
+
+
+def taken(connection: sqlite3.Connection, number: int, adopter: int) -> Share | None:
+    """Record that the process of an owner has ended; return the owner as a share of this process.
 
     Return None for one that has ended without rows since its number was read.
     """
@@ -43,7 +48,7 @@ def taken(connection: sqlite3.Connection, number: int) -> Share | None:
     if found is None:
         return None
     (closed,) = found
-    connection.execute("UPDATE rambla_owner SET closed = 0 WHERE number = ?", (number,))
+    connection.execute("UPDATE rambla_owner SET closed = 0, adopter = ? WHERE number = ?", (adopter, number))
     deaths = {}
     query = "SELECT target, max(seq) FROM rambla_message WHERE owner = ? GROUP BY target"
     for target, last in connection.execute(query, (number,)).fetchall():

@@ -83,11 +83,13 @@ CREATE TABLE rambla_account (
     PRIMARY KEY (target, name)
 ) STRICT, WITHOUT ROWID""",
     # Numbers of owners are never used again: AUTOINCREMENT. Owner 0 has the rows of those who only write.
+    # ``adopter`` is the owner whose process has taken over the rows of one that has ended.
     """
 CREATE TABLE rambla_owner (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     started REAL NOT NULL,
-    closed INTEGER NOT NULL DEFAULT 0
+    closed INTEGER NOT NULL DEFAULT 0,
+    adopter INTEGER
 ) STRICT""",
     "INSERT INTO rambla_owner (number, started) VALUES (0, 0)",
     # Up to which row the rows of an owner were handed out; without an entry, all of them were.
