@@ -65,6 +65,16 @@ class Channel:
                     return receipt
         return self._publisher.publish(self.name, message, self._with(options))
 
+    def _publish_now(self, message: Any, /, **options: Any) -> Receipt:
+        """Accept one message as ``publish`` does, without ever waiting for room."""
+        admission = None if options else self._fast_paths.get(self.name)
+        if admission is not None:
+            bound = self._bound
+            receipt = (bound.accept if bound.admission is admission else self._bind(admission))(message)
+            if receipt is not None:
+                return receipt
+        return self._publisher.publish(self.name, message, self._with(options), may_wait=False)
+
     def publish_many(self, messages: Iterable[Any], /, **options: Any) -> Receipt:
         """Accept many messages, as ``Rambla.publish_many`` does; raises the same."""
         return self._publisher.publish_many(self.name, messages, self._with(options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -24,14 +25,16 @@ _SQL: Mapping[Any, str] = {
 
 
 class Field(NamedTuple):
-    """A field of an event: its name, Python type, SQL type and meaning."""
+    """A field of an event: its name, Python type, SQL type, meaning, and least value if it has one."""
 
     name: str
     type: type
     sql: str
     about: str
+    minimum: float | None = None
 
 
+@cache
 def fields_of(event: type[Event]) -> dict[str, Field]:
     """Return the fields of an event in the order of its columns.
 
@@ -54,9 +57,11 @@ def own_fields(event: type[Event]) -> dict[str, Field]:
     >>> list(own_fields(UserAuthentication))
     ['auth_action', 'user_id', 'auth_success']
     """
-    return {name: fields_of(event)[name] for name in event.__annotations__ if name in event.__struct_fields__}
+    fields = fields_of(event)
+    return {name: fields[name] for name in event.__annotations__ if name in fields}
 
 
+@cache
 def table_events() -> dict[str, list[type[Event]]]:
     """Return the events of each table, the one that is first in its list by its first event.
 
@@ -97,11 +102,13 @@ def _field(name: str, hint: Any) -> Field:
     kind, meta = get_args(hint)[:2]
     if get_origin(kind) in (Union, UnionType):
         kind = next(one for one in get_args(kind) if one is not type(None))
+    minimum = None
     if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+        kind, bounds = get_args(kind)[:2]
+        minimum = bounds.ge
     kind = get_origin(kind) or kind
     sql = (meta.extra or {}).get("sql") or _SQL[kind]
-    return Field(name, kind, sql, meta.description)
+    return Field(name, kind, sql, meta.description, minimum)
 
 
 def _own_columns(events: list[type[Event]]) -> dict[str, str]:

@@ -81,10 +81,13 @@ def overridden(
     """Return the tree with values from the environment merged over it.
 
     A part of a name matches an existing key regardless of case and of ``-`` or ``_``; without a match it
-    becomes a new key in lower case.
+    becomes a new key in lower case. ``RAMBLA__ANALYTICS__`` is ``[rambla.analytics]``, unless there is a
+    service of that name.
     """
+    services = {_folded(key) for key in tree.value} if tree.is_table else set()
     for keys, value in values.items():
-        tree = _set(tree, keys, value, problems, path)
+        inside = not path and len(keys) > 1 and _folded(keys[0]) == "analytics" not in services
+        tree = _set(tree, ("rambla", *keys) if inside else keys, value, problems, path)
     return tree
 
 

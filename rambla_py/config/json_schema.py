@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rambla_py.config.analytics_table import analytics_struct
 from rambla_py.config.options import OptionField, declared, reserved
 from rambla_py.config.reserved import PER_MESSAGE
 from rambla_py.config.schema import ChannelSettings, OutboxSettings, RamblaSettings
@@ -94,7 +95,8 @@ def _define_service(handlers: Mapping[str, type[Handler]], defs: dict[str, Any])
 
 
 def _define_rambla(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) -> None:
-    fields = [field for field in fields_of(RamblaSettings) if field.name not in ("options", "outbox")]
+    tables = ("options", "outbox", "analytics")
+    fields = [field for field in fields_of(RamblaSettings) if field.name not in tables]
     options = _options({}, defs, "rambla", anything=any(one.Options is dict for one in handlers.values()))
     # Handlers may give one name different types, so any value is allowed here.
     options["properties"].update(
@@ -105,9 +107,12 @@ def _define_rambla(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) 
         }
     )
     outbox = _table(_properties(fields_of(OutboxSettings), defs, "rambla"))
-    defs["rambla"] = _table(
-        {**_properties(fields, defs, "rambla"), "include": INCLUDE, "options": options, "outbox": outbox}
-    )
+    try:
+        analytics = _table(_properties(fields_of(analytics_struct()), defs, "rambla"))
+    except HandlerError:  # its packages are not installed
+        analytics = {"type": "object"}
+    more = {"include": INCLUDE, "options": options, "outbox": outbox, "analytics": analytics}
+    defs["rambla"] = _table({**_properties(fields, defs, "rambla"), **more})
 
 
 def _service(connection: dict[str, Any], options: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:

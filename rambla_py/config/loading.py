@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rambla_py.config.rambla_table import (
     read_defaults,
     read_settings,
 )
-from rambla_py.config.raw_tree import Node, merge, wrap
+from rambla_py.config.raw_tree import Node, merge, plain, wrap
 from rambla_py.config.reading import read
 from rambla_py.config.schema import Config, ServiceConfig
 from rambla_py.config.services import Service, read_service
@@ -33,18 +33,22 @@ __all__ = ["load_config"]
 
 RAMBLA = "rambla"
 
+Defaults = Callable[[dict[str, Any]], Mapping[str, Any]]
+
 
 def load_config(
     source: Mapping[str, Any] | str | Path | None = None,
     *,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    defaults: Defaults | None = None,
 ) -> Config:
     """Read, check and freeze a configuration.
 
     ``source`` is a mapping, the path of a TOML file, or None: then ``$RAMBLA_CONFIG``, ``rambla.toml``,
     ``config/rambla.toml`` and ``[tool.rambla]`` in ``pyproject.toml`` are tried in this order. ``environ``
     replaces ``os.environ``. ``overrides`` is merged over all of it, table by table, the environment included.
+    ``defaults`` is called with all of it as plain data, and returns a mapping that is laid under it.
     Raises ``ConfigError`` with all problems at once.
 
     >>> from rambla_py.handler import Handler
@@ -60,6 +64,8 @@ def load_config(
     tree = overridden(reading.tree, given_by(environment), problems)
     if overrides is not None:
         tree = merge(tree, wrap(overrides, "overrides"))
+    if defaults is not None:
+        tree = merge(wrap(defaults(plain(tree)), "defaults"), tree)
     raw = _Raw(tree, environment)
     config = _checked(raw, tuple(reading.files), problems)
     problems.refuse()

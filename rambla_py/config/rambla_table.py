@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rambla_py.config.analytics_table import read_analytics
 from rambla_py.config.conversion import BAD, convert, convert_fields, convert_struct, convert_table
 from rambla_py.config.elsewhere import elsewhere
 from rambla_py.config.layers import Known, Layer, merged, read_layer
@@ -18,19 +19,24 @@ from rambla_py.errors import nearest
 
 __all__ = ["check_defaults", "chosen_services", "read_defaults", "read_settings"]
 
+_TABLES = ("options", "outbox", "analytics")
+"""The tables in ``[rambla]`` that are not converted like its other keys."""
+
 
 def read_settings(rambla: Node, problems: ProblemList) -> RamblaSettings:
     """Return the settings of ``[rambla]``; one that was refused is reported and has its default."""
-    fields = [field for field in fields_of(RamblaSettings) if field.name not in ("options", "outbox")]
+    fields = [field for field in fields_of(RamblaSettings) if field.name not in _TABLES]
     hints = elsewhere(Known({}), options="rambla.options", channel="SERVICE.channels.NAME")
-    beside = ("options", "include", "outbox")
+    beside = ("include", *_TABLES)
     values = convert_fields(rambla, fields, "rambla", problems, beside=beside, elsewhere=hints)
-    outbox, options = rambla.get("outbox"), rambla.get("options")
+    outbox, options, analytics = (rambla.get(name) for name in ("outbox", "options", "analytics"))
     if outbox is not None and convert_table(outbox, "rambla.outbox", problems) is not None:
         values["outbox"] = convert_struct(outbox, OutboxSettings, "rambla.outbox", problems)
         problems.secret(*secrets_in(values["outbox"]))
     if options is not None and convert_table(options, "rambla.options", problems) is not None:
         values["options"] = plain(options)
+    if analytics is not None:
+        values["analytics"] = read_analytics(analytics, problems)
     return RamblaSettings(**{name: value for name, value in values.items() if value is not BAD})
 
 

@@ -202,6 +202,8 @@ class RamblaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = False
     enabled: Annotated[bool, Meta(description="false: accept, check and drop everything")] = True
     outbox: OutboxSettings | None = None
+    analytics: Any = None
+    """The table ``[rambla.analytics]`` as ``rambla_py.analytics.settings.AnalyticsSettings``, or None."""
     services: list[str] | None = None
 
 

@@ -71,9 +71,9 @@ def plan(
     return Call(home, targets, deliveries, receipt, many)
 
 
-def accept(call: Call) -> Receipt:
+def accept(call: Call, *, may_wait: bool = True) -> Receipt:
     """Accept the deliveries of a call; raises ``MailboxFullError`` if there is no room for any of them."""
-    now, may_wait = time.monotonic(), not must_not_wait()
+    now, may_wait = time.monotonic(), may_wait and not must_not_wait()
     if call.durability is not None:
         return _accept_durable(call, call.durability, now, may_wait=may_wait)
     admission = CallAdmission(call.targets, call.deliveries, now, may_wait=may_wait)

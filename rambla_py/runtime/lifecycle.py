@@ -23,7 +23,7 @@ from rambla_py.telemetry.events import Event, EventObserver
 from rambla_py.telemetry.observer import Observer
 from rambla_py.telemetry.observers import Observers
 
-__all__ = ["AttachedOutbox", "Lifecycle"]
+__all__ = ["AttachedOutbox", "Companion", "Lifecycle"]
 
 
 class AttachedOutbox(Protocol):
@@ -34,6 +34,19 @@ class AttachedOutbox(Protocol):
 
     def close(self) -> None:
         """Write what is pending, and close it; what is not delivered stays there."""
+
+
+class Companion(Protocol):
+    """Something that lives with an app: it runs on the app's timer, and is reset in a forked child."""
+
+    def run(self, now: float) -> float | None:
+        """Do what is due, on the timer's thread; return when to run again, None for never.
+
+        Called first when the app starts, and in a forked child with the first message.
+        """
+
+    def after_fork(self) -> None:
+        """Reset in a forked child."""
 
 
 Attach = Callable[[Config, Iterable[Target]], AttachedOutbox | None]
@@ -63,6 +76,7 @@ class Lifecycle:
         self._lock = threading.RLock()
         self._shutdown: Shutdown | None = None
         self._inherited: list[System] = []
+        self._companions: tuple[Companion, ...] = ()
         self.replacement: Replacement | None = None
 
     def config_in_use(self) -> Config:
@@ -143,6 +157,24 @@ class Lifecycle:
 
         return end
 
+    def accompany(self, companion: Companion) -> Callable[[], None]:
+        """Let something live with this app; return a function that ends it."""
+        with self._lock:
+            self._companions = (*self._companions, companion)
+        self.wake_companion(companion, 0.0)
+
+        def end() -> None:
+            with self._lock:
+                self._companions = tuple(one for one in self._companions if one is not companion)
+
+        return end
+
+    def wake_companion(self, companion: Companion, at: float) -> None:
+        """Run a companion at that time, on the monotonic clock, or sooner; nothing while no system runs."""
+        system = self.system
+        if system is not None and companion in self._companions:
+            system.schedule(companion.run, at)
+
     # -- what happens to the process ------------------------------------------------------------------
 
     def wait_for_connects(self) -> None:
@@ -167,6 +199,8 @@ class Lifecycle:
             # Kept alive, so that no finalizer touches sockets that the parent still uses.
             self._inherited.append(self.system)
             self.system = None
+        for companion in self._companions:
+            companion.after_fork()
 
     # -- internals ------------------------------------------------------------------------------------
 
@@ -213,6 +247,8 @@ class Lifecycle:
         system.start()
         if outbox is not None:
             self._start_outbox(system, outbox)
+        for companion in self._companions:
+            system.schedule(companion.run, 0.0)
         hook_multiprocessing()
         return system
 

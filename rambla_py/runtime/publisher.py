@@ -26,11 +26,20 @@ class Publisher:
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle, self.fast_paths = lifecycle, lifecycle.fast_paths
 
-    def publish(self, channels: str | Iterable[str], message: Any, options: Mapping[str, Any]) -> Receipt:
+    def publish(
+        self,
+        channels: str | Iterable[str],
+        message: Any,
+        options: Mapping[str, Any],
+        *,
+        may_wait: bool = True,
+    ) -> Receipt:
         """Accept one message."""
         admission = self.fast_paths.get(channels) if type(channels) is str else None
         receipt = None if admission is None else admission.accept_with(message, options)
-        return accept(self._plan(channels, (message,), options)) if receipt is None else receipt
+        if receipt is None:
+            receipt = accept(self._plan(channels, (message,), options), may_wait=may_wait)
+        return receipt
 
     def publish_many(
         self, channels: str | Iterable[str], messages: Iterable[Any], options: Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import msgspec
 
@@ -81,9 +81,15 @@ class System:
         """Start the tree."""
         self._tree.start()
 
-    def flush(self) -> Flush:
-        """Return a wait for the end of everything accepted so far."""
-        return Flush(self.targets.values())
+    def flush(self, channels: Container[str] | None = None) -> Flush:
+        """Return a wait for the end of everything accepted so far, on these channels or on all."""
+        return Flush(
+            [target for target in self.targets.values() if channels is None or target.channel in channels]
+        )
+
+    def schedule(self, job: Job, at: float) -> None:
+        """Run a job on the timer's thread at that time, on the monotonic clock, or sooner."""
+        self._watch.add(job, at)
 
     def wait_for_connects(self, timeout_s: float) -> None:
         """Wait until the workers of all targets where messages wait have tried to connect.
