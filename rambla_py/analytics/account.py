@@ -86,8 +86,8 @@ class Account:
         self.tracked, self.sampled, self.accepted = Tally(), Tally(), Tally()
         self.overflowed = Tally()
         """Events refused for want of room on the stack, where there is none to count them otherwise."""
-        self.overflowed_late = Tally()
-        """The same, once they were accepted."""
+        self.doubtful: dict[int, dict[str, Any]] = {}
+        """Events by identity whose publish met the end of the stack: lost, unless they end otherwise."""
         self._refused = self._delivered = self._lost = 0
         self._reasons: dict[str, int] = {}
         self._parts: dict[str, _Parts] = {}
@@ -128,6 +128,9 @@ class Account:
         if target.channel not in self._channels:
             return
         ours = [one for one in deliveries if _is_event(one)]
+        if self.doubtful:
+            for one in ours:
+                self.doubtful.pop(id(one.payload), None)
         if self._parts:
             ours = [one for one in ours if not self._ended_part(one, status)]
         if status == "ok":
@@ -159,8 +162,8 @@ class Account:
             reasons = dict(self._reasons)
             if overflowed := self.overflowed.read():
                 refused, reasons["refused: RecursionError"] = refused + overflowed, overflowed
-            if late := self.overflowed_late.read():
-                lost, reasons["error: RecursionError"] = lost + late, late
+            if doubtful := len(self.doubtful):
+                lost, reasons["error: RecursionError"] = lost + doubtful, doubtful
             return TrackerAudit(
                 tracked=tracked,
                 refused=refused,

@@ -231,7 +231,7 @@ class Recorder:
             try:
                 route.channels[0]._publish_now(event)
             except RecursionError:
-                next(account.overflowed_late.numbers)
+                account.doubtful[id(event)] = event
             except Exception as error:
                 account.lose(_reason(error), error)
         else:

@@ -13,6 +13,22 @@ from rambla_py.analytics import TABLES, Tracker
 from rambla_py.handlers import memory
 
 
+def unreachable(**channel: Any) -> dict[str, Any]:
+    """Return the configuration of a channel whose database cannot be connected to; ``tables`` are set."""
+    return {
+        "sql": {
+            "connections": {"gone": {"url": "postgresql://127.0.0.1:1/nowhere"}},
+            "channels": {
+                "analytics": {
+                    "connection": "gone",
+                    "options": {"tables": "rambla_py.analytics:TABLES"},
+                    **channel,
+                }
+            },
+        }
+    }
+
+
 class Recorded:
     """A tracker on a channel in memory; ``events`` are those that were delivered, after a flush."""
 
