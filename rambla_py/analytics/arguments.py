@@ -8,7 +8,7 @@ from typing import Any
 from rambla_py.analytics.columns import boolean, converter, text
 from rambla_py.analytics.currencies import CURRENCIES
 from rambla_py.analytics.errors import AnalyticsError
-from rambla_py.analytics.stand_in import Scrubber
+from rambla_py.analytics.privacy import Scrubber
 
 __all__ = ["OwnFields", "checked"]
 
@@ -19,7 +19,7 @@ _amount = converter("numeric(38, 9)")
 class OwnFields:
     """Makes the own fields of each event; raises ``AnalyticsError`` with the name of a wrong one.
 
-    >>> from rambla_py.analytics.stand_in import PrivacySettings
+    >>> from rambla_py.analytics.privacy import PrivacySettings
     >>> OwnFields(Scrubber(PrivacySettings())).payment("charge", 5, "eur", True)["payment_currency"]
     'EUR'
     """

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py.analytics.columns import converter
-from rambla_py.analytics.stand_in import PrivacySettings
+from rambla_py.analytics.privacy import PrivacySettings
 
 __all__ = ["AnalyticsSettings", "Rule"]
 

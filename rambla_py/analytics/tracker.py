@@ -18,11 +18,11 @@ from rambla_py.analytics.environment import Arguments, arguments_of
 from rambla_py.analytics.errors import AnalyticsError
 from rambla_py.analytics.lifetime import Lifetime
 from rambla_py.analytics.listeners import Topic
+from rambla_py.analytics.privacy import Scrubber
 from rambla_py.analytics.recording import Consent, Kind, Recorder
 from rambla_py.analytics.routing import Router
 from rambla_py.analytics.sampling import FAILED, has_failed, shares
 from rambla_py.analytics.settings import AnalyticsSettings
-from rambla_py.analytics.stand_in import Scrubber
 from rambla_py.analytics.system import SystemSampler
 from rambla_py.analytics.tracked import tracked
 from rambla_py.app import Rambla

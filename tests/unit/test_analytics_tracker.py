@@ -170,10 +170,10 @@ def test_an_argument_wins_over_a_field_of_its_name() -> None:
 
 
 def test_an_envelope_is_an_event() -> None:
-    """Names that envelopes have are fields like others."""
+    """Names that envelopes have are fields like others; one that looks secret is masked."""
     with recorded() as case:
         case.tracker.track("a", message="hello", key="k", headers={"x": 1}, id="x")
-        assert case.event["properties"] == {"message": "hello", "key": "k", "headers": {"x": 1}, "id": "x"}
+        assert case.event["properties"] == {"message": "hello", "key": "***", "headers": {"x": 1}, "id": "x"}
 
 
 def test_after_close_events_are_counted() -> None:
