@@ -34,7 +34,7 @@ test: $(READY)  ## all tests, in parallel; WORKERS=0: in one process; ARGS="-k n
 
 soak: $(READY)  ## break the outbox for MINUTES=40, and count; ARGS="--only faults"
 	scripts/install_servers.sh
-	$(BIN)/python scripts/soak.py --minutes $(MINUTES) $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
 
 mutants: $(READY)  ## break the outbox in a copy, one way at a time: a test must turn red; ARGS='"without fsync"'
 	scripts/install_servers.sh

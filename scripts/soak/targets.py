@@ -129,8 +129,8 @@ class Target:
         return {"rambla": {"outbox": {"url": url}}, self.name: table}
 
 
-def _amqp(folder: Path) -> Target:
-    server = RabbitMqServer()
+def _amqp(folder: Path, given: Any = None) -> Target:
+    server = given or RabbitMqServer()
 
     def service(host: str, port: int) -> dict[str, Any]:
         options = {"routing_key": "soak", "declare": {"queue": {"name": "soak"}}}
@@ -152,8 +152,8 @@ def _amqp(folder: Path) -> Target:
     return Target("amqp", server, service, found)
 
 
-def _redis(folder: Path) -> Target:
-    server = RedisServer()
+def _redis(folder: Path, given: Any = None) -> Target:
+    server = given or RedisServer()
 
     def service(host: str, port: int) -> dict[str, Any]:
         connection = {"host": host, "port": port, "connect_timeout_s": 2.0, "read_timeout_s": 2.0}
@@ -172,9 +172,9 @@ def _redis(folder: Path) -> Target:
     return Target("redis", server, service, found)
 
 
-def _http(folder: Path) -> Target:
+def _http(folder: Path, given: Any = None) -> Target:
     held = folder / "received"
-    server = _HttpServer(held)
+    server = given or _HttpServer(held)
 
     def service(host: str, port: int) -> dict[str, Any]:
         return {
@@ -190,8 +190,8 @@ def _http(folder: Path) -> Target:
     return Target("http", server, service, found)
 
 
-def _sql(folder: Path) -> Target:
-    server = PostgresServer()
+def _sql(folder: Path, given: Any = None) -> Target:
+    server = given or PostgresServer()
 
     def service(host: str, port: int) -> dict[str, Any]:
         login = f"{server.user}:{server.password}"
@@ -211,7 +211,7 @@ def _sql(folder: Path) -> Target:
     target = Target("sql", server, service, found)
     server.start()
     with psycopg.connect(server.url) as connection:
-        connection.execute("CREATE TABLE soak (id text)")
+        connection.execute("CREATE TABLE IF NOT EXISTS soak (id text)")
     return target
 
 
@@ -219,4 +219,5 @@ def _id(body: bytes) -> str:
     return body.decode().rpartition('":"')[2].rstrip('"}\n')
 
 
-TARGETS: dict[str, Callable[[Path], Target]] = {"amqp": _amqp, "redis": _redis, "http": _http, "sql": _sql}
+TARGETS: dict[str, Callable[..., Target]] = {"amqp": _amqp, "redis": _redis, "http": _http, "sql": _sql}
+"""By name, functions that make a target in a folder, with a server that is given or one of its own."""

@@ -7,9 +7,7 @@ against four backends. Every part prints its counts; the script fails if one of 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,14 +16,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from soak_faults import SCRIPTS
-from soak_targets import TARGETS, Target
 
 from rambla_py import Rambla
 from rambla_py.outbox.sqlite.journal import SqliteJournal
-from rambla_py.testing.faults import FaultProxy
+from soak.faults import SCRIPTS
+from soak.runs import Run, SoakError, check_accounts, resident, run_fault
+from soak.targets import TARGETS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 FULL_MINUTES = 40.0
 KILLS, STEPS, ROWS = 300, 10_000, 1_000_000
 _FAULTS_SHARE = 0.75
@@ -33,49 +31,6 @@ _MOST_GROWTH, _LONG_S = 0.05, 60.0
 _MOST_FOR_ROWS = 20 << 20
 
 console = Console()
-
-
-class Process:
-    """The publishing process, which is ended and started again."""
-
-    def __init__(self, folder: Path, config: str) -> None:
-        self._folder, self._config = folder, config
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = self._run("publish")
-
-    @property
-    def resident(self) -> int | None:
-        """Its memory, in bytes; None if it does not run."""
-        return None if self._process is None else _resident(self._process.pid)
-
-    def drain(self) -> None:
-        if self._run("drain").wait(400):
-            raise SystemExit("what was left could not be delivered")
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def _run(self, mode: str) -> subprocess.Popen[bytes]:
-        program = Path(__file__).with_name("soak_publisher.py")
-        with (self._folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, str(program), str(self._folder), self._config, mode], stdout=log, stderr=log
-            )
-
-    def _end(self, number: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            if process.poll() is not None:
-                raise SystemExit(
-                    f"the publisher ended by itself: {(self._folder / 'log').read_text()[-2000:]}"
-                )
-            process.send_signal(number)
-            process.wait(60)
 
 
 def main() -> None:
@@ -115,10 +70,10 @@ def many_rows(number: int) -> None:
         table = _null_table(Path(folder), deliver=False)
         with Rambla(table) as app:
             app.publish_many("orders", [{"id": at} for at in range(1_000)])
-            before, began = _resident(), time.monotonic()
+            before, began = resident(), time.monotonic()
             for at in range(0, number - 1_000, 500):
                 app.publish_many("orders", [{"id": at + part} for part in range(500)])
-            grown, took_s = _resident() - before, time.monotonic() - began
+            grown, took_s = resident() - before, time.monotonic() - began
         console.print(f"accepted {number / took_s:,.0f} rows/s; memory grew by {grown / 2**20:.1f} MiB")
         if grown > _MOST_FOR_ROWS:
             raise SystemExit("rows that wait cost memory")
@@ -127,7 +82,7 @@ def many_rows(number: int) -> None:
             while _pending(Path(folder)):
                 app.flush(timeout_s=5)
         console.print(f"delivered {number / (time.monotonic() - began):,.0f} rows/s")
-        _check_accounts(Path(folder))
+        check_accounts(Path(folder))
 
 
 def faults(names: list[str], scripts: list[str], seconds: float) -> None:
@@ -141,10 +96,13 @@ def faults(names: list[str], scripts: list[str], seconds: float) -> None:
             try:
                 target.server.start()
                 for script in scripts:
-                    row, missing = _fault(Path(folder) / script.replace(" ", "-"), target, script, seconds)
+                    run = run_fault(Path(folder) / script.replace(" ", "-"), target, script, seconds)
+                    row = _row(run)
                     table.add_row(name, script, *row)
                     console.print(f"{name}, {script}: {', '.join(row)}")
-                    lost += missing
+                    lost += run.lost
+                    if (run.grown or 0.0) > _MOST_GROWTH and seconds >= _LONG_S:
+                        raise SystemExit(f"{name}, {script}: memory grew by {run.grown:.1%}")
             finally:
                 target.server.close()
     console.print(table)
@@ -152,32 +110,9 @@ def faults(names: list[str], scripts: list[str], seconds: float) -> None:
         raise SystemExit(f"{lost} messages were lost")
 
 
-def _fault(folder: Path, target: Target, script: str, seconds: float) -> tuple[list[str], int]:
-    folder.mkdir()
-    with FaultProxy(target.server.host, target.server.port) as proxy:
-        process = Process(folder, json.dumps(target.config(folder, *proxy.address)))
-        process.start()
-        end, hits = time.monotonic() + seconds, 0
-        before, warm = None, end - seconds * 2 / 3
-        while time.monotonic() < end or not hits:
-            hits += SCRIPTS[script](proxy, target, process)
-            if before is None and time.monotonic() > warm:
-                before = process.resident
-            if time.monotonic() > end + 60:
-                raise SystemExit(f"{target.name}, {script}: the fault was never seen")
-        grown = (process.resident or 0) / before - 1 if before else 0.0
-        process.stop()
-        process.drain()
-    promised = (folder / "promised").read_text().splitlines()
-    found = target.found()
-    missing = set(promised) - set(found)
-    _check_accounts(folder)
-    if grown > _MOST_GROWTH and seconds >= _LONG_S and not script.startswith("publisher"):
-        raise SystemExit(f"{target.name}, {script}: memory grew by {grown:.1%}")
-    again = len(found) - len(set(found))
-    memory = "" if script.startswith("publisher") else f"{grown:+.1%}"  # a new process has its own
-    row = [f"{hits}", f"{len(promised):,}", f"{again:,}", f"{len(missing)}", memory]
-    return row, len(missing)
+def _row(run: Run) -> list[str]:
+    memory = "" if run.grown is None else f"{run.grown:+.1%}"
+    return [f"{run.hits}", f"{run.promised:,}", f"{run.again:,}", f"{run.lost}", memory]
 
 
 def _null_table(folder: Path, *, deliver: bool) -> dict[str, object]:
@@ -199,20 +134,8 @@ def _pending(folder: Path) -> int:
         journal.close()
 
 
-def _check_accounts(folder: Path) -> None:
-    """Fail unless the accounts add up, and nothing is left."""
-    journal = SqliteJournal(folder / "outbox.db", reserve_bytes=0)
-    journal.open(delivers=False)
-    accounts, sequence = journal.ledger()
-    journal.close()
-    wrong = [name for name, account in accounts.items() if account.difference or account.pending]
-    if wrong or sum(account.accepted for account in accounts.values()) != sequence:
-        raise SystemExit(f"the accounts do not add up: {accounts}")
-
-
-def _resident(process: int | str = "self") -> int:
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SoakError as error:
+        raise SystemExit(str(error)) from error

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from soak_targets import Target
-
 from rambla_py.testing.faults import FaultProxy
+from soak.targets import Target
 
 __all__ = ["SCRIPTS", "Publisher"]
 

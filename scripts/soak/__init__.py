@@ -1,0 +1,1 @@
+"""Breaks the outbox for a long time: ``make soak``."""
