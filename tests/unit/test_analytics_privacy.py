@@ -42,11 +42,11 @@ def scrubber(**settings: Any) -> Scrubber:
         FULL_WIDTH,
     ],
 )
-@pytest.mark.parametrize("value", [SECRET, 1234, None, [SECRET], {"a": SECRET}, b"x"])
-def test_secret_keys_are_masked(key: str, value: object) -> None:
+def test_secret_keys_are_masked(key: str) -> None:
     """The value under a secret key is masked in any case and style, whatever its type, at any level."""
-    assert SCRUBBER.fields({key: value})[key] == "***"
-    assert SECRET not in str(SCRUBBER.fields({"a": [{"b": {key: value}}]}))
+    for value in [SECRET, 1234, None, [SECRET], {"a": SECRET}, b"x"]:
+        assert SCRUBBER.fields({key: value})[key] == "***"
+        assert SECRET not in str(SCRUBBER.fields({"a": [{"b": {key: value}}]}))
 
 
 @pytest.mark.parametrize(

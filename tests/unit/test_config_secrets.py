@@ -158,7 +158,17 @@ def test_url_shows_no_password(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["routing_key", "partition_key", "tokenizer", "passive", "keys", "username", "host"]
+    "name",
+    ["apiKey", "APIKey", "X-Api-Key", "Client Secret", "user[password]", "password2", "dbPwd", "aPi_KeY"],
+)
+def test_secret_names_are_found_in_any_style(name: str) -> None:
+    """Camel case, blanks, brackets and numbers do not hide a secret name."""
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["routing_key", "partition_key", "tokenizer", "passive", "keys", "username", "host", "key1", "compass"],
 )
 def test_harmless_names_are_not_secret(name: str) -> None:
     """Names that only resemble those of secrets are none."""

@@ -17,7 +17,7 @@ __all__ = ["KeyNames", "Kind"]
 _SECRET_WORDS: Final = frozenset(
     str.split(
         "session sessions sess sessionid sessid phpsessid jsessionid csrf csrftoken xsrf cvv cvc csc iban ssn"
-        " pin pwd pass passwd password passwords passphrase passcode secret secrets credential credentials"
+        " pin pwd pw pass passwd password passwords passphrase passcode secret secrets credential credentials"
         " authorization cookie cookies jwt otp totp bearer token apikey"
     )
 )

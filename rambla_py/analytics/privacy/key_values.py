@@ -29,6 +29,9 @@ _BRACKETS = {"{": "}", "[": "]", "(": ")"}
 _WHOLE_LINE = re.compile(r"authori[sz]ation|cookie|credential", re.IGNORECASE)
 _NAMING = frozenset(("name", "key", "header", "field", "param", "parameter", "variable", "env"))
 _NAMED = frozenset(("value", "val", "content", "data"))
+_FLAG = re.compile(r"(?<!\S)--?([\w\-]+)\Z")
+_LOGIN = re.compile(r"[\"']?[^\s:]+:\S")  # curl -u user:password
+_MASKED = re.compile(rf"{re.escape(MASK)}(?!\w)")
 _WORD = re.compile(r"\s*\\*[\"']?([\w.\-]{1,64})")
 
 
@@ -53,10 +56,11 @@ def mask_key_values(text: str, is_secret: Callable[[str], bool]) -> str:
         name = _name_before(text, done, found)
         if name is None:
             continue
-        if name.lower() in _NAMING:
+        last = name.rpartition(" ")[2].lower()
+        if last in _NAMING:
             word = _WORD.match(text, found.end())
             named = word is not None and is_secret(word[1])
-        hit = named and name.lower() in _NAMED
+        hit = named and last in _NAMED
         if not hit and not _any_secret(name, is_secret):
             continue
         if hit:
@@ -75,8 +79,10 @@ def _name_before(text: str, done: int, separator: re.Match[str]) -> str | None:
     before = text[max(done, at - _LONGEST_NAME) : at]
     kind = separator[0]
     if kind == " ":  # --key value
-        name = before[before.rfind(" ") + 1 :]
-        return name.lstrip("-") if name.startswith("-") else None
+        flag = _FLAG.search(before)
+        if flag and flag[1] in ("u", "user") and _LOGIN.match(text, at + 1):
+            return "credentials"
+        return flag[1] if flag else None
     if kind == "":  # <key>value</key>
         opening = before.rfind("<")
         words = before[opening + 1 : -1].split()
@@ -103,6 +109,8 @@ def _value_span(text: str, separator: re.Match[str], name: str) -> tuple[int, in
         return separator.end(), text.find("</", separator.end())
     lead = _AFTER_SEPARATOR.match(text, separator.end())
     start = lead.end() if lead else separator.end()
+    if _MASKED.match(text, start):
+        return start, start
     block = _BLOCK_SCALAR.match(text, start)
     if block:
         return block.end(), len(text)
@@ -118,7 +126,7 @@ def _value_span(text: str, separator: re.Match[str], name: str) -> tuple[int, in
         return start, _end_of_word(text, close + 1)
     if opening in _BRACKETS and opening:
         return start, _closing_bracket(text, slashes, opening)
-    if _WHOLE_LINE.search(name):
+    if _WHOLE_LINE.search(name) and kind != " ":
         return start, _end(_END_OF_LINE, text, start)
     spaced = text[separator.start() - 1 : separator.start()] in (" ", "\t")
     if kind == ":" or spaced:

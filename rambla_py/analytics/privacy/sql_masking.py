@@ -5,25 +5,24 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from rambla_py._internal.redaction import looks_secret
+from rambla_py.analytics.privacy.sql_shapes import is_recorded, type_of
 from rambla_py.analytics.privacy.sql_tokens import Part, Role, other_reading, parts_of
 
 __all__ = ["MaskedSql", "masked_sql"]
 
-# Statements whose text is recorded. Others hold passwords or data outside of literals: SET, COPY, CALL.
-_WITH_TEXT: Final = frozenset(
-    str.split(
-        "SELECT INSERT UPDATE DELETE MERGE REPLACE WITH VALUES TABLE CREATE ALTER DROP TRUNCATE BEGIN START"
-        " COMMIT ROLLBACK SAVEPOINT RELEASE ANALYZE VACUUM EXPLAIN DESCRIBE DESC END REINDEX"
-    )
-)
-_ACCOUNTS: Final = frozenset(str.split("USER ROLE LOGIN ACCOUNT CREDENTIAL SECRET IDENTIFIED"))
-_TABLES: Final = frozenset(str.split("TABLE INDEX VIEW FUNCTION PROCEDURE TRIGGER SCHEMA SEQUENCE TYPE"))
-_MAIN: Final = frozenset(str.split("SELECT INSERT UPDATE DELETE MERGE REPLACE VALUES"))
 _TYPOGRAPHIC_QUOTES = r"\u2018-\u201f\u00ab\u00bb\u2039\u203a\u00b4\uff07\uff02\u2032-\u2037\u300c-\u300f"
 # What no dialect can be trusted to read: NUL, templates, a comment inside a comment.
 _NEVER = re.compile(rf"[\x00\x1a{_TYPOGRAPHIC_QUOTES}]|\{{[#%{{]|/\*(?:(?!\*/).)*/\*", re.DOTALL)
 # Where the dialects disagree about what is a literal, a comment or an identifier.
 _DIALECTAL = re.compile(r"""[\\"`#$]|\bn?q'|\r(?!\n)|\[[^\]]*'""", re.IGNORECASE)
+# What is nothing in a dialect, so that the statement was written for another one.
+_OF_ANOTHER = {
+    "postgres": re.compile(r"`|#[\s\w]"),
+    "mysql": re.compile(r"\$\w*\$|--(?!\s|\Z)"),
+    "sqlite": re.compile(r"\$\w*\$|#"),
+    "clickhouse": re.compile(r"(?!)"),
+}
 _ESCAPED_QUOTE = re.compile(r"""(?<!\\)(?:\\\\)*\\['"]""")
 _VALUE: Final = "\x00"
 """Stands for a value until the statement is complete; no statement with this character is recorded."""
@@ -50,66 +49,25 @@ def masked_sql(statement: str, dialect: str | None) -> MaskedSql | None:
     >>> masked_sql('SELECT "a"', None) is None
     True
     """
-    if _NEVER.search(statement) or (dialect is None and _DIALECTAL.search(statement)):
+    doubt = _OF_ANOTHER[dialect] if dialect else _DIALECTAL
+    if _NEVER.search(statement) or doubt.search(statement):
         return None
     parts = parts_of(statement, dialect)
-    if not parts or not _may_have_text(parts):
+    if not parts or not is_recorded(parts):
         return None
     text = _joined(parts)
     if dialect is not None and _ESCAPED_QUOTE.search(statement):
         other = other_reading(statement, dialect)
         if other and _joined(other) != text:
             return None
-    return MaskedSql(text, _type_of(parts))
-
-
-def _may_have_text(parts: list[Part]) -> bool:
-    """Return whether no statement of the parts is of a kind that holds secrets outside of literals."""
-    words: list[str] = []
-    for part in [*parts, Part(Role.SIGN, ";", 0, 0)]:
-        if part.text == ";":
-            if words and not _is_harmless(words):
-                return False
-            words = []
-        elif part.role is Role.WORD:
-            words.append(part.text.upper())
-        elif not words and part.text != "(":
-            return False
-    return True
-
-
-def _is_harmless(words: list[str]) -> bool:
-    if words[0] not in _WITH_TEXT or "IDENTIFIED" in words:
-        return False
-    if words[0] not in ("CREATE", "ALTER", "DROP"):
-        return True
-    for word in words[1:5]:
-        if word in _ACCOUNTS:
-            return False
-        if word in _TABLES:
-            return True
-    return True
-
-
-def _type_of(parts: list[Part]) -> str:
-    """Return the first word; of a statement that starts with WITH, the one after its subqueries."""
-    words = [part for part in parts if part.role is Role.WORD]
-    first = words[0].text.upper()
-    if first != "WITH":
-        return first
-    depth = 0
-    for part in parts:
-        depth += {"(": 1, ")": -1}.get(part.text, 0)
-        if depth == 0 and part.role is Role.WORD and part.text.upper() in _MAIN:
-            return part.text.upper()
-    return first
+    return MaskedSql(text, type_of(parts))
 
 
 def _joined(parts: list[Part]) -> str:
     """Return the statement with one blank for whitespace and comments, and with lists of values as one."""
     pieces: list[str] = []
     end = parts[0].start
-    for part in _without_rows(_without_data(parts)):
+    for part in _without_rows(_without_data(_with_bare_values(parts))):
         if part.start > end:
             pieces.append(" ")
         pieces.append(_VALUE if part.role is Role.VALUE else part.text)
@@ -121,12 +79,41 @@ def _joined(parts: list[Part]) -> str:
     return text.replace(_VALUE, "?")
 
 
+def _with_bare_values(parts: list[Part]) -> list[Part]:
+    """Return the parts with words that were written without quotes, where a value was meant, as values.
+
+    ``password = hunter2``, ``IN (hunter2)`` and ``VALUES (hunter2)``: the server refuses them, but the
+    statement is recorded.
+    """
+    result = list(parts)
+    listed: list[bool] = []  # of each open bracket, whether it encloses values
+    for at, part in enumerate(parts):
+        before = parts[at - 1].text.upper() if at else ""
+        after = parts[at + 1].text if at + 1 < len(parts) else ""
+        if part.text == "(":
+            rows = before == "," and at > 1 and parts[at - 2].text == ")" and not listed
+            listed.append(before in ("IN", "VALUES") or rows)
+        elif part.text == ")" and listed:
+            listed.pop()
+        elif part.role is not Role.NAME or after in (".", "("):
+            continue
+        elif (listed and listed[-1] and before in ("(", ",") and after in (")", ",")) or (
+            before in ("=", "==", ":=", "<>", "!=", "LIKE", "ILIKE") and _is_secret(parts[at - 2])
+        ):
+            result[at] = part._replace(role=Role.VALUE)
+    return result
+
+
+def _is_secret(part: Part) -> bool:
+    return part.role in (Role.NAME, Role.WORD) and looks_secret(part.text.strip('"`[]'))
+
+
 def _without_data(parts: list[Part]) -> list[Part]:
     """Return the parts before the data of ClickHouse's ``INSERT ... FORMAT name data``."""
     if parts[0].text.upper() != "INSERT":
         return parts
     for at, part in enumerate(parts):
-        if part.role is Role.WORD and part.text.upper() == "FORMAT" and parts[at - 1].text != ".":
+        if part.text.upper() == "FORMAT" and parts[at - 1].text != ".":
             return parts[: at + 2]
     return parts
 

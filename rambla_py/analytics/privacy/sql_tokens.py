@@ -19,7 +19,8 @@ __all__ = ["Part", "Role", "other_reading", "parts_of"]
 class Role(Enum):
     """What a token is."""
 
-    WORD = "keyword or identifier"
+    WORD = "keyword"
+    NAME = "identifier, or a word that is no keyword"
     SIGN = "operator or punctuation"
     VALUE = "literal or placeholder"
 
@@ -54,7 +55,10 @@ _UNITS: Final = frozenset(
     )
 )
 _PREFIX = re.compile(r"_\w+|[A-Za-z]{1,2}&?")  # of a literal: _utf8'x', E'x'
+_PLAIN_NAME = re.compile(r"[\w$.\-]+(?: [\w$.\-]+){0,3}")
+_IS_VALUE = re.compile(r"\d|\$.")
 _LONGEST_NAME: Final = 64
+_COMPARISONS: Final = frozenset(str.split("= == <> != < > <= >= <=> ~ ~* ~~ ~~* LIKE ILIKE RLIKE IN VALUES"))
 _IDENTIFIER_PLACES: Final = frozenset(["FROM", "JOIN", "INTO", "UPDATE", "TABLE"])
 
 
@@ -116,7 +120,9 @@ def _classified(tokens: list[Token], statement: str, dialect: str | None) -> lis
         after_string = token.token_type in _STRINGS
         if after_string and not _AFTER_STRING.match(statement, part.end):
             return None
-        if dialect == "sqlite" and part.text[:1] == '"' and not _is_identifier(tokens, at):
+        if part.text == "\\":
+            return None
+        if part.text[:1] == '"' and part.role is Role.NAME and not _is_identifier(tokens, at, dialect):
             part = part._replace(role=Role.VALUE)
         if not _extends_value(parts, part, token):
             parts.append(part)
@@ -127,13 +133,20 @@ def _part(token: Token, statement: str) -> Part:
     start, end = token.start, token.end + 1
     text = statement[start:end]
     kind = token.token_type
-    if kind in _LITERALS or text[:1].isdigit() or len(text) > _LONGEST_NAME:
+    if kind in _LITERALS or _IS_VALUE.match(text) or len(text) > _LONGEST_NAME:
         role = Role.VALUE
-    elif kind is TokenType.IDENTIFIER or text[:1].isalpha() or text[:1] == "_":
-        role = Role.WORD
+    elif kind is TokenType.IDENTIFIER:
+        role = Role.NAME if _is_plain_name(text) else Role.VALUE
+    elif text[:1].isalpha() or text[:1] == "_":
+        role = Role.NAME if kind is TokenType.VAR else Role.WORD
     else:
         role = Role.SIGN
     return Part(role, text, start, end)
+
+
+def _is_plain_name(text: str) -> bool:
+    """Return whether a quoted identifier may be one; with other characters it may be a string."""
+    return _PLAIN_NAME.fullmatch(text.strip('"`[]')) is not None
 
 
 def _is_doubtful(string: Part, part: Part, token: Token) -> bool:
@@ -143,16 +156,23 @@ def _is_doubtful(string: Part, part: Part, token: Token) -> bool:
     return token.token_type is TokenType.VAR and part.text.upper() not in _UNITS
 
 
-def _is_identifier(tokens: list[Token], at: int) -> bool:
-    """Return whether SQLite takes a double-quoted name for an identifier, even if there is no such column."""
+def _is_identifier(tokens: list[Token], at: int, dialect: str | None) -> bool:
+    """Return whether a double-quoted name is an identifier for certain.
+
+    Where the quotes were taken for those of a string, it is a value. SQLite even takes it for one if there
+    is no such column.
+    """
     before: Any = tokens[at - 1] if at else None
     after: Any = tokens[at + 1] if at + 1 < len(tokens) else None
     dot = TokenType.DOT
     if (before and before.token_type is dot) or (after and after.token_type is dot):
         return True
-    if before is None or before.text.upper() not in _IDENTIFIER_PLACES:
-        return False
-    return at < 2 or tokens[at - 2].token_type is not TokenType.DISTINCT  # IS DISTINCT FROM "value"
+    word = before.text.upper() if before else ""
+    if word == "FROM" and at > 1 and tokens[at - 2].token_type is TokenType.DISTINCT:
+        return False  # IS DISTINCT FROM "value"
+    if dialect == "sqlite":
+        return word in _IDENTIFIER_PLACES
+    return word not in _COMPARISONS
 
 
 def _extends_value(parts: list[Part], part: Part, token: Token) -> bool:
@@ -163,7 +183,7 @@ def _extends_value(parts: list[Part], part: Part, token: Token) -> bool:
     if last.role is Role.VALUE and part.role is not Role.SIGN:
         parts[-1] = last._replace(end=part.end)
         return True
-    if last.role is Role.WORD and token.token_type in _STRINGS and _PREFIX.fullmatch(last.text):
+    if last.role is Role.NAME and token.token_type in _STRINGS and _PREFIX.fullmatch(last.text):
         parts[-1] = Part(Role.VALUE, last.text, last.start, part.end)
         return True
     return False
@@ -197,4 +217,4 @@ def _length_of_placeholder(parts: list[Part], at: int) -> int:
             return 2
         return 5 if len(texts) == 4 and texts[0] == "(" and texts[2:] == [")", "s"] else 0
     role = after[0].role if after else Role.SIGN
-    return 2 if role is (Role.WORD if sign == ":" else Role.VALUE) else 0
+    return 2 if role in ((Role.WORD, Role.NAME) if sign == ":" else (Role.VALUE,)) else 0

@@ -8,17 +8,26 @@ from typing import Final
 
 from rambla_py._internal.redaction import MASK
 from rambla_py.analytics.privacy.cards import SHORTEST, mask_cards
+from rambla_py.analytics.privacy.error_texts import mask_error_values
 from rambla_py.analytics.privacy.key_values import mask_key_values
 from rambla_py.analytics.privacy.marks import REPLACEMENT
 from rambla_py.analytics.privacy.urls import mask_relative_queries, mask_urls
 
 __all__ = ["mask_text", "storable"]
 
-_PEM = re.compile(r"-----BEGIN [^-]{0,64}-----.*?(?:-----END [^-]{0,64}-----|\Z)", re.DOTALL)
+_PEM = re.compile(r"-{4,5} ?BEGIN [^-]{0,64}-{4,5}.*?(?:-{4,5} ?END [^-]{0,64}-{4,5}|\Z)", re.DOTALL)
 _SCHEME = re.compile(
     r"(?<![A-Za-z])(?P<scheme>bearer|basic)(?P<gap>(?:\s|%20|\+|:)+)(?P<token>[^\s,;\"'<>]+)", re.I
 )
 _WORD_OF_PROSE = re.compile(r"[A-Z]?[a-z]+[.?!)]*")
+# "password is hunter2", "token 'abc'": a value in quotes, or with a digit in it.
+_NOUN_HINTS: Final = ("pass", "pwd", "token", "secret", "api", "pin", "cv", "ssn", "iban", "session")
+_IN_PROSE = re.compile(
+    r"(?<![A-Za-z])((?:password|passwd|passphrase|passcode|pwd|token|secret|api[ _\-]?key|pin|cvv2?|cvc|ssn"
+    r"|iban|session(?:[ _\-]?id)?)(?:\s+(?:is|was|of))?\s+)"
+    r"(?:\"[^\"\n]*\"|'[^'\n]*'|`[^`\n]*`|(?=[^\s\d]*\d)[^\s,;]{4,})",
+    re.IGNORECASE,
+)
 _JWT = re.compile(r"eyJ[\w\-+/=]{6,}(?:\.[\w\-+/=]*)*")
 _SEPARATORS: Final = ("=", ":", "%3", " -", "--", "</", "',", '",')
 _TOKEN_HINTS: Final = ("_", "-", "AKIA", "ASIA", "AIza", "SG.", "ya29.")
@@ -28,7 +37,9 @@ _TOKEN = re.compile(
     r"|(?<![A-Za-z0-9])(?:sk-[\w\-]{16,}|hf_\w{16,}|npm_\w{16,}|pypi-[\w\-]{16,}|shp(?:at|ss|ca|pa)_\w{16,})"
 )
 # user:password@host, as drivers of databases write it without a scheme.
-_LOGIN = re.compile(r"(?<![\w/.+%\-])[\w.+%\-]++:[^\s/@]+@(?=[\w\[(])")
+_LOGIN = re.compile(
+    r"(?<![\w/.+%\-])[\w.+%\-]++:(?![^\s/@]*\*\*\*@)[^\s/@]+@(?=[\w\[(])|(?<=:)\w++/[^\s/@]+@(?=\w)"
+)
 _EMAIL = re.compile(r"(?<![\w.+%\-])[\w.+%\-]++@(?=(?:[\w\-]+\.)+[^\W\d_]{2,})")
 
 
@@ -58,13 +69,15 @@ def mask_text(text: str, is_secret: Callable[[str], bool], *, emails: bool = Tru
     >>> mask_text("Bearer abc.def refused, card 4111-1111-1111-1111", looks_secret)
     'Bearer *** refused, card ***'
     """
-    if "-----BEGIN " in text:
+    if "BEGIN " in text:
         text = _PEM.sub(MASK, text)
-    if "://" in text:
+    if "//" in text or "%2" in text:
         text = mask_urls(text)
     if "?" in text and "=" in text:
         text = mask_relative_queries(text)
     text = _mask_tokens(text)
+    if "\n" in text or " " in text:
+        text = mask_error_values(text)
     if any(sign in text for sign in _SEPARATORS):
         text = mask_key_values(text, is_secret)
     if "@" in text:
@@ -82,6 +95,8 @@ def _mask_tokens(text: str) -> str:
     lower = text.lower()
     if "bearer" in lower or "basic" in lower:
         text = _SCHEME.sub(_masked_scheme, text)
+    if any(noun in lower for noun in _NOUN_HINTS):
+        text = _IN_PROSE.sub(rf"\g<1>{MASK}", text)
     if "eyJ" in text:
         text = _JWT.sub(MASK, text)
     if any(hint in text for hint in _TOKEN_HINTS):

@@ -10,12 +10,14 @@ from rambla_py._internal.redaction import MASK
 __all__ = ["mask_relative_queries", "mask_url", "mask_urls"]
 
 _END = re.compile(r"[\s\"'<>`]")
-_PORT = r"(?::\d{0,5})?"
+_PORT = r"(?::\d{1,5})?"
 _HOST = rf"(?:\[[0-9A-Za-z:.%]*\]|[^:\[\]@\\]*){_PORT}"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 _PATH_PARAMETER = re.compile(r";([^;=/?#]*)=[^;/?#]*")
 _NAME = re.compile(r"[^\s=]{1,64}")
 _RELATIVE_QUERY = re.compile(r"\?(?=[\w.\-\[\]%$]+=)([^\s\"'<>`]*)")
+_ENCODED = re.compile(r"((?<![A-Za-z])[A-Za-z][A-Za-z0-9+.]{1,30}%3[Aa]%2[Ff]%2[Ff])[^\s\"'<>&]+")
+_WITHOUT_SCHEME = re.compile(r"(?<![:\w/])//[^\s/?#@]*@")
 _LONGEST_PASSWORD: Final = 256
 _MOST_PARAMETERS: Final = 100
 
@@ -34,7 +36,10 @@ def mask_urls(text: str) -> str:
         parts += text[done:start], _mask_rest(text[start:end])
         done = end
     parts.append(text[done:])
-    return "".join(parts)
+    text = "".join(parts)
+    if "%2" in text:
+        text = _ENCODED.sub(rf"\g<1>{MASK}", text)
+    return _WITHOUT_SCHEME.sub(f"//{MASK}@", text) if "@" in text else text
 
 
 def mask_relative_queries(text: str) -> str:

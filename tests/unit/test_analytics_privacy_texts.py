@@ -1,0 +1,255 @@
+"""Masking of secrets in strings and URLs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rambla_py.analytics.privacy import PrivacySettings, Scrubber
+
+SECRET = "k4n4r1-v0g3l"
+SCRUBBER = Scrubber(PrivacySettings(), salt=b"key")
+
+# § is where the secret is; \n is a new line.
+LEAKS = r"""
+password=§
+PASSWORD = "§"
+Password: §
+password => §
+password:= '§'
+"password":"§"
+'password': b'§'
+{\"password\":\"§\", \"a\": 1}
+{\\\"password\\\":\\\"§\\\"}
+password="a\"§"
+password='it''s §'
+password="§
+password=(1, "§")
+password={"a": {"b": "§"}}
+password=§,user=x
+password=x,§
+password=x)§
+password=x"§
+Pwd=my §;Database=y
+password = correct horse §
+password: a, §
+user[password]=§
+user.password.hash=§
+DB_PASSWORD=§ python x.py
+export API_KEY='§'
+run --password=§
+run --password § --verbose
+curl -u user:§ https://h
+API Key: §
+the client secret is: §
+session: §
+sessionid=§; path=/
+X-CSRF-Token: §
+cvv: §
+pin=§
+iban: §
+ssn=§
+Authorization: Bearer §
+Authorization: Digest username="a", response="§"
+Proxy-Authorization: Negotiate §
+bearer   §
+"Basic §"
+Cookie: a=1; b=§
+Set-Cookie: sid=§; Path=/
+https://user:§@host/
+https://§@host/
+https://user:pw/§@host/
+https://user:pw?§@host/
+https://user:pw#§@host/
+https://user:p@§@host/
+https://user:pw §@host/
+https://user:pw"§@host/
+https://host/?a=§
+https://host/?§
+https://host/?a=1&§#x
+https://host/#§
+https://host/a;x=§/b?c=d
+//user:§@host/
+GET /path?code=§&state=1 HTTP/1.1
+postgresql+psycopg://u:§@[::1]:5432/db
+amqp://u:§@h1:1,u:§@h2:2/v
+root:§@tcp(127.0.0.1:3306)/db
+jdbc:oracle:thin:scott/§@h:1521:x
+jdbc:postgresql://h/db?user=a&password=§
+https%3A%2F%2Fuser%3A§%40host
+password%3D§
+<password>§</password>
+<ns:password type="a">§</ns:password>
+<input name="password" value="§">
+{"name": "password", "value": "§"}
+[(b'authorization', b'§'), (b'host', b'x')]
+sk_live_§
+ghp_§
+AKIA§
+eyJhbGciOiJIUzI1NiJ9.§.§
+-----BEGIN RSA PRIVATE KEY-----\n§\n-----END RSA PRIVATE KEY-----
+-----BEGIN PRIVATE KEY-----\n§
+User(name='x', password='§')
+password:\n  §
+password: |\n  a\n  §
+password: "multi\n§\nline"
+password is §
+with password "§"
+Key (session_id)=(§) already exists
+DETAIL:  Failing row contains (1, §, null).
+invalid input syntax for type uuid: "§"
+(IntegrityError) failed: t.a\n[SQL: INSERT INTO t VALUES ('§')]\n[parameters: ('§',)]\n(Background on this error at: x)
+relation "x" does not exist\nLINE 1: SELECT * FROM x WHERE a = '§'\n                      ^
+(1062, "Duplicate entry '§' for key 'users.email'")
+(1064, "You have an error; use near '§ AND x' at line 1")
+near "§": syntax error
+Code: 62. DB::Exception: Syntax error: failed at position 8 ('§'): SELECT '§'
+bad [type=x, input_value='§', input_type=str]
+""".strip().split("\n")
+
+HARMLESS = r"""
+Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)
+Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36
+list index out of range
+'NoneType' object has no attribute 'id'
+KeyError: 'password'
+HTTPSConnectionPool(host='api.example.com', port=443): Max retries exceeded with url: /v1/items
+could not connect to server: is it running on host "127.0.0.1" and port 5432?
+order 4711 of user 17 failed: status=declined code=51
+2024-01-15T10:30:00.123Z
+req-550e8400-e29b-41d4-a716-446655440000
++49 30 901820 or 1705314600002
+text/html; charset=utf-8
+Unexpected token < in JSON at position 0
+password must have at least 8 characters
+session expired
+pin code
+Basic authentication failed
+C:\Users\x\file.txt
+redis://localhost:6379/0
+http://[::1]:8000/items/7
+foo@1.2.3 and @scope/pkg@1.0
+a ? b : c
+order 4111111111111112 of 12345678901234567890
+""".strip().split("\n")
+
+
+@pytest.mark.parametrize("text", LEAKS)
+def test_secrets_are_masked(text: str) -> None:
+    """Nothing of a secret is left, and what is masked stays as it is when it is masked again."""
+    text = text.replace(r"\n", "\n").replace("§", SECRET)
+    for frame in ["§", "error: § (see the log)", "§\nnext line", "a=b, §"]:
+        masked = SCRUBBER.text(frame.replace("§", text))
+        assert SECRET not in masked
+        assert "v0g3l" not in masked
+        assert "***" in masked
+        assert SCRUBBER.text(masked) == masked
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_strings_stay(text: str) -> None:
+    """User agents, messages of errors, times and numbers are recorded as they are."""
+    assert SCRUBBER.text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("/items/7?page=2&q=x#top", "/items/7?page=***&q=***#***"),
+        ("https://u:p@api.example/v1?key", "https://***@api.example/v1?***"),
+        ("https://api.example:8443/v1/charges", "https://api.example:8443/v1/charges"),
+        ("u:p@h/x y", "***@h/x y"),
+        ("charges.create", "charges.create"),
+        ("?a=&b=1", "?a=&b=***"),
+        ("data:text/plain,x", "data:***"),
+        ("/reset/eyJhbGciOiJIUzI1NiJ9.abc", "/reset/***"),
+        ("/a\x00b", "/a\ufffdb"),
+        ("https://u:p@h/?" + "a=b&" * 5_000, None),
+    ],
+)
+def test_urls_lose_user_info_values_and_fragment(url: str, shown: str | None) -> None:
+    """The names of a query stay."""
+    masked = SCRUBBER.url(url)
+    assert "b&" not in masked
+    assert shown is None or masked == shown
+    assert SCRUBBER.url(None) == "None"
+
+
+def luhn(digits: str) -> str:
+    """Return the digits with a check digit."""
+    total = sum(sum(divmod(int(digit) * (2 - at % 2), 10)) for at, digit in enumerate(reversed(digits)))
+    return digits + str(-total % 10)
+
+
+@given(
+    st.text("0123456789", min_size=12, max_size=18).map(luhn),
+    st.sampled_from(["", " ", "-", "\u00a0", "\u2013"]),
+    st.integers(1, 6),
+    st.sampled_from(["§", "card §.", "x§y", '{"n": "§"}', "12 § 7", "a=§"]),
+)
+def test_card_numbers_are_masked(number: str, separator: str, group: int, frame: str) -> None:
+    """Of 13 to 19 digits, in groups of any size, within other text."""
+    written = separator.join(number[at : at + group] for at in range(0, len(number), group))
+    assert written not in SCRUBBER.text(frame.replace("§", written))
+
+
+@given(st.text("0123456789", min_size=12, max_size=18), st.integers(1, 9))
+def test_other_numbers_stay(digits: str, wrong: int) -> None:
+    """A number whose check digit is wrong is an order number."""
+    number = luhn(digits)
+    number = number[:-1] + str((int(number[-1]) + wrong) % 10)
+    assert SCRUBBER.text(f"order {number}") == f"order {number}"
+
+
+@given(st.text(), st.booleans())
+def test_any_string_is_storable(text: str, twice: bool) -> None:
+    """No NUL, no lone surrogate, nothing raises; a string of letters and digits stays."""
+    scrubbed = SCRUBBER.text(text * (300 if twice else 1))
+    assert "\x00" not in scrubbed
+    scrubbed.encode()
+    assert SCRUBBER.text(scrubbed) is not None
+
+
+WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
+KEYS = st.sampled_from(["password", "apiKey", "X-Auth-Token", "client_secret", "SESSION_ID", "card-pin"])
+
+
+@given(KEYS, st.sampled_from(["=", '="', "='", ": ", '": "', "':'", " => "]), WORDS, WORDS)
+def test_values_after_a_secret_key_are_masked(key: str, separator: str, before: str, after: str) -> None:
+    """Whatever is around them."""
+    assert SECRET not in SCRUBBER.text(f"{before} {key}{separator}{SECRET} {after}")
+
+
+@given(WORDS, WORDS)
+def test_user_info_of_urls_is_masked(before: str, after: str) -> None:
+    """Whatever a password consists of, if it is on one line."""
+    before, after = (part.replace("\n", "") for part in (before, after))
+    text = f"GET https://user:{before.split(' ')[0]}{SECRET}{after.split(' ')[0]}@host.example/ failed"
+    assert SECRET not in SCRUBBER.text(text)
+
+
+@pytest.mark.parametrize(
+    "noise", ["a=", "password='", "://", "a:b@", "?a=", "1 ", "<a>", "%3D", "Key (", "\\"]
+)
+def test_long_strings_take_no_long_time(noise: str) -> None:
+    """A megabyte of what starts a pattern, again and again, is cut and done."""
+    assert len(SCRUBBER.text(noise * 1_000_000)) <= 8192 + len("…[cut]")
+
+
+def test_each_short_string_is_scrubbed_once() -> None:
+    """Strings of events repeat: paths, user agents, plans."""
+    scrubber: Any = Scrubber(PrivacySettings(), salt=b"key")
+    for _ in range(5):
+        scrubber.fields({"agent": "Mozilla/5.0 (X11)", "plan": "pro-1"})
+    assert scrubber._short.cache_info().misses == 2
+    assert scrubber._short.cache_info().hits == 8
+
+
+def test_emails_may_be_kept() -> None:
+    """With ``email = "keep"``."""
+    assert SCRUBBER.text("mail bob@example.com") == "mail ***@example.com"
+    keep = Scrubber(PrivacySettings(email="keep"), salt=b"key")
+    assert keep.text("mail bob@example.com") == "mail bob@example.com"
