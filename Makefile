@@ -7,13 +7,15 @@ READY := .venv/.ready
 WORKERS ?= 3
 # How long a soak takes, about.
 MINUTES ?= 40
+# How long shop-demo sends requests.
+SECONDS ?= 60
 # Without bytecode on disk each test process rewrites the assertions of all tests, which takes it eight seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo unit test soak mutants coverage matrix newest bench lint types clean
+.PHONY: help venv demo shop-demo unit test soak mutants coverage matrix newest bench lint types clean
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 venv: $(READY)  ## the virtual environment, with everything that the gates need
 
@@ -24,6 +26,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## 2,000 flights through the embedded default; BROKER=1: RabbitMQ and Redis; CHAOS=1: killed on the way
 	$(BIN)/python scripts/demo.py $(if $(BROKER),--broker) $(if $(CHAOS),--chaos)
+
+shop-demo: $(READY)  ## a minute of traffic for examples/shop, with its page of analytics; SECONDS=60
+	cd examples && ../$(BIN)/python -m shop.demo --seconds $(SECONDS)
 
 unit: $(READY)  ## the tests that need no server, in seconds; ARGS="-k name"
 	$(BIN)/python -m pytest tests/unit $(ARGS)

@@ -1,0 +1,1 @@
+"""A small shop on Starlette that tracks what it does, and shows it on a page."""
