@@ -183,12 +183,15 @@ def test_paths_are_bounded(value: Any) -> None:
     assert "4111" not in str(caught.value)
 
 
-@given(st.lists(st.from_regex(r"a?(#|%(25){0,3}23)?[0-9]{0,2}", fullmatch=True), max_size=50, unique=True))
+_RESERVED_NAMES = r"(t/)?a?(#|:|\||%(25){0,3}(23|3A|7C))?[0-9]{0,2}"
+
+
+@given(st.lists(st.from_regex(_RESERVED_NAMES, fullmatch=True), max_size=50, unique=True))
 def test_names_that_the_driver_reserves(paths: list[str]) -> None:
-    """On ``file://`` no name ends in # and digits, and no two paths share a file."""
+    """On ``file://`` no name ends in # and digits, or like a drive, and no two paths share a file."""
     stored = [local_path(path) for path in paths]
     assert len(set(stored)) == len(paths)
-    assert not any(re.search(r"#[0-9]+\Z", path) for path in stored)
+    assert not any(re.search(r"#[0-9]+\Z|[a-zA-Z][:|]\Z", path) for path in stored)
 
 
 @given(value=st.text(max_size=20), other=st.text(max_size=20))

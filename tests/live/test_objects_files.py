@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import obstore
 import pytest
 from object_worker import MIB, WAIT_S, Bucket, worker
 from waiting import wait_until
+from web_server import Reply, Seen, WebServer
 
 import rambla_py
+from rambla_py import Secret
 from rambla_py.errors import (
     ConnectionLostError,
+    DeliveryError,
     OptionError,
     PermanentError,
 )
@@ -91,6 +95,57 @@ def test_an_upload_that_is_given_up_leaves_nothing(bucket: Bucket, tmp_path: Pat
         assert type(w.settlements[message.seq]) is ConnectionLostError
     assert bucket.names() == []
     wait_until(lambda: not _unfinished(bucket))  # the driver removes it after it has raised
+
+
+_STARTED = (
+    b"<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>u</UploadId>"
+    b"</InitiateMultipartUploadResult>"
+)
+_COMPLETED = b'<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
+
+
+def _in_parts(server: WebServer, file: Path, answer: Callable[[Seen], Reply]) -> Any:
+    """Return what came of a file in parts of 5 MiB; ``answer`` answers the parts, and the abort."""
+
+    def answered(seen: Seen) -> Reply:
+        if seen.method == "GET":  # what connecting asks for
+            return Reply(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        if seen.method == "POST":
+            return Reply(body=_STARTED if "uploads" in seen.query else _COMPLETED)
+        return answer(seen)
+
+    server.answer = answered
+    file.write_bytes(bytes(12 * MIB))
+    keys = {"access_key_id": "a", "secret_access_key": Secret("s"), "region": "us-east-1"}
+    settings = {"url": "s3://bucket", "endpoint": server.url, "part_bytes": 5 * MIB, **keys}
+    with worker(settings, file=str(file)) as w:
+        return w.put(None)
+
+
+def test_a_part_that_fails_once_is_sent_again(web_server: WebServer, tmp_path: Path):
+    """A part that meets a 500 does not cost the whole file."""
+    parts: list[str] = []
+
+    def answer(seen: Seen) -> Reply:
+        parts.append(seen.query["partNumber"][0])
+        return Reply(500 if parts.count("2") == 1 and parts[-1] == "2" else 200, headers={"ETag": '"p"'})
+
+    assert _in_parts(web_server, tmp_path / "large", answer)["bytes"] == 12 * MIB
+    assert sorted(parts) == ["1", "2", "2", "3"]
+
+
+def test_an_abort_that_fails_once_is_sent_again(web_server: WebServer, tmp_path: Path):
+    """A store may refuse to abort an upload while one of its parts arrives."""
+    aborts: list[Seen] = []
+
+    def answer(seen: Seen) -> Reply:
+        if seen.method != "DELETE":
+            return Reply(400, b"<Error><Code>InvalidPart</Code></Error>")
+        aborts.append(seen)
+        return Reply(500 if len(aborts) == 1 else 204)
+
+    assert isinstance(_in_parts(web_server, tmp_path / "large", answer), DeliveryError)
+    wait_until(lambda: len(aborts) == 2)
 
 
 def _unfinished(bucket: Bucket) -> list[Any]:

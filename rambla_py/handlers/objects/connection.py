@@ -36,6 +36,10 @@ __all__ = ["ObjectsConnection"]
 # Files have threads of their own, so that large ones delay no small object, and memory stays bounded.
 _FILE_THREADS = 2
 
+# A part that failed is sent again by itself, rather than a large file as a whole; and an abort that the server
+# refuses once, because a part was just arriving, would leave the parts in the bucket.
+_PART_RETRIES = 3
+
 _RELEASE_S = 0.2
 
 
@@ -44,7 +48,8 @@ class ObjectsConnection:
 
     def __init__(self, settings: ObjectsSettings, channel: str, link: Link) -> None:
         self.settings, self._link = settings, link
-        self.store = open_store(settings)
+        self.store = open_store(settings)  # retries nothing, as the worker does
+        self.parts_store = open_store(settings, retries=_PART_RETRIES)
         check_store(settings, self.store)
         self._lock = threading.Lock()
         self._pending = 0
@@ -154,7 +159,8 @@ class ObjectsConnection:
         return self.files.ended
 
     def _upload(self, path: str, options: ObjectsOptions, attributes: dict[str, str]) -> Upload:
-        return Upload(self.settings, self.store, self.settings.place.stored(path), options, attributes)
+        place = self.settings.place.stored(path)
+        return Upload(self.settings, self.store, self.parts_store, place, options, attributes)
 
 
 def _settle(losses: Sequence[Loss]) -> None:

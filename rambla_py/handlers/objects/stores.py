@@ -57,15 +57,18 @@ class _Runtime:
 _runtime = _Runtime()
 
 
-def open_store(settings: ObjectsSettings) -> Any:
-    """Return the store; raises ``AccessError`` for settings that cannot work. Sends nothing."""
+def open_store(settings: ObjectsSettings, *, retries: int = 0) -> Any:
+    """Return the store; raises ``AccessError`` for settings that cannot work. Sends nothing.
+
+    The driver sends a request that failed up to ``retries`` times more, within ``timeout_s``.
+    """
     place = settings.place
     if place.scheme == "memory":
         return _memory.of(settings)
     _runtime.enter()
     problem: DeliveryError
     try:
-        return _BUILDERS[place.scheme](settings)
+        return _BUILDERS[place.scheme](settings, retries)
     except OSError as error:
         why = error.strerror or type(error).__name__
         problem = AccessError(f"cannot open {place.url}: {why} ({error.filename})")
@@ -114,7 +117,7 @@ def _check_folder(folder: Path) -> None:
         raise AccessError(f"file://{folder} cannot be written to by this user")
 
 
-def _s3(settings: ObjectsSettings) -> S3Store:
+def _s3(settings: ObjectsSettings, retries: int) -> S3Store:
     place = settings.place
     style = settings.path_style if settings.path_style is not None else settings.endpoint is not None
     config = _given(
@@ -126,10 +129,10 @@ def _s3(settings: ObjectsSettings) -> S3Store:
         skip_signature=settings.anonymous or None,
         virtual_hosted_style_request=False if style else None,
     )
-    return S3Store(place.root, **_common(settings), **config)
+    return S3Store(place.root, **_common(settings, retries), **config)
 
 
-def _gs(settings: ObjectsSettings) -> GCSStore:
+def _gs(settings: ObjectsSettings, retries: int) -> GCSStore:
     config = _given(
         base_url=settings.endpoint_url,
         bearer_token=settings.bearer_token,
@@ -137,10 +140,10 @@ def _gs(settings: ObjectsSettings) -> GCSStore:
         service_account_key=settings.service_account_key,
         skip_signature=settings.anonymous or None,
     )
-    return GCSStore(settings.place.root, **_common(settings), **config)
+    return GCSStore(settings.place.root, **_common(settings, retries), **config)
 
 
-def _az(settings: ObjectsSettings) -> AzureStore:
+def _az(settings: ObjectsSettings, retries: int) -> AzureStore:
     config = _given(
         account_name=settings.account,
         endpoint=settings.endpoint_url,
@@ -149,23 +152,23 @@ def _az(settings: ObjectsSettings) -> AzureStore:
         token=settings.bearer_token,
         skip_signature=settings.anonymous or None,
     )
-    return AzureStore(settings.place.root, **_common(settings), **config)
+    return AzureStore(settings.place.root, **_common(settings, retries), **config)
 
 
-def _file(settings: ObjectsSettings) -> LocalStore:
+def _file(settings: ObjectsSettings, retries: int) -> LocalStore:
     return LocalStore(settings.place.root, mkdir=True)
 
 
 _BUILDERS: dict[str, Any] = {"s3": _s3, "gs": _gs, "az": _az, "file": _file}
 
 
-def _common(settings: ObjectsSettings) -> dict[str, Any]:
-    """Return what all stores over HTTP take; the driver retries nothing, as the worker does."""
+def _common(settings: ObjectsSettings, retries: int) -> dict[str, Any]:
+    """Return what all stores over HTTP take."""
     further = {name: secret.reveal() for name, secret in settings.store_options.items()}
     return {
         "prefix": settings.place.prefix or None,
         "client_options": _client(settings),
-        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=settings.timeout_s)},
+        "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=settings.timeout_s)},
         **further,
     }
 

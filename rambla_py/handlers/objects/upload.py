@@ -25,6 +25,7 @@ class Upload(NamedTuple):
 
     settings: ObjectsSettings
     store: Any
+    parts_store: Any  # for what is sent in several requests
     path: str
     options: ObjectsOptions
     attributes: dict[str, str]
@@ -79,10 +80,11 @@ def put_body(upload: Upload, body: bytes) -> dict[str, Any]:
         body = gzipped(body)
     upload.check_size(len(body))
     once = upload.options.if_none_match
+    store = upload.parts_store if len(body) > upload.settings.part_bytes and not once else upload.store
     put = _tried(
         upload,
         lambda: obstore.put(
-            upload.store,
+            store,
             upload.path,
             body,
             mode="create" if once else None,
@@ -138,7 +140,7 @@ def _put_in_parts(
         put = _tried(
             upload,
             lambda: obstore.put(
-                upload.store,
+                upload.parts_store,
                 upload.path,
                 chunks(),
                 use_multipart=True,

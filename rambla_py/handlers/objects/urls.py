@@ -13,7 +13,9 @@ __all__ = ["Place", "Scheme", "check_path", "has_control", "local_path", "place_
 Scheme = Literal["s3", "gs", "az", "file", "memory"]
 
 _SCHEMES: tuple[Scheme, ...] = ("s3", "gs", "az", "file", "memory")
-_RESERVED = re.compile(r"(#|%(?:25)*23)([0-9]+)\Z")
+_RESERVED = re.compile(r"()(#|%(?:25)*23)([0-9]+)\Z")
+_DRIVE = re.compile(r"([A-Za-z])([:|]|%(?:25)*(?:3A|7C))()\Z")
+_ENCODED = {"#": "%23", ":": "%3A", "|": "%7C"}
 # Joiners and spaces of any kind are characters of names; line and paragraph separators, and what is no
 # character at all, are not, and XML, in which stores list their objects, cannot hold them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -75,13 +77,21 @@ def place_of(url: str) -> Place:
 def local_path(path: str) -> str:
     r"""Return the path of an object's file.
 
-    The driver reserves names that end in ``#`` and digits; their ``#`` becomes ``%23``, and the ``%`` of a
-    name that ends in ``%23`` and digits becomes ``%25``, so that no two paths share a file.
+    The driver reserves names that end in ``#`` and digits, and takes a letter with ``:`` or ``|`` at the end for a
+    drive: these characters are percent-encoded. The ``%`` of a name that is so encoded already becomes ``%25``, so
+    that no two paths share a file.
 
     >>> local_path("orders/a#1"), local_path("orders/a%231"), local_path("orders/a#b")
     ('orders/a%231', 'orders/a%25231', 'orders/a#b')
+    >>> local_path("orders/a:"), local_path("orders/a%3A"), local_path("orders/a:b")
+    ('orders/a%3A', 'orders/a%253A', 'orders/a:b')
     """
-    return _RESERVED.sub(lambda found: {"#": "%23"}.get(found[1], "%25" + found[1][1:]) + found[2], path)
+    return _DRIVE.sub(_encoded, _RESERVED.sub(_encoded, path))
+
+
+def _encoded(found: re.Match[str]) -> str:
+    before, reserved, after = found.groups()
+    return before + _ENCODED.get(reserved, "%25" + reserved[1:]) + after
 
 
 def check_path(path: str) -> None:
