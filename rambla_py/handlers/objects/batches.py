@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -42,8 +43,8 @@ class Bundle(NamedTuple):
         if len(kept) == len(self.messages):
             return self
         chosen = set(kept)
-        pairs = [pair for pair in zip(self.messages, self.lines, strict=True) if pair[0] in chosen]
-        return Bundle([message for message, _ in pairs], [line for _, line in pairs])
+        which = [message in chosen for message in self.messages]
+        return Bundle([*kept], [*compress(self.lines, which)])  # an object of one message has no lines
 
     def halves(self) -> tuple[Bundle, Bundle]:
         """Return the two halves."""
