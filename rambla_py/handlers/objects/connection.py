@@ -36,8 +36,8 @@ __all__ = ["ObjectsConnection"]
 # Files have threads of their own, so that large ones delay no small object, and memory stays bounded.
 _FILE_THREADS = 2
 
-# A part that failed is sent again by itself, rather than a large file as a whole; and an abort that the server
-# refuses once, because a part was just arriving, would leave the parts in the bucket.
+# A part that failed is sent again by itself, rather than a large file as a whole; and an abort that the
+# server refuses once, because a part was just arriving, would leave the parts in the bucket.
 _PART_RETRIES = 3
 
 _RELEASE_S = 0.2

@@ -77,9 +77,9 @@ def place_of(url: str) -> Place:
 def local_path(path: str) -> str:
     r"""Return the path of an object's file.
 
-    The driver reserves names that end in ``#`` and digits, and takes a letter with ``:`` or ``|`` at the end for a
-    drive: these characters are percent-encoded. The ``%`` of a name that is so encoded already becomes ``%25``, so
-    that no two paths share a file.
+    The driver reserves names that end in ``#`` and digits, and takes a letter with ``:`` or ``|`` at the end
+    for a drive: these characters are percent-encoded. The ``%`` of a name that is so encoded already becomes
+    ``%25``, so that no two paths share a file.
 
     >>> local_path("orders/a#1"), local_path("orders/a%231"), local_path("orders/a#b")
     ('orders/a%231', 'orders/a%25231', 'orders/a#b')
