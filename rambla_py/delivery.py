@@ -97,6 +97,11 @@ class Delivery(msgspec.Struct, Generic[OptionsT], gc=False, eq=False):
         raise NotImplementedError
 
     @property
+    def alone(self) -> bool:
+        """Whether it must not share a request: one that it shared had no answer (``UnknownOutcomeError``)."""
+        raise NotImplementedError
+
+    @property
     def expires_at(self) -> float | None:
         """When it expires, on the monotonic clock in seconds; None for never."""
         policy = self.policy
@@ -132,7 +137,7 @@ class History(msgspec.Struct, gc=False, eq=False):
     together at its last attempt as a suspect. ``probing``: the scope for which it is the probe. ``refusals``
     counts the attempts that the backend was unavailable for, ``delivered_before`` is what its target had
     delivered at the last of them; ``alone_since`` is the first one that met an available target. ``origin``
-    is the delivery whose fallback it is, the first of a chain.
+    is the delivery whose fallback it is, the first of a chain. ``alone``: it must not share a request.
     """
 
     maybe_sent: bool = False
@@ -142,6 +147,11 @@ class History(msgspec.Struct, gc=False, eq=False):
     delivered_before: int = 0
     alone_since: float | None = None
     origin: LiveDelivery | None = None
+    alone: bool = False
+
+    def set_apart(self) -> None:
+        """Let it share no request from now on."""
+        self.alone = True
 
     def probe(self, scope: str) -> None:
         """Make it the probe of a scope."""
@@ -250,6 +260,10 @@ class LiveDelivery(Delivery[OptionsT], gc=False, eq=False):
     @property
     def _origin(self) -> LiveDelivery[OptionsT] | None:
         return None if self.history is None else self.history.origin
+
+    @property
+    def alone(self) -> bool:
+        return self.history is not None and self.history.alone
 
     @property
     def worker(self) -> int:

@@ -289,6 +289,11 @@ class Handler(Generic[ConnectionT, OptionsT, SettingsT]):
     always, to embed in JSON of the handler's own (strings as JSON strings). ``"table"``: the same for a
     database, with decimals as numbers and ``"inf"``, ``"-inf"``, ``"nan"``. ``"nothing"``: neither.
     """
+    scope_by_options: ClassVar[bool] = False
+    """Whether the scope of an ``UnavailableError`` follows from ``options`` alone, as a URL or a topic does.
+
+    Messages with the options of one that was refused then wait without being tried.
+    """
     header_types: ClassVar[tuple[type, ...]] = ()
     """Types of header values that the backend holds beside strings, numbers, booleans and bytes."""
     control_headers: ClassVar[tuple[str, ...]] = ()

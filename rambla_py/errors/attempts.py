@@ -186,9 +186,18 @@ class UnknownOutcomeError(DeliveryError):
 
     With ``connection_lost`` (the default) the connection is gone, and with it the answers to everything in
     flight on it. Without it only this attempt has no answer: a request that timed out, a gateway's 502.
+
+    ``together`` means that several messages shared the request, and any of them may be the cause: each is
+    attempted again at once, with ``Delivery.alone``, and only one that has no answer alone has failed.
     """
 
-    def __init__(self, reason: str = "no answer after the write", *, connection_lost: bool = True) -> None:
-        self.reason, self.connection_lost = reason, connection_lost
+    def __init__(
+        self,
+        reason: str = "no answer after the write",
+        *,
+        connection_lost: bool = True,
+        together: bool = False,
+    ) -> None:
+        self.reason, self.connection_lost, self.together = reason, connection_lost, together
         warned = reason.endswith(_MAY_HAVE_ARRIVED)
         super().__init__(reason if warned else reason + _MAY_HAVE_ARRIVED)

@@ -76,7 +76,7 @@ def _is_unsent(error: DeliveryError) -> bool:
 
 def _isolated(error: DeliveryError) -> DeliveryError:
     if isinstance(error, UnknownOutcomeError):
-        return UnknownOutcomeError(error.reason, connection_lost=False)
+        return UnknownOutcomeError(error.reason, connection_lost=False, together=error.together)
     return error
 
 

@@ -258,3 +258,33 @@ def test_one_of_a_batch_that_is_never_answered_does_not_fail_the_others(level: s
         outcomes = receipt.outcomes(timeout_s=TIMEOUT_S)
         assert until(lambda: in_flight(app) == 0)
     assert [outcome.status for outcome in outcomes] == ["ok"] * 3 + ["fatal"] + ["ok"] * 4
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_one_of_a_request_that_has_no_answer_fails_alone(report: bool) -> None:
+    """The others of the request are sent once more, each alone, and spend no retry; or all are reported."""
+    requests = Seen()
+
+    def handle(self: Handler, messages: Any, state: Any) -> None:
+        shared = [message for message in messages if not message.alone]
+        for request in filter(None, [shared, *([message] for message in messages if message.alone)]):
+            requests.append([message.payload for message in request])
+            bad = any(message.payload in BAD for message in request)
+            error = UnknownOutcomeError("silent", connection_lost=False, together=len(request) > 1)
+            for message in request:
+                message.failed(error) if bad else message.ok()
+
+    settings = {"on_unknown": "report"} if report else {}
+    config = table(probe(handle_deliveries=handle), {"retries": 1}, batch_timeout_s=0.05, **settings)
+    with running(config) as app:
+        outcomes = app.publish_many("orders", range(NUMBER)).outcomes(timeout_s=TIMEOUT_S)
+        assert app.status()["probe.orders"].lost_connections == 0
+    copies = Counter(payload for request in requests for payload in request)
+    if report:
+        assert {outcome.status for outcome in outcomes} <= {"ok", "unknown"}
+        assert max(copies.values()) == 1
+        return
+    assert {at for at, outcome in enumerate(outcomes) if outcome.status == "fatal"} == BAD
+    assert {outcome.status for outcome in outcomes} == {"ok", "fatal"}
+    assert {outcomes[at].attempts for at in BAD} == {3}
+    assert max(count for payload, count in copies.items() if payload not in BAD) == 2

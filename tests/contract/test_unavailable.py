@@ -7,12 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from small_apps import TIMEOUT_S, Seen, one, probe, running, table, until
 
 from rambla_py import STOP, AccessError, Handler, Rambla, RejectedError, Retry, UnavailableError
+from rambla_py.handler import routing
 
 LEVELS = ["publish", "batch", "deliveries", "async publish", "async batch"]
 
@@ -144,6 +146,52 @@ def test_other_scopes_go_on() -> None:
         assert not any(receipts[at].done() for at in range(0, 20, 2))
         backend.bad.clear()
         assert {receipt.outcomes(timeout_s=TIMEOUT_S)[0].status for receipt in receipts} == {"ok"}
+
+
+class Addressed(msgspec.Struct, frozen=True):
+    """The options of a handler whose scope is an address."""
+
+    to: Annotated[str, routing("where it goes")] = "a"
+
+
+@pytest.mark.parametrize("level", ["batch", "deliveries"])
+@pytest.mark.parametrize("known", [True, False])
+def test_new_messages_of_an_unavailable_scope_are_not_tried(level: str, known: bool) -> None:
+    """If the scope follows from the options, messages with those of a refused one wait; others are sent."""
+    backend = Backend()
+    backend.error = None
+    backend.bad = dict.fromkeys(range(10), UnavailableError("503", scope="a", retry_after_s=0.5))
+    handler = backend.handler(level, Options=Addressed, scope_by_options=known)
+    with running(table(handler, {"retries": 0}, max_reconnect_s=0.1)) as app:
+        first = app.publish("orders", 0)
+        assert until(lambda: backend.tried and app.status()["probe.orders"].queued == 1)
+        same = app.publish_many("orders", range(1, 10))
+        others = [app.publish("orders", at, to="b") for at in range(10, 20)]
+        for receipt in others:
+            receipt.result(timeout_s=TIMEOUT_S)
+        tried = {payload for payload, _ in backend.tried} & set(range(1, 10))
+        assert tried == (set() if known else set(range(1, 10)))
+        backend.bad.clear()
+        assert {one.status for one in same.outcomes(timeout_s=TIMEOUT_S)} == {"ok"}
+        outcome = first.outcomes(timeout_s=TIMEOUT_S)[0]
+    assert (outcome.status, outcome.attempts) == ("ok", 2)
+
+
+@pytest.mark.parametrize("stop_s", [0.0, 5.0])
+def test_what_waits_for_a_known_scope_ends_at_the_stop(stop_s: float) -> None:
+    """It is delivered if the backend recovers in time, and dropped otherwise; a key keeps its order."""
+    backend = Backend()
+    backend.error = UnavailableError("503", scope="a")
+    handler = backend.handler("deliveries", Options=Addressed, scope_by_options=True)
+    with running(table(handler, max_reconnect_s=0.1), stop_s=stop_s) as app:
+        first = app.publish("orders", 0, key="k")
+        assert until(lambda: backend.tried and app.status()["probe.orders"].queued == 1)
+        rest = [app.publish("orders", at, key="k") for at in range(1, 10)]
+        if stop_s:
+            backend.recover()
+    statuses = {receipt.outcomes()[0].status for receipt in (first, *rest)}
+    assert statuses == ({"ok"} if stop_s else {"dropped"})
+    assert list(backend.taken) == (list(range(10)) if stop_s else [])
 
 
 def test_one_that_is_refused_while_others_succeed_delays_no_other() -> None:

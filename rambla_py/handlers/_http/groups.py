@@ -17,13 +17,17 @@ _TRACING = frozenset({"traceparent", "tracestate", "baggage"})
 def grouped(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[Delivery]]:
     """Return the deliveries in groups with equal options, and equal headers if ``with_headers``.
 
-    Headers of tracing do not count.
+    Headers of tracing do not count. A delivery that must not share a request is a group.
     """
     groups: dict[tuple[str, str], list[Delivery]] = {}
+    apart: list[list[Delivery]] = []
     options: Any = groups  # equal to no options
     headers: Any = None
     written, group = "", []
     for delivery in deliveries:
+        if delivery.attempts > 1 and delivery.alone:
+            apart.append([delivery])
+            continue
         # Deliveries without options of their own share the channel's object.
         same = delivery.options is options
         if not same or (with_headers and delivery.headers is not headers and delivery.headers != headers):
@@ -32,7 +36,7 @@ def grouped(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[
             headers = delivery.headers
             group = groups.setdefault((written, _written(headers) if with_headers else ""), [])
         group.append(delivery)
-    return list(groups.values())
+    return [*groups.values(), *apart]
 
 
 def common_headers(deliveries: Sequence[Delivery]) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rambla_py.errors import ConnectionLostError, DeliveryError
+from rambla_py.errors import ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handlers._losses import Loss, Losses
 
 if TYPE_CHECKING:
@@ -159,8 +159,12 @@ class RequestPool:
 
 
 def lost(group: Iterable[Delivery], error: DeliveryError) -> list[Loss]:
-    """Return the loss of each delivery of a group."""
-    return [(delivery, error) for delivery in group]
+    """Return the loss of each delivery of a group, which shared a request if there are several."""
+    losses = [(delivery, error) for delivery in group]
+    if len(losses) > 1 and isinstance(error, UnknownOutcomeError):
+        error = UnknownOutcomeError(error.reason, connection_lost=error.connection_lost, together=True)
+        return [(delivery, error) for delivery, _ in losses]
+    return losses
 
 
 def unsent(group: Iterable[Delivery]) -> list[Loss]:

@@ -36,6 +36,7 @@ class ClickHouseHandler(Handler):
     """
 
     Connection: ClassVar[Any] = ClickHouseSettings
+    scope_by_options = True
     Options: ClassVar[Any] = ClickHouseOptions
     takes = "table"
     guarantee: ClassVar[str] = (

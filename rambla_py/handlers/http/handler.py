@@ -39,6 +39,7 @@ class HttpHandler(Handler):
     """
 
     Connection: ClassVar[Any] = HttpSettings
+    scope_by_options = True
     Options: ClassVar[Any] = HttpOptions
     guarantee: ClassVar[str] = (
         "at least once; a message is ok when the server answered 2xx; after a request without an answer it "

@@ -36,6 +36,7 @@ class JitsuHandler(Handler):
     """
 
     Connection: ClassVar[Any] = JitsuSettings
+    scope_by_options = True
     Options: ClassVar[Any] = JitsuOptions
     guarantee: ClassVar[str] = (
         "at least once; a message is ok when the server has answered and has not refused its event; after "

@@ -71,9 +71,10 @@ def bundled(
 ) -> Iterable[tuple[Bundle, None] | tuple[Delivery, Exception]]:
     """Yield the bundles of a batch, and each message that cannot be in one with its error.
 
-    Messages share an object if their paths differ in their ids only, and their options are equal.
+    Messages share an object if their paths differ in their ids only, their options are equal, and no earlier
+    put that they shared was left without an answer.
     """
-    bundles: dict[tuple[str, bytes], Bundle] = {}
+    bundles: dict[tuple[str, bytes, str], Bundle] = {}
     for message in messages:
         options: ObjectsOptions = message.options
         try:
@@ -89,7 +90,8 @@ def bundled(
             yield message, error
             continue
         own = b"" if options is channel_options else msgspec.json.encode(options)
-        bundle = bundles.setdefault((path, own), Bundle([], []))
+        apart = message.id if message.alone else ""
+        bundle = bundles.setdefault((path, own, apart), Bundle([], []))
         bundle.messages.append(message)
         bundle.lines.append(line)
     for bundle in bundles.values():

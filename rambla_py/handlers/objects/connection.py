@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rambla_py.errors import (
     ConnectionLostError,
+    DeliveryError,
     PayloadTooLargeError,
     PermanentError,
     UnknownOutcomeError,
@@ -78,7 +79,7 @@ class ObjectsConnection:
             try:
                 result = self._result(job)
             except (ConnectionLostError, UnknownOutcomeError) as error:
-                losses = [(message, error) for message in job.messages]
+                losses = [(message, _shared(error, job)) for message in job.messages]
             except BaseException as error:  # a payload's own code, or the driver's
                 self._answered(began)
                 self._failed(job, error)
@@ -161,6 +162,12 @@ class ObjectsConnection:
     def _upload(self, path: str, options: ObjectsOptions, attributes: dict[str, str]) -> Upload:
         place = self.settings.place.stored(path)
         return Upload(self.settings, self.store, self.parts_store, place, options, attributes)
+
+
+def _shared(error: DeliveryError, job: Bundle) -> DeliveryError:
+    if isinstance(error, UnknownOutcomeError) and len(job.messages) > 1:
+        return UnknownOutcomeError(error.reason, connection_lost=error.connection_lost, together=True)
+    return error
 
 
 def _settle(losses: Sequence[Loss]) -> None:

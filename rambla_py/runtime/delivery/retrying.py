@@ -15,6 +15,7 @@ from rambla_py.errors import (
     DeliveryError,
     HandlerError,
     UnavailableError,
+    UnknownOutcomeError,
 )
 from rambla_py.message import Failed, Ok, Retry, Stop
 from rambla_py.policy import Again, End, after_failure, backoff_delay, is_retryable, misused_answer
@@ -171,9 +172,22 @@ class ResultProcessor:
             self._decide(delivery, error, True, verdict)
 
     def _unknown(self, delivery: LiveDelivery, error: DeliveryError) -> None:
-        """Process an attempt without an answer on a sound connection: a failed attempt."""
-        if not self._report_unknown(delivery, error):
+        """Process an attempt without an answer on a sound connection: a failed attempt.
+
+        If it was one of several in a request, any of them may be the cause: each is retried alone first.
+        """
+        if self._report_unknown(delivery, error):
+            return
+        if delivery.alone or not isinstance(error, UnknownOutcomeError) or not error.together:
             self._fail(delivery, error, retryable=True)
+            return
+        self._target.counters.note(f"lost:{type(error).__name__}", error)
+        again = delivery.renewed()
+        again.refused(error)
+        again.past().set_apart()
+        if again.stored is not None:
+            self._target.completion.attempted(again, None)
+        self._target.put_back((again,))
 
     def _lost(self, delivery: LiveDelivery, error: DeliveryError) -> None:
         """Process a loss, which uses up no retry unless a suspect was alone on the connection."""

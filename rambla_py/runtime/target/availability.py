@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -13,12 +13,22 @@ from rambla_py.policy import Backoff, backoff_delay
 if TYPE_CHECKING:
     from rambla_py.delivery import History, LiveDelivery
 
-__all__ = ["MAX_RETRY_AFTER_S", "TARGET", "AtFault", "Availability", "Outage", "WaitAlone", "WaitTogether"]
+__all__ = [
+    "MAX_RETRY_AFTER_S",
+    "TARGET",
+    "AtFault",
+    "Availability",
+    "KnownScopes",
+    "Outage",
+    "WaitAlone",
+    "WaitTogether",
+]
 
 TARGET = "target"
 """The scope of an outage of the whole target."""
 
 MAX_RETRY_AFTER_S = 300.0
+_MOST_SCOPES = 10_000
 _STOPPING_PROBE_S = 1.0
 _FIRST_PROBE_S = 0.1
 
@@ -74,6 +84,34 @@ class Outage(msgspec.Struct, eq=False):
         """Send no probe before that time."""
         self.earliest = max(self.earliest, at)
         self.due = max(self.due, self.earliest)
+
+
+class KnownScopes:
+    """The scopes of options, as refusals have shown them. Not thread-safe by itself.
+
+    >>> scopes = KnownScopes()
+    >>> scopes.learn({"path": "/in"}, "http://a/in")
+    >>> scopes.of({"path": "/in"}), scopes.of({"path": "/out"})
+    ('http://a/in', None)
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, str] = {}
+        self._latest: tuple[Any, str | None] = (None, None)
+
+    def learn(self, options: Any, scope: str) -> None:
+        """Record the scope that a delivery with these options was refused with."""
+        if len(self._found) >= _MOST_SCOPES:
+            self._found.clear()
+        self._found[repr(options)] = scope
+        self._latest = (options, scope)
+
+    def of(self, options: Any) -> str | None:
+        """Return the scope of options, None if it is not known."""
+        # Deliveries without options of their own share the channel's object.
+        if self._latest[0] is not options:
+            self._latest = (options, self._found.get(repr(options)))
+        return self._latest[1]
 
 
 class Availability:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig
     from rambla_py.delivery import LiveDelivery
     from rambla_py.runtime.target.mailbox import Mailbox
+    from rambla_py.runtime.target.probing import Probing
 
 __all__ = ["Batching"]
 
@@ -19,9 +20,13 @@ class Batching:
     """Takes batches from a mailbox; ``expire`` ends a delivery that expired before its attempt."""
 
     def __init__(
-        self, config: ChannelConfig, mailbox: Mailbox, expire: Callable[[LiveDelivery], None]
+        self,
+        config: ChannelConfig,
+        mailbox: Mailbox,
+        probing: Probing,
+        expire: Callable[[LiveDelivery], None],
     ) -> None:
-        self._config, self._mailbox, self._expire = config, mailbox, expire
+        self._config, self._mailbox, self._probing, self._expire = config, mailbox, probing, expire
         self._rate = RateLimit(config.rate_per_s) if config.rate_per_s else None
 
     def take(self, worker: int, limit: int, now: float, *, alone_ok: bool) -> list[LiveDelivery]:
@@ -56,6 +61,8 @@ class Batching:
             batch = self._mailbox.take(worker, limit, alone_ok=alone_ok)
         if may_have_expired:
             batch = self._without_expired(batch, now)
+        if self._probing.scoped:
+            batch = self._probing.hold_known(batch)
         if self._config.batch_bytes is not None and len(batch) > 1:
             batch = self._cut(batch, self._config.batch_bytes)
         return batch

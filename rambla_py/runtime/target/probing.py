@@ -13,6 +13,7 @@ from rambla_py.runtime.target.availability import (
     TARGET,
     AtFault,
     Availability,
+    KnownScopes,
     Outage,
     WaitAlone,
 )
@@ -36,7 +37,8 @@ log = logging.getLogger("rambla_py.delivery")
 class Probing:
     """Applies the decisions of ``availability`` to the mailbox of one target. Thread-safe.
 
-    ``active``: there is an outage. ``park`` holds one delivery until a time.
+    ``active``: there is an outage. ``scoped``: there is one of a scope that follows from the options of a
+    delivery. ``park`` holds one delivery until a time.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class Probing:
         park: Callable[[LiveDelivery, float], None],
         uniform: Callable[[], float] = random.random,
     ) -> None:
-        self.active = False
+        self.active = self.scoped = False
+        self._scopes = KnownScopes() if config.handler.scope_by_options else None
         self._config, self._observers, self._paused_by = config, observers, 0
         self._name, self._extra = config.name, target_extra(config)
         self._mailbox, self._counters, self._state = mailbox, counters, state
@@ -89,6 +92,25 @@ class Probing:
             self._report(verdict.outage, error, worker)
         self._changed()
         return True
+
+    def hold_known(self, batch: list[LiveDelivery]) -> list[LiveDelivery]:
+        """Hold back what would be refused as others of its scope were; return the rest, probes included."""
+        with self._mailbox.lock:
+            kept = []
+            for delivery in batch:
+                outage = self._outage_of(delivery)
+                if outage is None:
+                    kept.append(delivery)
+                else:
+                    outage.waiting.append(delivery)
+                    self._hold(delivery, outage)
+        return kept
+
+    def _outage_of(self, delivery: LiveDelivery) -> Outage | None:
+        if self._scopes is None or (delivery.history is not None and delivery.history.probing is not None):
+            return None
+        scope = self._scopes.of(delivery.options)
+        return None if scope is None else self._availability.outages.get(scope)
 
     def succeeded(self, deliveries: Sequence[LiveDelivery], now: float) -> None:
         """End the outages for which one of these was the probe."""
@@ -147,6 +169,9 @@ class Probing:
         whole = outage.scope == TARGET
         self._mailbox.hold(delivery, retry=not whole)
         self.active = True
+        if not whole and self._scopes is not None:
+            self._scopes.learn(delivery.options, outage.scope)
+            self.scoped = True
         if whole:
             self._mailbox.pause(True)
         if len(outage.waiting) > 2 * len(self._mailbox) + 64:
@@ -156,6 +181,7 @@ class Probing:
 
     def _resume(self, outage: Outage) -> None:
         self.active = bool(self._availability.outages)
+        self.scoped = self.scoped and self.active
         if outage.scope == TARGET:
             self._mailbox.pause(False)
             self._state.recovered(by="backend")

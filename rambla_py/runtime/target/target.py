@@ -104,7 +104,7 @@ class Target:
             self.mailbox,
             lambda oldest: self.completion.drop(oldest, "mailbox full"),
         )
-        self.batching = Batching(config, self.mailbox, self.completion.expire)
+        self.batching = Batching(config, self.mailbox, self.probing, self.completion.expire)
         self.gathering = Gathering(config, self.mailbox, self.wakeup, self.timer)
         self.release_too(())
         self.admission = Admission(self)

@@ -1,0 +1,165 @@
+"""Requests of many messages that hang, and servers that take none for a while: all handlers over HTTP alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any, NamedTuple
+
+import pytest
+from http_app import TIMEOUT_S, channel
+from waiting import wait_until
+from web_server import Reply, Seen, WebServer
+
+from rambla_py.handler import Secret
+
+MANY = 100
+
+
+class Peer(NamedTuple):
+    """A handler in front of the web server; ``timed`` is the table that has ``timeout_s``."""
+
+    handler: str
+    connection: dict[str, Any]
+    options: dict[str, Any]
+    ok: Reply = Reply()
+    scoped: bool = True
+    timed: str = "options"
+
+    def app(self, server: WebServer, timeout_s: float = 5.0, **settings: Any) -> Any:
+        """Run an app whose channel delivers what is published within 0.3 s together, without a retry."""
+        connection = {**self.connection, self.address: server.url}
+        options = {"retries": 0, **self.options}
+        (connection if self.timed == "connection" else options)["timeout_s"] = timeout_s
+        gathers = {"batch_timeout_s": 0.3, "batch_ready": MANY, "max_reconnect_s": 0.2, **settings}
+        return channel(self.handler, connection, gathers, **options)
+
+    @property
+    def address(self) -> str:
+        return "endpoint" if self.handler == "objects" else "url"
+
+
+S3 = {"url": "s3://bucket", "region": "us-east-1", "access_key_id": "k", "secret_access_key": Secret("s")}
+PEERS = {
+    "http": Peer("http", {}, {}),
+    "http-batch": Peer("http", {}, {"body_format": "batch"}),
+    "http-ndjson": Peer("http", {}, {"body_format": "ndjson"}),
+    "clickhouse": Peer("clickhouse", {}, {"table": "t"}, scoped=False),
+    "objects": Peer(
+        "objects",
+        S3,
+        {"path": "{id}", "body_format": "ndjson"},
+        ok=Reply(headers={"ETag": '"tag"'}),
+        scoped=False,
+        timed="connection",
+    ),
+    "jitsu": Peer("jitsu", {"write_key": "k:s"}, {}, ok=Reply(200, b'{"ok": true}')),
+}
+every_peer = pytest.mark.parametrize("peer", PEERS.values(), ids=list(PEERS))
+peers_of_many = pytest.mark.parametrize(
+    "peer",
+    [peer for name, peer in PEERS.items() if name != "http"],
+    ids=[name for name in PEERS if name != "http"],
+)
+
+
+def numbers(seen: Seen) -> list[int]:
+    """Return the messages in a request; none in one that asks about the server."""
+    return [int(found) for found in re.findall(rb'"n": ?(\d+)', seen.body)]
+
+
+class Server:
+    """The answers of the web server; ``sent`` has the messages of each request, answered or not."""
+
+    def __init__(self, web_server: WebServer, peer: Peer) -> None:
+        self.peer = peer
+        self.sent: list[list[int]] = []
+        self.refusal: Reply | None = None
+        self.bad: set[int] = set()
+        web_server.answer = self.answer
+
+    def answer(self, seen: Seen) -> Reply:
+        found = numbers(seen)
+        if not found:
+            return self.peer.ok
+        self.sent.append(found)
+        if self.bad & set(found):
+            return Reply(silent=True)
+        return self.refusal or self.peer.ok
+
+
+def event(number: int) -> dict[str, Any]:
+    return {"event": "Visit", "n": number}
+
+
+@peers_of_many
+def test_one_of_a_request_that_hangs_fails_alone(web_server: WebServer, peer: Peer):
+    """The others are sent once more, alone, without using up a retry; they wait for one time-out only."""
+    server = Server(web_server, peer)
+    server.bad = {MANY // 2}
+    with peer.app(web_server, timeout_s=1.0) as c:
+        outcomes = c.send_many([event(n) for n in range(MANY)])
+    assert [n for n, outcome in enumerate(outcomes) if outcome.status != "ok"] == [MANY // 2]
+    assert (outcomes[MANY // 2].status, outcomes[MANY // 2].attempts) == ("fatal", 2)
+    assert {outcome.attempts for outcome in outcomes} <= {1, 2}
+    assert max(Counter(n for found in server.sent for n in found).values()) == 2
+    assert Counter(map(len, server.sent))[1] >= 2
+
+
+@peers_of_many
+def test_a_request_that_hangs_may_not_be_repeated(web_server: WebServer, peer: Peer):
+    """With ``on_unknown = "report"`` all that shared it are unknown."""
+    server = Server(web_server, peer)
+    server.bad = {3}
+    with peer.app(web_server, timeout_s=0.5, on_unknown="report") as c:
+        outcomes = c.send_many([event(n) for n in range(10)])
+    assert {(outcome.status, outcome.attempts) for outcome in outcomes} == {("unknown", 1)}
+    assert len(server.sent) == 1
+
+
+@every_peer
+@pytest.mark.parametrize("status", [429, 503])
+def test_new_messages_wait_while_the_server_is_unavailable(web_server: WebServer, peer: Peer, status: int):
+    """They are not tried: one message at a time probes, and its success releases the others."""
+    server = Server(web_server, peer)
+    server.refusal = Reply(status, headers={"Retry-After": "1"})
+    with peer.app(web_server, batch_timeout_s=0.0) as c:
+        first = c.app.publish("to", event(0))
+        wait_until(lambda: len(server.sent) > 0 and c.status().queued == 1)
+        server.refusal = None
+        rest = c.app.publish_many("to", [event(n) for n in range(1, MANY)])
+        outcomes = [*first.outcomes(timeout_s=TIMEOUT_S), *rest.outcomes(timeout_s=TIMEOUT_S)]
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert len(server.sent[1]) == 1
+    assert server.sent[1] == [0] or not peer.scoped
+
+
+@every_peer
+def test_an_unavailable_server_uses_up_nothing(web_server: WebServer, peer: Peer):
+    """Nothing is lost without a retry left, and each probe is one message."""
+    server = Server(web_server, peer)
+    server.refusal = Reply(503)
+    with peer.app(web_server, batch_timeout_s=0.0) as c:
+        first = c.app.publish("to", event(0))
+        wait_until(lambda: len(server.sent) > 0 and c.status().queued == 1)
+        tried = len(server.sent)
+        rest = c.app.publish_many("to", [event(n) for n in range(1, 30)])
+        wait_until(lambda: len(server.sent) >= tried + 4)
+        assert {len(found) for found in server.sent} == {1}
+        server.refusal = None
+        outcomes = [*first.outcomes(timeout_s=TIMEOUT_S), *rest.outcomes(timeout_s=TIMEOUT_S)]
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+
+
+@every_peer
+def test_refused_credentials_lose_nothing(web_server: WebServer, peer: Peer):
+    """401 takes the channel down, and all is delivered once they are accepted."""
+    server = Server(web_server, peer)
+    server.refusal = Reply(401, json.dumps({"error": "stream not found"}).encode())
+    with peer.app(web_server, slow_restart_s=0.2) as c:
+        receipt = c.app.publish_many("to", [event(n) for n in range(20)])
+        wait_until(lambda: c.status().state == "down")
+        assert not receipt.done()
+        server.refusal = None
+        assert {outcome.status for outcome in receipt.outcomes(timeout_s=TIMEOUT_S)} == {"ok"}
