@@ -253,7 +253,7 @@ class Rambla:
     @property
     def outbox(self) -> OutboxView:
         """What the outbox holds: its audit, its status, its dead letters, which it can replay."""
-        return OutboxView(self.config, self._running_outbox)
+        return OutboxView(self.config, self._running_outbox, self.publish)
 
     def _running_outbox(self) -> Outbox | None:
         attached = self._lifecycle.outbox

@@ -99,8 +99,11 @@ class DeadLetters(Protocol):
         Sets their numbers. They count as accepted and as fatal.
         """
 
-    def drop(self, numbers: Sequence[int]) -> list[int]:
-        """Remove letters; return the numbers of those that were not there."""
+    def drop(self, numbers: Sequence[int], *, replayed: bool = False) -> list[int]:
+        """Remove letters; return the numbers of those that were not there.
+
+        ``replayed``: their messages were published again, outside of the journal.
+        """
 
     def close(self) -> None:
         """Disconnect."""

@@ -102,7 +102,7 @@ class MemoryDeadLetters:
                 account.accepted += 1
                 account.fatal += 1
 
-    def drop(self, numbers: Sequence[int]) -> list[int]:
+    def drop(self, numbers: Sequence[int], *, replayed: bool = False) -> list[int]:
         """Remove letters; return the numbers of those that were not there."""
         absent = []
         with self._tables.lock:
@@ -110,8 +110,12 @@ class MemoryDeadLetters:
                 letter = self._tables.letters.pop(number, None)
                 if letter is None:
                     absent.append(number)
-                elif letter.row.given_id:
+                    continue
+                if letter.row.given_id:
                     self._lapse(letter.row)
+                if replayed:
+                    self._tables.replayed[number] = letter.row.id
+                    self._tables.accounts.setdefault(letter.row.target, Account()).replayed += 1
         return absent
 
     def _lapse(self, row: Row) -> None:

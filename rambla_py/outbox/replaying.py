@@ -10,6 +10,7 @@ import msgspec
 
 from rambla_py.outbox.dead import DeadLetters, Selected
 from rambla_py.outbox.editing import Edit, edited
+from rambla_py.outbox.resending import Resending
 from rambla_py.outbox.rows import Letter, Row
 
 __all__ = ["Move", "Refused", "Replay", "drop", "in_steps", "replay", "sleep"]
@@ -64,6 +65,7 @@ def replay(
     check: Callable[[Row], str | None] = lambda row: None,
     rate_per_s: float = 100.0,
     deliver: Callable[[Move], None] = _for_any_process,
+    resending: Resending | None = None,
     wait: Callable[[float], bool] = sleep,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
@@ -72,9 +74,10 @@ def replay(
 
     A step is one transaction. ``check`` returns why a row cannot be stored, or None. ``deliver`` is called
     with a function that moves the letters of a step to a share of the journal, and returns the rows; by
-    default that is the share of rows that any process delivers. ``wait`` is called between steps, with
-    seconds; it returns whether to stop, as ``threading.Event.wait`` does. What is left after an interruption
-    is moved by the next replay. Raises ``OutboxError``.
+    default that is the share of rows that any process delivers. ``resending`` publishes those of
+    channels that are not durable, whose letters are removed afterwards. ``wait`` is called between steps,
+    with seconds; it returns whether to stop, as ``threading.Event.wait`` does. What is left after an
+    interruption is moved by the next replay. Raises ``OutboxError``.
     """
     refused = [Refused(id_, reason) for id_, reason in selected.missing.items()]
     number = len(selected.letters) + len(refused)
@@ -83,9 +86,10 @@ def replay(
     for letters_of_step in _steps(selected.letters, max(1, min(_MOST, int(rate_per_s * _STEP_S)))):
         if wait(max(0.0, done / rate_per_s - (monotonic() - began))):
             return
-        step = _Step(letters, letters_of_step)
+        step = _Step(letters, letters_of_step, resending)
         step.prepare(edit, check, clock())
         deliver(step.move)
+        step.resend()
         done += len(step.moved)
         refused += step.refused()
         yield Replay(selected.as_of, number, done, tuple(refused))
@@ -105,9 +109,10 @@ def in_steps(letters: DeadLetters, selected: Selected) -> Iterator[Letter]:
 class _Step:
     """The letters that are moved in one transaction."""
 
-    def __init__(self, letters: DeadLetters, step: Mapping[int, str]) -> None:
-        self._letters, self._step = letters, step
+    def __init__(self, letters: DeadLetters, step: Mapping[int, str], resending: Resending | None) -> None:
+        self._letters, self._step, self._resending = letters, step, resending
         self._moves: list[tuple[int, Row]] = []
+        self._plain: list[tuple[int, Row]] = []
         self._wrong: dict[int, str] = {}
         self.moved: dict[int, Row] = {}
 
@@ -122,6 +127,8 @@ class _Step:
                 reason = str(error)
             if reason is not None:
                 self._wrong[number] = reason
+            elif self._resending is not None and self._resending.takes(row):
+                self._plain.append((number, row))
             else:
                 self._moves.append((number, row))
 
@@ -132,6 +139,17 @@ class _Step:
         absent = set(self._letters.move(self._moves)) if self._moves else set()
         self.moved = {number: row for number, row in self._moves if number not in absent}
         return list(self.moved.values())
+
+    def resend(self) -> None:
+        """Publish the messages of channels that are not durable, and remove their letters."""
+        if self._resending is None or not self._plain:
+            return
+        reasons = self._resending.send(self._plain)
+        ended = [number for number, reason in reasons.items() if reason is None]
+        self._letters.drop(ended, replayed=True)
+        rows = dict(self._plain)
+        self.moved |= {number: rows[number] for number in ended}
+        self._wrong |= {number: reason for number, reason in reasons.items() if reason is not None}
 
     def refused(self) -> list[Refused]:
         """Return the letters that were not moved."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypedDict, Unpack
 
 from msgspec import UNSET
 
+from rambla_py._internal.waiting import warn_in_event_loop
 from rambla_py.config.options import merge_message
 from rambla_py.config.rates import rate_per_s
 from rambla_py.config.schema import ChannelConfig, Config, OutboxSettings
@@ -22,6 +26,7 @@ from rambla_py.outbox.errors import OutboxError
 from rambla_py.outbox.journal import Journal, Totals
 from rambla_py.outbox.outbox import Outbox
 from rambla_py.outbox.replaying import Move, Replay, in_steps, replay, sleep
+from rambla_py.outbox.resending import Publish, Resending
 from rambla_py.outbox.row_of import check_given
 from rambla_py.outbox.rows import Row
 from rambla_py.runtime.routing import configured
@@ -32,10 +37,40 @@ Moment = datetime | float
 """A time: a datetime, or seconds since the epoch."""
 
 
+_AT_ONCE: Final = 500
+_RATE: Final = "100/s"
+
+
+class GroupSelection(TypedDict, total=False):
+    """What ``agroups`` takes."""
+
+    channel: str | None
+    since: Moment | None
+    until: Moment | None
+    error: str | None
+
+
+class LetterSelection(GroupSelection, total=False):
+    """What ``adead`` takes beside ids."""
+
+    group: str | None
+
+
+class ReplayOptions(LetterSelection, total=False):
+    """What ``areplay`` takes beside ids."""
+
+    everything: bool
+    rate: str
+    to: str | None
+    values: Mapping[str, Any] | None
+    payload: Any
+
+
 class OutboxView:
     """What an app's outbox holds: ``app.outbox``. Works before the start and after the stop, too.
 
-    Methods wait for the disk. They raise ``OutboxError``, also if the configuration has no outbox.
+    Methods wait for the disk; inside an event loop, use their async twins (``await app.outbox.aaudit()``),
+    which wait on a thread. They raise ``OutboxError``, also if the configuration has no outbox.
 
     >>> import tempfile
     >>> from rambla_py import Rambla
@@ -49,8 +84,8 @@ class OutboxView:
     >>> folder.cleanup()
     """
 
-    def __init__(self, config: Config, running: Callable[[], Outbox | None]) -> None:
-        self._config, self._running = config, running
+    def __init__(self, config: Config, running: Callable[[], Outbox | None], publish: Publish) -> None:
+        self._config, self._running, self._publish = config, running, publish
 
     def __repr__(self) -> str:
         settings = self._config.rambla.outbox
@@ -63,11 +98,13 @@ class OutboxView:
 
     def audit(self) -> OutboxAudit:
         """Return the accounts by target, across restarts and processes, and whether they add up."""
+        warn_in_event_loop("outbox.audit()", "outbox.aaudit()")
         with self._journal() as journal:
             return audited(journal)
 
     def status(self) -> Totals:
         """Return how many messages and dead letters it holds, the oldest message, processes and sizes."""
+        warn_in_event_loop("outbox.status()", "outbox.astatus()")
         with self._journal() as journal:
             return journal.totals()
 
@@ -80,6 +117,7 @@ class OutboxView:
         error: str | None = None,
     ) -> list[Group]:
         """Return the dead letters by channel and kind of error, the largest group first."""
+        warn_in_event_loop("outbox.groups()", "outbox.agroups()")
         selection = Selection(channel=channel, since=_seconds(since), until=_seconds(until), error=error)
         with self._letters() as letters:
             return letters.groups(selection)
@@ -99,7 +137,8 @@ class OutboxView:
         ``"service.channel"``, ``error`` a part of the error's text. ``since`` and ``until`` bound the time of
         death; a datetime without a zone is local time.
         """
-        selection = _selection(ids, group, channel, since, until, error)
+        warn_in_event_loop("outbox.dead()", "outbox.adead()")
+        selection = _selection(ids, group=group, channel=channel, since=since, until=until, error=error)
         with self._letters() as letters:
             for letter in in_steps(letters, letters.select(resolved(letters, selection))):
                 yield read_letter(letter)
@@ -113,7 +152,7 @@ class OutboxView:
         until: Moment | None = None,
         error: str | None = None,
         everything: bool = False,
-        rate: str = "100/s",
+        rate: str = _RATE,
         to: str | None = None,
         values: Mapping[str, Any] | None = None,
         payload: Any = UNSET,
@@ -122,23 +161,83 @@ class OutboxView:
 
         The selection, which is that of ``dead``, is fixed by its first statement: what dies meanwhile is not
         in it. Each message keeps its id and history, has all of its retries again, and is delivered by this
-        process if it runs and delivers, else by the next one. ``to`` is another channel
-        (``"service.channel"`` if it has several targets); ``values`` sets parts of the payload by path
-        (``{"customer.id": 7}``), ``payload`` replaces it. An interrupted replay can be run again.
+        process if it runs and delivers, else by the next one. That of a channel that is not durable is
+        published by this app, which must run, and its letter is removed once it has its outcome. ``to`` is
+        another, durable channel (``"service.channel"`` if it has several targets); ``values`` sets parts of
+        the payload by path (``{"customer.id": 7}``), ``payload`` replaces it. An interrupted replay can be
+        run again.
 
         Raises ``TypeError`` without a selection, ``ValueError`` for a rate that is none,
         ``UnknownChannelError`` for ``to``, ``OutboxError``.
         """
-        selection = _selection(ids, group, channel, since, until, error)
-        if bool(selection) == everything:
+        warn_in_event_loop("outbox.replay()", "outbox.areplay()")
+        options = ReplayOptions(
+            group=group,
+            channel=channel,
+            since=since,
+            until=until,
+            error=error,
+            everything=everything,
+            rate=rate,
+            to=to,
+            values=values,
+            payload=payload,
+        )
+        return self._replay(ids, options, sleep)
+
+    def _replay(self, ids: Sequence[str], options: ReplayOptions, wait: Callable[[float], bool]) -> Replay:
+        selection = _selection(
+            ids,
+            group=options.get("group"),
+            channel=options.get("channel"),
+            since=options.get("since"),
+            until=options.get("until"),
+            error=options.get("error"),
+        )
+        if bool(selection) == options.get("everything", False):
             raise TypeError(
                 "replay needs a selection: ids, group, channel, since, until, error, or everything=True"
             )
-        edit = Edit(values=tuple((values or {}).items()), payload=payload, target=to and self.target(to))
+        to, values = options.get("to"), options.get("values") or {}
+        edit = Edit(
+            values=tuple(values.items()),
+            payload=options.get("payload", UNSET),
+            target=to and self.target(to),
+        )
+        per_s = rate_per_s(options.get("rate", _RATE))
         with self._letters() as letters:
             selected = letters.select(resolved(letters, selection))
-        *_, last = self.replaying(selected, edit, rate_per_s=rate_per_s(rate))
+        *_, last = self.replaying(selected, edit, rate_per_s=per_s, wait=wait)
         return last
+
+    # -- async twins ----------------------------------------------------------------------------------
+
+    async def aaudit(self) -> OutboxAudit:
+        """Await ``audit``."""
+        return await asyncio.to_thread(self.audit)
+
+    async def astatus(self) -> Totals:
+        """Await ``status``."""
+        return await asyncio.to_thread(self.status)
+
+    async def agroups(self, **selection: Unpack[GroupSelection]) -> list[Group]:
+        """Await ``groups``."""
+        return await asyncio.to_thread(self.groups, **selection)
+
+    async def adead(self, *ids: str, **selection: Unpack[LetterSelection]) -> AsyncIterator[DeadLetter]:
+        """Yield what ``dead`` does; use it with ``async for``."""
+        letters = self.dead(*ids, **selection)
+        while some := await asyncio.to_thread(lambda: list(itertools.islice(letters, _AT_ONCE))):
+            for letter in some:
+                yield letter
+
+    async def areplay(self, *ids: str, **given: Unpack[ReplayOptions]) -> Replay:
+        """Await ``replay``. A cancellation interrupts it between two steps."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._replay, ids, given, stop.wait)
+        finally:
+            stop.set()
 
     def replaying(
         self,
@@ -167,6 +266,14 @@ class OutboxView:
                 running.deliver_stored(store)
 
         with self._letters() as letters:
+            resending = Resending(
+                letters,
+                self._publish,
+                moved,
+                {one.name: one.dead_letters for one in self._channels() if not one.durable},
+                timeout_s=self._config.rambla.result_timeout_s,
+                wait=wait,
+            )
             yield from replay(
                 letters,
                 selected,
@@ -174,6 +281,7 @@ class OutboxView:
                 check=self._why_not,
                 rate_per_s=rate_per_s,
                 deliver=deliver,
+                resending=resending,
                 wait=wait,
             )
 
@@ -194,7 +302,7 @@ class OutboxView:
         """Return why a row would only die again: its channel is gone, or does not take its options."""
         config = self._channel(row.target)
         if config is None:
-            return f"{row.target} is no durable channel of the configuration: replay it to another one"
+            return f"{row.target} is no enabled channel of the configuration: replay it to another one"
         try:
             given = row.given()
             check_given(config, given)
@@ -204,10 +312,10 @@ class OutboxView:
         return None
 
     def _channel(self, target: str) -> ChannelConfig | None:
-        for one in self._config.every_channel():
-            if one.name == target and one.durable and one.enabled:
-                return one
-        return None
+        return next((one for one in self._channels() if one.name == target), None)
+
+    def _channels(self) -> list[ChannelConfig]:
+        return [one for one in self._config.every_channel() if one.enabled]
 
     @property
     def _settings(self) -> OutboxSettings:
@@ -241,6 +349,7 @@ class OutboxView:
 
 def _selection(
     ids: Sequence[str],
+    *,
     group: str | None,
     channel: str | None,
     since: Moment | None,

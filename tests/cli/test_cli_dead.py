@@ -232,7 +232,7 @@ def test_a_letter_whose_channel_is_gone(folder: Path, outbox: Path, run: Run) ->
     refused = run("dead", "replay", "m0", "--yes")
     assert refused.returncode == 1
     assert (
-        "m0: file.renamed is no durable channel of the configuration: replay it to another one"
+        "m0: file.renamed is no enabled channel of the configuration: replay it to another one"
         in refused.stderr
     )
     assert total(outbox) == 1

@@ -312,6 +312,17 @@ def test_removal(letters: DeadLetters, journal: Journal) -> None:
     assert (account.accepted, account.fatal, account.dead, account.difference) == (600, 600, 0, 0)
 
 
+def test_removal_of_what_was_published_again(letters: DeadLetters, journal: Journal) -> None:
+    """It counts as replayed, and is known as such."""
+    kill_in(journal, [row("1"), row("2", given_id=True), row("3")])
+    first, second, third = letters.select(Selection()).letters
+    assert letters.drop([first, second], replayed=True) == []
+    assert letters.absent([first, second, third]) == dict.fromkeys((first, second), "already replayed")
+    assert letters.drop([first], replayed=True) == [first]
+    account = journal.accounts()["amqp.orders"]
+    assert (account.replayed, account.dead, account.difference) == (2, 1, 0)
+
+
 def test_letters_of_messages_that_were_not_in_the_journal(letters: DeadLetters, journal: Journal) -> None:
     """They count as accepted and fatal, have numbers of their own, and can be replayed and dropped."""
     added = [dead(row(f"a{at}")) for at in range(3)]

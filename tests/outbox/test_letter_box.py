@@ -9,7 +9,7 @@ import msgspec
 from outboxes import NAME, Backend, account, running, table_of
 from waiting import wait_until
 
-from rambla_py import Handler, PermanentError
+from rambla_py import Handler, PermanentError, RejectedError
 
 NEVER = PermanentError("no queue takes it")
 
@@ -45,9 +45,63 @@ def test_a_letter_of_a_channel_in_memory(tmp_path: Path) -> None:
         assert (letter.attempts, letter.error) == (1, "PermanentError: no queue takes it")
         # The outbox knows of those that died, and of no others.
         assert (account(tmp_path).accepted, account(tmp_path).fatal) == (1, 1)
-        assert "is no durable channel" in app.outbox.replay(letter.id).refused[0].reason
         assert app.outbox.replay(letter.id, to="spare").replayed == 1
         wait_until(lambda: backend.received[2:] == [{"id": 2}])
+
+
+def test_a_letter_is_replayed_to_its_own_channel(tmp_path: Path) -> None:
+    """It is published again as it was, and removed once it is delivered."""
+    seen: list[Any] = []
+
+    class Recording(Handler):
+        Options = Tagged
+
+        def handle_publish(self, message: Any, options: Any, state: Any) -> None:
+            seen.append((message.id, message.payload, message.key, options.tag, message.headers))
+            if len(seen) == 1:
+                raise NEVER
+
+    with running(table(tmp_path, Recording)) as app:
+        app.publish("probe.orders", {"message": 2}, key="k", tag="x", headers={"b": "2"}).outcomes(10)
+        wait_until(lambda: list(app.outbox.dead()))
+        (letter,) = app.outbox.dead()
+        assert app.outbox.replay(letter.id).replayed == 1
+        assert seen[0] == seen[1] == (letter.id, {"message": 2}, "k", "x", {"b": "2"})
+        assert list(app.outbox.dead()) == []
+        assert app.outbox.replay(letter.id).refused[0].reason == "already replayed"
+        assert app.outbox.audit().targets[NAME].replayed == 1
+        assert app.outbox.audit().balanced
+
+
+def test_a_replayed_letter_that_dies_again(tmp_path: Path) -> None:
+    """There is one letter, the new one."""
+    backend = Backend()
+    backend.answers = [NEVER, NEVER]
+    with running(table(tmp_path, backend.handler())) as app:
+        app.publish("probe.orders", 1).outcomes(10)
+        wait_until(lambda: list(app.outbox.dead()))
+        (letter,) = app.outbox.dead()
+        assert app.outbox.replay(letter.id).replayed == 1
+        (again,) = app.outbox.dead()
+        assert (again.id, again.payload) == (letter.id, 1)
+        assert again.died > letter.died
+    assert len(backend.received) == 2
+
+
+def test_a_replayed_letter_without_an_outcome_stays(tmp_path: Path) -> None:
+    """It expired, or the app does not run: the reason is reported."""
+    backend = Backend()
+    backend.answers = [NEVER, *[RejectedError("later")] * 10_000]
+    options = {"expires_s": 1.5, "retries": 10_000, "backoff": {"initial_s": 0.1, "max_s": 0.1}}
+    made = table(tmp_path, backend.handler(), options=options)
+    with running(made) as app:
+        app.publish("probe.orders", 1).outcomes(10)
+        wait_until(lambda: list(app.outbox.dead()))
+        (refused,) = app.outbox.replay(channel="orders").refused
+        assert refused.reason == "it was published, and ended as expired"
+    (refused,) = app.outbox.replay(channel="orders").refused
+    assert "the app is stopped" in refused.reason
+    assert len(list(app.outbox.dead())) == 1
 
 
 def test_without_a_durable_channel(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -136,7 +137,7 @@ def test_edits_and_another_channel(tmp_path: Path) -> None:
     backend = Backend()
     with running(table_of(tmp_path, backend.handler())) as app:
         refused = app.outbox.replay("m0").refused
-        assert "probe.gone is no durable channel" in refused[0].reason
+        assert "probe.gone is no enabled channel" in refused[0].reason
         assert app.outbox.replay("m0", to="orders").replayed == 1
         assert app.outbox.replay("m1", values={"lines[0].n": 2}).replayed == 1
         wait_until(lambda: len(backend.received) == 2)
@@ -173,3 +174,48 @@ def test_a_damaged_letter_is_listed_and_stays(tmp_path: Path) -> None:
         assert "its checksum is wrong" in app.outbox.replay("m0").refused[0].reason
         assert app.outbox.replay("m0", payload={"id": 7}).replayed == 1
         wait_until(lambda: backend.received == [{"id": 7}])
+
+
+def test_the_async_twins(tmp_path: Path) -> None:
+    """They do the same without blocking the loop, where the blocking ones warn."""
+    asyncio.run(_use_twins(tmp_path))
+
+
+async def _use_twins(tmp_path: Path) -> None:
+    kill(tmp_path / "outbox.db", [row(f"m{at}", NAME, at) for at in range(3)])
+    app = Rambla(table_of(tmp_path, Backend().handler()))
+    assert (await app.outbox.aaudit()).targets[NAME].fatal == 3
+    assert (await app.outbox.astatus()).dead == 3
+    assert [group.count for group in await app.outbox.agroups(channel="orders")] == [3]
+    assert [letter.payload async for letter in app.outbox.adead("m1", "m2", channel="orders")] == [1, 2]
+    with pytest.raises(TypeError, match="needs a selection"):
+        await app.outbox.areplay()
+    assert (await app.outbox.areplay("m1", rate="50/s")).replayed == 1
+    for call, twin in (
+        (app.outbox.audit, "aaudit"),
+        (app.outbox.status, "astatus"),
+        (app.outbox.groups, "agroups"),
+        (lambda: list(app.outbox.dead()), "adead"),
+        (lambda: app.outbox.replay(everything=True), "areplay"),
+    ):
+        with pytest.warns(RuntimeWarning, match=f"await outbox.{twin}"):
+            call()
+
+
+def test_a_cancelled_replay_leaves_the_rest(tmp_path: Path) -> None:
+    """It can be run again."""
+    asyncio.run(_cancel_a_replay(tmp_path))
+
+
+async def _cancel_a_replay(tmp_path: Path) -> None:
+    kill(tmp_path / "outbox.db", [row(f"m{at}", NAME, at) for at in range(30)])
+    app = Rambla(table_of(tmp_path, Backend().handler()))
+    task = asyncio.create_task(app.outbox.areplay(channel="orders", rate="10/s"))
+    while not (await app.outbox.astatus()).rows:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    left = (await app.outbox.astatus()).dead
+    assert left
+    assert (await app.outbox.areplay(everything=True, rate="1000/s")).replayed <= left

@@ -33,16 +33,15 @@ _IN_FLIGHT_S: Final = 5.0
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """What a replay came to: outcomes by status, and the number of a signal that ended it."""
+    """What a replay came to: outcomes by status, and the number of a signal that ended it.
+
+    ``kept`` is how many were replayed, and have no outcome yet.
+    """
 
     replay: Replay
     outcomes: Mapping[str, int]
+    kept: int
     signal: int = 0
-
-    @property
-    def kept(self) -> int:
-        """How many were moved, and have no outcome yet."""
-        return self.replay.replayed - sum(self.outcomes.values())
 
     @property
     def exit_code(self) -> int:
@@ -104,10 +103,11 @@ class _Outcomes(Observer):
             self._waiting -= mine
             self._ended[status] += len(mine)
 
-    def all_ended(self) -> bool:
-        """Return whether every message that was moved has ended."""
+    @property
+    def left(self) -> int:
+        """How many have no outcome yet."""
         with self._lock:
-            return not self._waiting
+            return len(self._waiting)
 
     def counts(self) -> dict[str, int]:
         """Return how many ended, by status."""
@@ -152,8 +152,8 @@ def deliver(
                 )
                 *_, replay = steps
                 deadline = time.monotonic() + timeout_s
-                while not outcomes.all_ended() and time.monotonic() < deadline and not signals.wait(_STEP_S):
+                while outcomes.left and time.monotonic() < deadline and not signals.wait(_STEP_S):
                     pass
         finally:
             app.stop(_IN_FLIGHT_S)
-    return Delivered(replay, outcomes.counts(), signals.caught)
+    return Delivered(replay, outcomes.counts(), outcomes.left, signals.caught)

@@ -189,11 +189,16 @@ class PostgresDeadLetters:
             connection.execute(_BURY, ([row.seq for row in rows], *letter_columns(letters)))
             _count(connection, "fatal", [row.target for row in rows])
 
-    def drop(self, numbers: Sequence[int]) -> list[int]:
+    def drop(self, numbers: Sequence[int], *, replayed: bool = False) -> list[int]:
         """Remove letters; return the numbers of those that were not there."""
         with self._connection.writing() as connection:
             taken = _take(connection, numbers)
-            self._lapse(connection, [one for one in taken.values() if one[3]], self._clock())
+            now = self._clock()
+            self._lapse(connection, [one for one in taken.values() if one[3]], now)
+            if replayed and taken:
+                _count(connection, "replayed", [target for _, target, _, _ in taken.values()])
+                ids = [id_ for _, _, id_, _ in taken.values()]
+                connection.execute(_RECORD, (now, list(taken), ids))
         return [number for number in numbers if number not in taken]
 
     def _lapse(self, connection: psycopg.Connection[Any], letters: Iterable[_Taken], now: float) -> None:

@@ -55,6 +55,7 @@ _INSERT: Final = """
 INSERT INTO rambla_message (owner, target, id, key, accepted, options, form, payload, crc, given_id, progress)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_RECORD: Final = "INSERT OR REPLACE INTO rambla_replayed (letter, id, at) VALUES (?, ?, ?)"
 _LAPSE: Final = "UPDATE rambla_seen SET status = 'fatal', until = ? WHERE target = ? AND id = ?"
 # The window is not asked: the entry of the same target stays, and one of another target is replaced.
 _SEE: Final = """
@@ -146,10 +147,7 @@ class SqliteDeadLetters:
                 row.seq = _insert(connection, row, target)
                 counts[old, "replayed"] += 1
                 counts[target, "accepted"] += 1
-                connection.execute(
-                    "INSERT OR REPLACE INTO rambla_replayed (letter, id, at) VALUES (?, ?, ?)",
-                    (number, id_, now),
-                )
+                connection.execute(_RECORD, (number, id_, now))
                 if given_id:
                     if target != old:
                         connection.execute(_LAPSE, (now + self._dedup_window_s, old, id_))
@@ -172,9 +170,10 @@ class SqliteDeadLetters:
                 counts[target, "fatal"] += 1
             add_counts(connection, counts)
 
-    def drop(self, numbers: Sequence[int]) -> list[int]:
+    def drop(self, numbers: Sequence[int], *, replayed: bool = False) -> list[int]:
         """Remove letters; return the numbers of those that were not there."""
         now, absent = self._clock(), []
+        counts: Counter[tuple[int, str]] = Counter()
         with self._file.writing() as connection:
             for number in numbers:
                 taken = _take(connection, number)
@@ -184,6 +183,10 @@ class SqliteDeadLetters:
                 target, id_, given_id = taken
                 if given_id:
                     connection.execute(_LAPSE, (now + self._dedup_window_s, target, id_))
+                if replayed:
+                    connection.execute(_RECORD, (number, id_, now))
+                    counts[target, "replayed"] += 1
+            add_counts(connection, counts)
         return absent
 
 
