@@ -8,8 +8,9 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
 
-from rambla_py.outbox.errors import DuplicateIdError, OutboxFullError
+from rambla_py.outbox.errors import DuplicateIdError
 from rambla_py.outbox.journal import Acceptance, Account, Changes, Share, Totals
+from rambla_py.outbox.room import CommitRoom
 from rambla_py.outbox.rows import Letter, Row
 from rambla_py.outcome import Status
 
@@ -79,10 +80,9 @@ class MemoryJournal:
     def write(self, acceptances: Sequence[Acceptance], changes: Changes) -> None:
         """Store new rows, and apply changes."""
         with self.tables.lock:
-            if acceptances and self._max_rows is not None and len(self.tables.rows) >= self._max_rows:
-                raise OutboxFullError(self.name, f"it holds max_rows = {self._max_rows}")
             self._apply(changes)
-            for one in acceptances:
+            room = CommitRoom(self.name, rows=len(self.tables.rows), max_rows=self._max_rows)
+            for one in room.refuse_others(acceptances):
                 try:
                     self._set_duplicates_aside(one)
                 except DuplicateIdError as error:

@@ -262,10 +262,27 @@ class JournalContract:
         journal = self.open(max_rows=2)
         rows = [row("m-1"), row("m-2")]
         accept(journal, *rows)
-        with pytest.raises(OutboxFullError, match="max_rows = 2"):
-            accept(journal, row("m-3"))
+        error = accept(journal, row("m-3")).error
+        assert isinstance(error, OutboxFullError)
+        assert "2 of max_rows = 2" in str(error)
         journal.write((), Changes(ended=[(rows[0], "ok")]))
         assert accept(journal, row("m-4")).error is None
+
+    def test_a_call_that_does_not_fit_is_refused_by_itself(self) -> None:
+        """Others of its commit are stored, and so are removals."""
+        journal = self.open(max_rows=4)
+        first = row("m-0")
+        accept(journal, first, row("m-1"))
+        sizes = ((1, 3), (2, 2), (3, 9))
+        calls = [Acceptance([row(f"{at}-{part}") for part in range(size)]) for at, size in sizes]
+        journal.write(calls, Changes())
+        assert [type(call.error) for call in calls] == [OutboxFullError, type(None), OutboxFullError]
+        assert "a call of 9 messages" in str(calls[2].error)
+        full = Acceptance([row("m-4"), row("m-5")])
+        journal.write([full], Changes(ended=[(first, "ok")]))
+        assert isinstance(full.error, OutboxFullError)
+        account = journal.accounts()["shop.orders"]
+        assert (account.accepted, account.ok, account.pending) == (4, 1, 3)
 
     def test_rows_of_a_living_process_are_not_taken_over(self) -> None:
         """Another one finds nothing to claim."""

@@ -11,7 +11,7 @@ import msgspec
 import psycopg
 
 from rambla_py._internal.redaction import redact_url
-from rambla_py.outbox.errors import OutboxError, OutboxFullError, OutboxSchemaError
+from rambla_py.outbox.errors import OutboxError, OutboxSchemaError
 from rambla_py.outbox.journal import Acceptance, Account, Changes, Share, Totals
 from rambla_py.outbox.postgres.connection import JournalConnection, fetch
 from rambla_py.outbox.postgres.leases import Leases
@@ -19,6 +19,7 @@ from rambla_py.outbox.postgres.listener import Listener
 from rambla_py.outbox.postgres.reading import Reading
 from rambla_py.outbox.postgres.tables import BUCKETS, DDL
 from rambla_py.outbox.postgres.writing import OWN, POLLED, Writing
+from rambla_py.outbox.room import CommitRoom
 from rambla_py.outbox.rows import SCHEMA_VERSION, Row
 
 __all__ = ["PostgresJournal"]
@@ -105,7 +106,7 @@ class PostgresJournal:
         self._renewed_at = self._checked_at = -float("inf")
         self._idle = self._found_rows = False
         self._new: list[int] = []
-        self._is_full: str | None = None
+        self._last_room: CommitRoom | None = None
 
     # -- life -----------------------------------------------------------------------------------------
 
@@ -178,8 +179,8 @@ class PostgresJournal:
             }
             refused = self._writing.apply(connection, changes, handed)
             if acceptances:
-                self._check_room(connection)
-                stored += self._writing.accept(connection, acceptances)
+                fitting = self._room(connection).refuse_others(acceptances)
+                stored += self._writing.accept(connection, fitting)
         self._reading.handed.clear()
         ended = [row for row, _ in changes.ended] + [letter.row for letter in changes.dead]
         self._leases.removed(row.seq for row in ended)
@@ -203,24 +204,24 @@ class PostgresJournal:
             len(rows),
         )
 
-    def _check_room(self, connection: psycopg.Connection[Any]) -> None:
-        now = self._monotonic()
-        if now >= self._checked_at + self._room_check_s:
+    def _room(self, connection: psycopg.Connection[Any]) -> CommitRoom:
+        """Return the room that is left: looked up now and then, and each time while it is full."""
+        now, last = self._monotonic(), self._last_room
+        if last is None or last.was_full or now >= self._checked_at + self._room_check_s:
             self._checked_at = now
-            self._is_full = self._fullness(connection)
-        if self._is_full is not None:
-            raise OutboxFullError(self.name, self._is_full)
+            last = self._last_room = self._looked_up_room(connection)
+        return last
 
-    def _fullness(self, connection: psycopg.Connection[Any]) -> str | None:
+    def _looked_up_room(self, connection: psycopg.Connection[Any]) -> CommitRoom:
+        rows = size = 0
         if self._max_rows is not None:
             query = "SELECT count(*) FROM (SELECT FROM rambla_message LIMIT %s) AS message"
-            if fetch(connection, query, self._max_rows)[0][0] >= self._max_rows:
-                return f"it holds max_rows = {self._max_rows}"
+            rows = fetch(connection, query, self._max_rows)[0][0]
         if self._max_bytes is not None:
-            sizes = ("SELECT pg_total_relation_size('rambla_message')", _BYTES)
-            if all(fetch(connection, size)[0][0] >= self._max_bytes for size in sizes):
-                return f"it holds max_bytes = {self._max_bytes}"
-        return None
+            size = fetch(connection, "SELECT pg_total_relation_size('rambla_message')")[0][0]
+            if size >= self._max_bytes:
+                size = fetch(connection, _BYTES)[0][0]
+        return CommitRoom(self.name, rows=rows, max_rows=self._max_rows, size=size, max_bytes=self._max_bytes)
 
     # -- shares ---------------------------------------------------------------------------------------
 

@@ -120,8 +120,8 @@ class SqliteJournal:
                 transaction = self._transaction(connection)
                 transaction.apply(changes)
                 if acceptances:
-                    self._room.check(connection, (row for one in acceptances for row in one.rows))
-                    transaction.accept(acceptances, self.own, self._owners.mine)
+                    fitting = self._room.refuse_others(connection, acceptances)
+                    transaction.accept(fitting, self.own, self._owners.mine)
                 transaction.finish()
         except OutboxFullError as error:
             if not is_full(error):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from rambla_py.outbox.errors import OutboxFullError
-from rambla_py.outbox.rows import Row
+from rambla_py.outbox.journal import Acceptance
+from rambla_py.outbox.room import CommitRoom
 
 __all__ = ["Room"]
 
@@ -35,21 +35,34 @@ class Room:
         self._unseen_bytes = 0
         self._look_at = 0.0
 
-    def check(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-        """Raise ``OutboxFullError`` if a bound was reached before these rows."""
-        if self._max_bytes is not None:
-            now = time.monotonic()
-            if self._unseen_bytes <= 0 or now >= self._look_at:
-                left = self._max_bytes - _used_bytes(connection)
-                if left <= 0:
-                    self._unseen_bytes = 0
-                    raise OutboxFullError(self._name, f"it holds max_bytes = {self._max_bytes}")
-                self._unseen_bytes, self._look_at = left // _UNSEEN_SHARE, now + _LOOK_EVERY_S
-            self._unseen_bytes -= sum(len(row.payload) + len(row.options or b"") + _ROW_BYTES for row in rows)
+    def refuse_others(
+        self, connection: sqlite3.Connection, acceptances: Sequence[Acceptance]
+    ) -> list[Acceptance]:
+        """Return the calls that fit; the others get an ``OutboxFullError``."""
+        kept, size = 0, 0
+        if self._max_bytes is not None and self._has_no_bytes(connection, self._max_bytes, acceptances):
+            size = self._max_bytes
         if self._max_rows is not None:
             (kept,) = connection.execute(_KEPT).fetchone()
-            if kept >= self._max_rows:
-                raise OutboxFullError(self._name, f"it holds max_rows = {self._max_rows}")
+        room = CommitRoom(
+            self._name, rows=kept, max_rows=self._max_rows, size=size, max_bytes=self._max_bytes
+        )
+        return room.refuse_others(acceptances)
+
+    def _has_no_bytes(
+        self, connection: sqlite3.Connection, max_bytes: int, acceptances: Sequence[Acceptance]
+    ) -> bool:
+        now = time.monotonic()
+        if self._unseen_bytes <= 0 or now >= self._look_at:
+            left = max_bytes - _used_bytes(connection)
+            if left <= 0:
+                self._unseen_bytes = 0
+                return True
+            self._unseen_bytes, self._look_at = left // _UNSEEN_SHARE, now + _LOOK_EVERY_S
+        self._unseen_bytes -= sum(
+            len(row.payload) + len(row.options or b"") + _ROW_BYTES for one in acceptances for row in one.rows
+        )
+        return False
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
