@@ -11,7 +11,7 @@ import psycopg
 
 from rambla_py._internal.fork_lock import ForkLock
 from rambla_py.errors import RamblaError
-from rambla_py.outbox.errors import OutboxError
+from rambla_py.outbox.errors import OutboxBusyError, OutboxError
 from rambla_py.outbox.transactional.driver_errors import outbox_error
 from rambla_py.sql.dialects.postgresql_connection import PostgresConnection
 
@@ -40,7 +40,9 @@ class JournalConnection:
         self._url, self._name, self._read_timeout_s = url, name, read_timeout_s
         self._connection: PostgresConnection | None = None
         self._pid = os.getpid()
-        self._lock = ForkLock(self.disconnect)
+        # Reentrant: a signal handler must not wait for its own thread.
+        self._lock = ForkLock(self.disconnect, reentrant=True)
+        self._in_use = False
 
     @property
     def was_forked(self) -> bool:
@@ -50,13 +52,13 @@ class JournalConnection:
     @contextmanager
     def using(self) -> Iterator[PostgresConnection]:
         """Give the connection; each statement is a transaction of its own."""
-        with self._lock, self._mapped_errors():
+        with self._lock, self._used(), self._mapped_errors():
             yield self._opened()
 
     @contextmanager
     def writing(self) -> Iterator[PostgresConnection]:
         """Give the connection in a transaction, which is committed at the end of the block."""
-        with self._lock:
+        with self._lock, self._used():
             committing = False
             try:
                 connection = self._opened()
@@ -70,6 +72,17 @@ class JournalConnection:
                 if committing and not _was_refused(error):
                     raise OutboxError(self._name, str(error), applied="unknown") from error
                 raise outbox_error(self._name, error) from error
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Refuse a call that interrupts another one on the same thread."""
+        if self._in_use:
+            raise OutboxBusyError(self._name, "this thread was interrupted while it used the connection")
+        self._in_use = True
+        try:
+            yield
+        finally:
+            self._in_use = False
 
     @contextmanager
     def _mapped_errors(self) -> Iterator[None]:
