@@ -38,6 +38,7 @@ ATTRIBUTES = [
     (PahoDriver, "_out_message_mutex"),
     (PahoDriver, "_out_messages"),
     (PahoDriver, "_ssl_context"),
+    (PahoDriver, "_thread"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ class MqttConnection:
     """A live connection: ``publish`` runs on the worker's thread, outcomes come from paho's.
 
     paho reports a packet's number, perhaps before ``publish`` has returned that number: whichever comes
-    second settles the delivery.
+    second settles the delivery. While the interpreter exits there is no such thread: then each method runs
+    paho's loop until it has what it waits for, and ``publish`` until all is acknowledged.
     """
 
     def __init__(self, broker: Broker, *, channel: str, link: Link, client_id: str, timeout_s: float) -> None:
@@ -51,6 +53,7 @@ class MqttConnection:
         self._refused: ConnectionLostError | None = None
         self._lost: ConnectionLostError | None = None
         self._up = self._closed = False
+        self._has_thread = True
         self._max_packet = _MAX_PACKET_BYTES
         self._max_qos, self._retains = 2, True
         self._client = client_for(broker, client_id=client_id, timeout_s=timeout_s)
@@ -76,8 +79,8 @@ class MqttConnection:
             self._client.connect(self.broker.host, self.broker.port, keepalive_s, clean_start=True)
         except (OSError, ValueError) as error:
             raise connect_error(error, where, timeout_s=self._timeout_s) from error
-        self._client.loop_start()
-        if not self._answered.wait(self._timeout_s):
+        self._has_thread = self._client.start_thread()
+        if not self._wait(self._answered, self._timeout_s):
             raise connect_error(TimeoutError(), where, timeout_s=self._timeout_s)
         if self._refused is not None:
             raise self._refused
@@ -94,11 +97,20 @@ class MqttConnection:
             self._client.unsubscribe(_NO_SUBSCRIPTION)
         except OSError as error:  # the thread closed its sockets meanwhile
             raise lost_error(error, self.broker.where, "the connection was lost") from None
-        if not self._pong.wait(self._timeout_s):
+        if not self._wait(self._pong, self._timeout_s):
             raise ConnectionLostError(
                 f"{self.broker.where} did not answer a ping within {self._timeout_s:g} s"
             )
         self._check()
+
+    def _wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Wait until paho reports something; return whether it did so in time."""
+        if self._has_thread:
+            return event.wait(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not event.is_set() and (left := deadline - time.monotonic()) > 0:
+            self._client.run_loop(left)
+        return event.is_set()
 
     def _check(self) -> None:
         """Raise when the connection is gone."""
@@ -114,6 +126,14 @@ class MqttConnection:
                 delivery.failed(lost_error(error, self.broker.where, "the connection was lost"))
             except Exception as error:  # what a payload's own code raises fails its message alone
                 delivery.failed(encoding_error(error))
+        if not self._has_thread:
+            self._await_acknowledgements()
+
+    def _await_acknowledgements(self) -> None:
+        while self._waiting and self._lost is None and not self._closed:
+            self._room.clear()
+            if not self._wait(self._room, self._timeout_s):
+                self._end(lost_error(TimeoutError(), self.broker.where, "no message was acknowledged"))
 
     def close(self) -> None:
         """Send DISCONNECT and close, within a moment; may be called twice, from any thread."""
@@ -152,7 +172,7 @@ class MqttConnection:
             sent = self._client.publish(topic, body, options.qos, options.retain, properties)
             if sent.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 break
-            self._room.wait(_ROOM_S)
+            self._wait(self._room, _ROOM_S)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise self._lost or ConnectionLostError(
                 f"{self.broker.where}: the connection is gone ({sent.rc})"

@@ -2,8 +2,8 @@
 
 The parts are ``_do_on_publish``, ``_handle_connack``, ``_handle_pubrec``, ``_host``, ``_in_packet``,
 ``_max_inflight_messages``, ``_out_message_mutex``, ``_out_messages``, ``_packet_handle``, ``_reset_sockets``,
-``_sock_recv``, ``_ssl_context``, ``_ssl_wrap_socket`` and ``_thread_main``; a test fails by name when one is
-gone.
+``_sock_recv``, ``_ssl_context``, ``_ssl_wrap_socket``, ``_thread`` and ``_thread_main``; a test fails by name
+when one is gone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _LONGEST_S = 2_000_000.0
 class MqttClient(Client):
     """A client that never reconnects, and reports why its thread or its socket ended.
 
-    ``on_thread_end`` is called by the thread as it ends, with the exception that ended it, or None.
+    ``on_thread_end`` is called by the thread as it ends, with the exception that ended it, or None; without a
+    thread by ``run_loop``.
     ``cause`` is what reading from the socket, or reading a packet, raised.
     """
 
@@ -51,6 +52,26 @@ class MqttClient(Client):
     def limit_in_flight(self, receive_maximum: int) -> None:
         """Have at most this many messages of QoS 1 and 2 in flight; paho's own limit is 20."""
         self._max_inflight_messages = receive_maximum
+
+    def start_thread(self) -> bool:
+        """Start paho's thread; False if the interpreter exits: Python 3.12 and later then start none."""
+        try:
+            self.loop_start()
+        except RuntimeError:
+            self._thread = None
+            return False
+        return True
+
+    def run_loop(self, timeout_s: float) -> None:
+        """Do what paho's thread would do, on this one: read and write what can be within ``timeout_s``."""
+        cause: Exception | None = None
+        try:
+            if self.loop(timeout_s) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+        except Exception as error:
+            cause = error
+        self.close_sockets()
+        self.on_thread_end(cause)
 
     def _thread_main(self) -> None:
         cause: BaseException | None = None

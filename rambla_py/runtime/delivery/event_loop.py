@@ -50,7 +50,13 @@ class EventLoop:
         """Return an answer of user code; if it is awaitable, run it and wait for its result."""
         if type(answer) in _PLAIN or not inspect.isawaitable(answer):
             return answer
-        error, result = asyncio.run_coroutine_threadsafe(_awaited(answer), self._running()).result()
+        try:
+            loop = self._running()
+        except RuntimeError:
+            if inspect.iscoroutine(answer):
+                answer.close()  # otherwise the collector warns of it
+            raise
+        error, result = asyncio.run_coroutine_threadsafe(_awaited(answer), loop).result()
         if error is not None:
             raise error
         return result
