@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from rambla_py.cli.analytics_jitsu import jitsu_function
 from rambla_py.cli.analytics_report import report
 from rambla_py.cli.parameters import ConfigFile
 
@@ -22,3 +23,4 @@ def analytics(ctx: typer.Context, config: ConfigFile = None) -> None:
 
 
 app.command()(report)
+app.command()(jitsu_function)

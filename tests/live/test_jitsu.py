@@ -319,7 +319,7 @@ def test_many_large_events(jitsu: JitsuServer):
         return Reply(413) if len(seen.body) > 500_000 else None
 
     jitsu.ingestion.reply = reply
-    with to(jitsu) as c:
+    with to(jitsu, options={"compression": "none"}) as c:
         outcomes = c.send_many([{"event": "Visit", "text": "x" * 60_000} for _ in range(500)])
     assert {outcome.status for outcome in outcomes} == {"ok"}
     assert len(jitsu.events) == 500

@@ -52,19 +52,20 @@ class Ingestion:
         if seen.path not in _PATHS:
             return Reply(404)
         try:
-            batch = json.loads(_body(seen))
-        except (ValueError, zlib.error):
+            body = _body(seen)
+            batch = msgspec.json.decode(body)
+        except (ValueError, msgspec.DecodeError, zlib.error):
             return _json(400, {"error": "error parsing message"})
         if seen.headers.get("x-write-key") not in self.keys:
             return _json(401, {"error": "stream not found"})
-        return self._taken(batch, seen)
+        room = _MOST_BYTES - sum(len(name) + len(value) for name, value in seen.headers.items())
+        return self._taken(batch, room if len(body) > room else None)
 
-    def _taken(self, batch: dict[str, Any], seen: Seen) -> Reply:
+    def _taken(self, batch: dict[str, Any], room: int | None) -> Reply:
         errors = []
-        headers_bytes = sum(len(name) + len(value) for name, value in seen.headers.items())
         for event in batch["batch"]:
             name = re.sub(r"[^a-zA-Z0-9._-]", "_", event["messageId"])[:64]
-            reason = _problem(event, headers_bytes) or self.refuse(event)
+            reason = _problem(event, room) or self.refuse(event)
             if reason is None:
                 event["context"] = {**batch["context"], **event["context"]}
                 event.pop("JITSU_TABLE_NAME", None)
@@ -77,13 +78,13 @@ class Ingestion:
         return _json(200, {**answer, "errors": errors} if errors else answer)
 
 
-def _problem(event: dict[str, Any], headers_bytes: int) -> str | None:
+def _problem(event: dict[str, Any], room: int | None) -> str | None:
     name = event.get("event", "")
     if event.get("type") != "track":
         return f"event error: Unknown event type: {event.get('type')}"
     if _NAME.search(name) or not 0 < len(name.encode()) <= 64:
         return f"event error: Invalid track event name '{name}'."
-    if len(json.dumps(event)) + headers_bytes > _MOST_BYTES:
+    if room is not None and len(msgspec.json.encode(event)) > room:
         return "event error: message size is too big."
     return "event error: no poison, please" if name.startswith("poison") else None
 
