@@ -22,6 +22,7 @@ from rambla_py.analytics.report import report_of, terminal_report
 EXAMPLES = Path(__file__).resolve().parents[1]
 START_S = 60.0
 PAUSE_S = 0.05
+PASSWORDS = {"ada": "engine", "grace": "compiler"}
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def visit(chance: random.Random) -> tuple[str, str, object]:
         order = {"user": user, "product": chance.choice([1, 2]), "card": card}
         return "POST", "/payments", {**order, "currency": chance.choice(["EUR", "USD", "JPY"])}
     if kind == ["login"]:
-        return "POST", "/login", {"user": user, "password": chance.choice(["engine", "compiler"])}
+        return "POST", "/login", {"user": user, "password": chance.choice([PASSWORDS[user]] * 5 + ["wrong"])}
     if kind == ["upload"]:
         return "POST", "/uploads", "x" * chance.randrange(50_000)
     return "GET", {"broken": "/broken", "lost": "/wp-login.php"}.get(kind[0], "/products"), None
