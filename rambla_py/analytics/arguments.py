@@ -132,8 +132,8 @@ class OwnFields:
         if user_id is None:
             return None
         if isinstance(user_id, int) and not isinstance(user_id, bool):
-            user_id = int.__repr__(user_id)
-        return self._text(user_id, "user_id")
+            return self.scrubber.user_id(user_id)
+        return self.scrubber.user_id(checked(user_id, "user_id"))
 
     def names(self, event: Any, category: Any, action: Any) -> tuple[str, str, str]:
         """Return the name, the category and the action of a custom event."""

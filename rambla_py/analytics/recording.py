@@ -167,7 +167,7 @@ class Recorder:
             "context": scope.context,
             "properties": properties,
         }
-        if fields:
+        if fields or "error_message" in own:
             event = self._scrubber.fit(event)
         if self._consent is not None and not self._agreed(event):
             return
@@ -193,7 +193,7 @@ class Recorder:
                     continue
                 except AnalyticsError:
                     pass
-            elif name in route.columns and own.get(name) is None and value is not None:
+            elif name in route.columns and own.get(name) is None and self._is_recorded(name, value):
                 try:
                     placed[name] = self._clean(name, route.columns[name](value))
                     continue
@@ -201,6 +201,10 @@ class Recorder:
                     pass
             further[name] = value
         return placed, self._scrubber.fields(further) if further else {}, user_id, at
+
+    def _is_recorded(self, name: str, value: Any) -> bool:
+        """Return whether a column takes the value: not under a secret name, where it is masked."""
+        return value is not None and not self._scrubber.is_secret(name)
 
     def _clean(self, name: str, value: Any) -> Any:
         if type(value) is str:

@@ -7,108 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from secret_cases import LEAKING_TEXTS, SECRET
 
 from rambla_py.analytics.privacy import PrivacySettings, Scrubber
 
-SECRET = "k4n4r1-v0g3l"
 SCRUBBER = Scrubber(PrivacySettings(), salt=b"key")
-
-# § is where the secret is; \n is a new line.
-LEAKS = r"""
-password=§
-PASSWORD = "§"
-Password: §
-password => §
-password:= '§'
-"password":"§"
-'password': b'§'
-{\"password\":\"§\", \"a\": 1}
-{\\\"password\\\":\\\"§\\\"}
-password="a\"§"
-password='it''s §'
-password="§
-password=(1, "§")
-password={"a": {"b": "§"}}
-password=§,user=x
-password=x,§
-password=x)§
-password=x"§
-Pwd=my §;Database=y
-password = correct horse §
-password: a, §
-user[password]=§
-user.password.hash=§
-DB_PASSWORD=§ python x.py
-export API_KEY='§'
-run --password=§
-run --password § --verbose
-curl -u user:§ https://h
-API Key: §
-the client secret is: §
-session: §
-sessionid=§; path=/
-X-CSRF-Token: §
-cvv: §
-pin=§
-iban: §
-ssn=§
-Authorization: Bearer §
-Authorization: Digest username="a", response="§"
-Proxy-Authorization: Negotiate §
-bearer   §
-"Basic §"
-Cookie: a=1; b=§
-Set-Cookie: sid=§; Path=/
-https://user:§@host/
-https://§@host/
-https://user:pw/§@host/
-https://user:pw?§@host/
-https://user:pw#§@host/
-https://user:p@§@host/
-https://user:pw §@host/
-https://user:pw"§@host/
-https://host/?a=§
-https://host/?§
-https://host/?a=1&§#x
-https://host/#§
-https://host/a;x=§/b?c=d
-//user:§@host/
-GET /path?code=§&state=1 HTTP/1.1
-postgresql+psycopg://u:§@[::1]:5432/db
-amqp://u:§@h1:1,u:§@h2:2/v
-root:§@tcp(127.0.0.1:3306)/db
-jdbc:oracle:thin:scott/§@h:1521:x
-jdbc:postgresql://h/db?user=a&password=§
-https%3A%2F%2Fuser%3A§%40host
-password%3D§
-<password>§</password>
-<ns:password type="a">§</ns:password>
-<input name="password" value="§">
-{"name": "password", "value": "§"}
-[(b'authorization', b'§'), (b'host', b'x')]
-sk_live_§
-ghp_§
-AKIA§
-eyJhbGciOiJIUzI1NiJ9.§.§
------BEGIN RSA PRIVATE KEY-----\n§\n-----END RSA PRIVATE KEY-----
------BEGIN PRIVATE KEY-----\n§
-User(name='x', password='§')
-password:\n  §
-password: |\n  a\n  §
-password: "multi\n§\nline"
-password is §
-with password "§"
-Key (session_id)=(§) already exists
-DETAIL:  Failing row contains (1, §, null).
-invalid input syntax for type uuid: "§"
-(IntegrityError) failed: t.a\n[SQL: INSERT INTO t VALUES ('§')]\n[parameters: ('§',)]\n(Background on this error at: x)
-relation "x" does not exist\nLINE 1: SELECT * FROM x WHERE a = '§'\n                      ^
-(1062, "Duplicate entry '§' for key 'users.email'")
-(1064, "You have an error; use near '§ AND x' at line 1")
-near "§": syntax error
-Code: 62. DB::Exception: Syntax error: failed at position 8 ('§'): SELECT '§'
-bad [type=x, input_value='§', input_type=str]
-""".strip().split("\n")
 
 HARMLESS = r"""
 Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)
@@ -137,14 +40,12 @@ order 4111111111111112 of 12345678901234567890
 """.strip().split("\n")
 
 
-@pytest.mark.parametrize("text", LEAKS)
+@pytest.mark.parametrize("text", LEAKING_TEXTS)
 def test_secrets_are_masked(text: str) -> None:
     """Nothing of a secret is left, and what is masked stays as it is when it is masked again."""
-    text = text.replace(r"\n", "\n").replace("§", SECRET)
     for frame in ["§", "error: § (see the log)", "§\nnext line", "a=b, §"]:
         masked = SCRUBBER.text(frame.replace("§", text))
         assert SECRET not in masked
-        assert "v0g3l" not in masked
         assert "***" in masked
         assert SCRUBBER.text(masked) == masked
 

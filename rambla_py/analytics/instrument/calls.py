@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
@@ -45,7 +46,9 @@ class _Guard:
     def warn(self, what: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _log.warning("could not %s; further such failures are not logged", what, exc_info=True)
+            kind = getattr(sys.exc_info()[0], "__name__", "an error")
+            # Neither text nor traceback: they may quote a URL, or what the application was given.
+            _log.warning("could not %s: %s; further such failures are not logged", what, kind)
 
 
 class Queries:

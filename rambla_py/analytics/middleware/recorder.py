@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from random import random
 from time import perf_counter
@@ -144,7 +145,9 @@ class RequestRecorder(Generic[R]):
     def _warn(self, what: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _log.warning("could not %s; further such failures are not logged", what, exc_info=True)
+            kind = getattr(sys.exc_info()[0], "__name__", "an error")
+            # Neither text nor traceback: they may quote a URL, or what the application was given.
+            _log.warning("could not %s: %s; further such failures are not logged", what, kind)
 
 
 class Exchange(Generic[R]):

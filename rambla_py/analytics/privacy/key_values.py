@@ -18,7 +18,7 @@ _RARER: Final = ("',", '",', "</", "--", " -")
 _NAME = re.compile(r"[\w.\-$\[]+(?: [\w.\-$\[]+){0,2}\Z")
 _AFTER_SEPARATOR = re.compile(r"[:=>]*\s*(?:[bBuUrRfF]{1,2}(?=\\*[\"']))?")
 _NEXT_PAIR = re.compile(
-    r"[\r\n]|[,;|]\s*[\"'{\[(]*[\w.\-$]{1,64}[\"'\])]*\s*[:=]|[}\])]+(?=\s*(?:[,;\r\n]|\Z))"
+    r"[\r\n]|[,;|][ \t]*[\"'{\[(]*[\w.\-$]{1,64}[\"'\])]*[ \t]*[:=]|[}\])]+(?=\s*(?:[,;\r\n]|\Z))"
 )
 _BLOCK_SCALAR = re.compile(r"[|>][+\-]?\d?[ \t]*\r?\n")
 _END_OF_LINE = re.compile(r"[\r\n]")

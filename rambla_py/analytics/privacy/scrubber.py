@@ -18,6 +18,7 @@ from rambla_py.analytics.privacy.addresses import (
     parsed_address,
     parsed_email,
 )
+from rambla_py.analytics.privacy.cards import is_card_number
 from rambla_py.analytics.privacy.key_names import KeyNames, Kind
 from rambla_py.analytics.privacy.marks import CUT, UNREADABLE
 from rambla_py.analytics.privacy.settings import PrivacySettings
@@ -75,6 +76,7 @@ class Scrubber:
         self._emails = settings.email != "keep"
         self._is_secret = functools.lru_cache(_CACHED)(self._keys.is_secret)
         self._short = functools.lru_cache(_CACHED)(self._scrubbed)
+        self._short_url = functools.lru_cache(_CACHED)(self._scrubbed_url)
         self._statements = Statements(
             self._query_text, max_text=settings.max_text, with_text=settings.query_text
         )
@@ -201,10 +203,37 @@ class Scrubber:
         'https://***@api.example/v1/charges?key=***&n=***#***'
         """
         try:
-            text = string_of(value)[: self.settings.max_text + _MARGIN]
-            return self.text(mask_url(storable(text)))
+            text = value if type(value) is str else string_of(value)
+            return self._short_url(text) if len(text) <= _SHORT else self._scrubbed_url(text)
         except Exception:
             return UNREADABLE
+
+    def user_id(self, value: object) -> str:
+        """Return a user's id: an integer as it is, an e-mail address as ``hash@domain``, else a string.
+
+        >>> Scrubber(PrivacySettings()).user_id(4111111111111111)
+        '4111111111111111'
+        """
+        try:
+            if isinstance(value, int) and not isinstance(value, bool):
+                return self.text(str(int.__add__(value, 0))) if abs(value) >= 2**64 else int.__repr__(value)
+            text = string_of(value)
+            if text.isdigit():  # not "order 4711": an id of digits alone is a card number only if it is one
+                return MASK if is_card_number(int(text[:_SHORT])) else text[:_SHORT]
+            return self._email_field(text)
+        except Exception:
+            return UNREADABLE
+
+    def is_secret(self, name: str) -> bool:
+        """Return whether a value under this name is masked.
+
+        >>> Scrubber(PrivacySettings()).is_secret("cardPin")
+        True
+        """
+        try:
+            return self._is_secret(name)
+        except Exception:
+            return True
 
     def fit(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event of at most ``max_event_bytes`` as JSON: its largest further fields are cut.
@@ -224,6 +253,9 @@ class Scrubber:
             text = text[: limit + _MARGIN].rstrip("0123456789- ")
         text = mask_text(storable(text), self._is_secret, emails=self._emails)
         return text if len(text) <= limit else text[:limit] + CUT
+
+    def _scrubbed_url(self, url: str) -> str:
+        return self._scrubbed(mask_url(storable(url[: self.settings.max_text + _MARGIN])))
 
     def _query_text(self, text: str) -> str:
         return mask_text(storable(text), lambda name: False, emails=self._emails)

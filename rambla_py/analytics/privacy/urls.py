@@ -9,13 +9,13 @@ from rambla_py._internal.redaction import MASK
 
 __all__ = ["mask_relative_queries", "mask_url", "mask_urls"]
 
-_END = re.compile(r"[\s\"'<>`]")
+_END = re.compile(r"[\s\"']")
 _PORT = r"(?::\d{1,5})?"
 _HOST = rf"(?:\[[0-9A-Za-z:.%]*\]|[^:\[\]@\\]*){_PORT}"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
 _PATH_PARAMETER = re.compile(r";([^;=/?#]*)=[^;/?#]*")
 _NAME = re.compile(r"[^\s=]{1,64}")
-_RELATIVE_QUERY = re.compile(r"\?(?=[\w.\-\[\]%$]+=)([^\s\"'<>`]*)")
+_RELATIVE_QUERY = re.compile(r"\?(?=[\w.\-\[\]%$]+=)([^\s\"']*)")
 _ENCODED = re.compile(r"((?<![A-Za-z])[A-Za-z][A-Za-z0-9+.]{1,30}%3[Aa]%2[Ff]%2[Ff])[^\s\"'<>&]+")
 _WITHOUT_SCHEME = re.compile(r"(?<![:\w/])//[^\s/?#@]*@")
 _LONGEST_PASSWORD: Final = 256
@@ -64,7 +64,8 @@ def mask_url(url: str) -> str:
         return f"//{_mask_rest(url[2:])}"
     if url[:5].lower() == "data:":
         return f"{url[:5]}{MASK}"
-    return _mask_tail(url) if url.startswith(("/", "?", "#")) else _mask_rest(url)
+    # Without "@" what is before a colon is a host, or part of a template such as "<int:id>".
+    return _mask_rest(url) if "@" in re.split(r"[/?#]", url, maxsplit=1)[0] else _mask_tail(url)
 
 
 def _end_of_url(text: str, start: int) -> int:
