@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from time import perf_counter
 from typing import Any, Final
 
 from rambla_py.analytics.middleware.recorder import (
@@ -89,7 +90,7 @@ class _AsgiExchange(Exchange[Scope]):
 
     __slots__ = ("_is_disconnected", "_receive", "_send", "_status", "_templates")
 
-    def __init__(
+    def __init__(  # all fields at once: this is done for each request
         self,
         recorder: RequestRecorder[Scope],
         templates: RouteTemplates,
@@ -97,7 +98,11 @@ class _AsgiExchange(Exchange[Scope]):
         receive: Receive,
         send: Send,
     ) -> None:
-        super().__init__(recorder, scope)
+        self.started = perf_counter()
+        self.recorder = recorder
+        self.request = scope
+        self.error = None
+        self.has_ended = False
         self._templates = templates
         self._receive = receive
         self._send = send
@@ -138,10 +143,7 @@ class _AsgiExchange(Exchange[Scope]):
     def describe(self) -> Described:
         """Return what is known of the request by now."""
         scope, recorder = self.request, self.recorder
-        peer = scope.get("client")
         path = self._templates.template(scope) or recorder.masks.mask(scope["path"])
-        return (
-            scope["method"],
-            path,
-            *recorder.clients.of_headers(peer[0] if peer else None, scope["headers"]),
-        )
+        peer = scope.get("client")
+        user_agent, address = recorder.clients.of_headers(peer[0] if peer else None, scope["headers"])
+        return scope["method"], path, user_agent, address

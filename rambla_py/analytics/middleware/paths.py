@@ -96,8 +96,7 @@ class Exclusions:
 
     def match(self, path: str) -> bool:
         """Return whether a path is excluded."""
-        return (
-            path in self._exact
-            or path.startswith(self._prefixes)
-            or any(fnmatchcase(path, pattern) for pattern in self._patterns)
-        )
+        if path in self._exact or path.startswith(self._prefixes):
+            return True
+        # The usual patterns are no longer among these; a generator costs more than all of the above.
+        return bool(self._patterns) and any(fnmatchcase(path, pattern) for pattern in self._patterns)
