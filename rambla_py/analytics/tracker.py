@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
-from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from rambla_py.analytics import events
@@ -98,6 +97,7 @@ class Tracker:
         self.settings = AnalyticsSettings()
         self._account = Account((), lambda reason, number, error: None)
         self._life: Lifetime | None = None
+        self._request = Kind(events.ApiRequest, 1.0)
         self._own, self._system = OwnFields(Scrubber(self.settings.privacy)), SystemSampler()
         if not self.enabled:
             return
@@ -140,6 +140,22 @@ class Tracker:
         **fields: Any,
     ) -> _Done:
         """Track a request that was answered; ``path`` is a template, as ``/items/{id}``."""
+        return self._track_request(
+            self._request, method, path, status_code, duration_ms, user_agent, ip_address, fields
+        )
+
+    def _track_request(
+        self,
+        kind: Kind,
+        method: str,
+        path: str,
+        status_code: int,
+        duration_ms: float,
+        user_agent: str | None,
+        ip_address: str | None,
+        fields: dict[str, Any],
+    ) -> _Done:
+        """Track a request; middleware has a ``kind`` of its own, with its share."""
         if not self.enabled:
             return DONE
         account = self._account
@@ -151,7 +167,7 @@ class Tracker:
                 or not (0 <= status_code < _STATUSES and 0.0 <= duration_ms < _INFINITY)
             ):
                 status_code, duration_ms = self._own.numbers(status_code, duration_ms)
-            kind, rate = self._request, 1.0
+            rate = 1.0
             if kind.share < 1.0 and status_code < FAILED:
                 if self._recorder.leaves_out(kind.share):
                     return DONE
@@ -372,15 +388,11 @@ class Tracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi_calls import Recorder, call
+from analytics_requests import Tracked, tracked
+from asgi_calls import call
 from fastapi import APIRouter, FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
@@ -30,8 +32,9 @@ class Endpoint:
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def case() -> Iterator[Tracked]:
+    with tracked() as case:
+        yield case
 
 
 @pytest.fixture(scope="module")
@@ -81,55 +84,55 @@ def starlette_app(folder: Path) -> Starlette:
     ],
 )
 def test_paths_of_starlette_are_templates(
-    recorder: Recorder, folder: Path, paths: list[str], template: str, status: int
+    case: Tracked, folder: Path, paths: list[str], template: str, status: int
 ) -> None:
     """With every mount's, whose parameters keep their names; one path for all values."""
     app = starlette_app(folder)
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     for _ in range(2):  # the second time templates are known
         for path in paths:
             assert call(app, path).status == status
-    assert set(recorder.paths) == {template}
+    assert set(case.paths) == {template}
 
 
-def test_a_method_that_is_not_allowed_keeps_its_template(recorder: Recorder, folder: Path) -> None:
+def test_a_method_that_is_not_allowed_keeps_its_template(case: Tracked, folder: Path) -> None:
     """The route is known, and the answer is 405."""
     app = starlette_app(folder)
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     call(app, "/items/17", "DELETE")
-    assert (recorder.paths, recorder.statuses) == (["/items/{id}"], [405])
+    assert (case.paths, case.statuses) == (["/items/{id}"], [405])
 
 
-def test_hosts_add_nothing_to_the_path(recorder: Recorder, folder: Path) -> None:
+def test_hosts_add_nothing_to_the_path(case: Tracked, folder: Path) -> None:
     """Their parameters are no part of it."""
     app = starlette_app(folder)
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     call(app, "/hosted/17", headers=[(b"host", b"acme.shop.example")])
-    assert recorder.paths == ["/hosted/{id}"]
+    assert case.paths == ["/hosted/{id}"]
 
 
-def test_the_root_path_of_the_server_is_no_mount(recorder: Recorder, folder: Path) -> None:
+def test_the_root_path_of_the_server_is_no_mount(case: Tracked, folder: Path) -> None:
     """A prefix of a proxy is not the application's."""
     app = starlette_app(folder)
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     for path in ("/v1/api/acme/items/1", "/v1/one/ping/x", "/v1/wrapped/acme/items/1"):
         assert call(app, path, root_path="/v1").status == 200
-    assert recorder.paths == [
+    assert case.paths == [
         "/api/{tenant}/items/{id:int}",
         "/one/ping/{word}",
         "/wrapped/{tenant}/items/{id:int}",
     ]
 
 
-def test_middleware_of_a_mounted_application_sees_the_mounts_around_it(recorder: Recorder) -> None:
+def test_middleware_of_a_mounted_application_sees_the_mounts_around_it(case: Tracked) -> None:
     """The router outside is in the scope."""
     inner = Starlette(routes=[Route("/items/{id}", ok)])
-    inner.add_middleware(AsgiMiddleware, tracker=recorder)
+    inner.add_middleware(AsgiMiddleware, tracker=case.tracker)
     call(Starlette(routes=[Mount("/api/{tenant}", app=inner)]), "/api/acme/items/1")
-    assert recorder.paths == ["/api/{tenant}/items/{id}"]
+    assert case.paths == ["/api/{tenant}/items/{id}"]
 
 
-def test_exceptions_of_endpoints_have_the_template(recorder: Recorder) -> None:
+def test_exceptions_of_endpoints_have_the_template(case: Tracked) -> None:
     """A handler of the application may answer them: then there is no error."""
 
     def fail(request: Request) -> PlainTextResponse:
@@ -140,17 +143,17 @@ def test_exceptions_of_endpoints_have_the_template(recorder: Recorder) -> None:
 
     routes = [Mount("/api/{tenant}", routes=[Route("/items/{id}", fail)])]
     app = Starlette(routes=routes)
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     with pytest.raises(KeyError):
         call(app, "/api/acme/items/1")
-    assert [(event["path"], event["method"]) for event in recorder.errors] == [
+    assert [(event["path"], event["method"]) for event in case.errors] == [
         ("/api/{tenant}/items/{id}", "GET")
     ]
     handling = Starlette(routes=routes, exception_handlers={KeyError: forbidden})
-    handling.add_middleware(AsgiMiddleware, tracker=recorder)
+    handling.add_middleware(AsgiMiddleware, tracker=case.tracker)
     assert call(handling, "/api/acme/items/1").status == 403
-    assert recorder.statuses == [500, 403]
-    assert len(recorder.errors) == 1
+    assert case.statuses == [500, 403]
+    assert len(case.errors) == 1
 
 
 def fastapi_app() -> FastAPI:
@@ -203,22 +206,22 @@ def fastapi_app() -> FastAPI:
         ("/api/acme/items/1/", "(no route)", 307),
     ],
 )
-def test_paths_of_fastapi_are_templates(recorder: Recorder, path: str, template: str, status: int) -> None:
+def test_paths_of_fastapi_are_templates(case: Tracked, path: str, template: str, status: int) -> None:
     """With the prefixes of included routers, and the mounts."""
     app = fastapi_app()
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     for _ in range(2):
         assert call(app, path).status == status
-    assert recorder.paths == [template, template]
+    assert case.paths == [template, template]
 
 
-def test_fastapi_inside_a_mount_of_starlette(recorder: Recorder) -> None:
+def test_fastapi_inside_a_mount_of_starlette(case: Tracked) -> None:
     """Its plain routes leave the mount as the scope's route."""
     app = Starlette(routes=[Mount("/shop/{name}", app=fastapi_app())])
-    app.add_middleware(AsgiMiddleware, tracker=recorder)
+    app.add_middleware(AsgiMiddleware, tracker=case.tracker)
     for path in ("/shop/acme/openapi.json", "/shop/acme/api/acme/items/1", "/shop/acme/nope"):
         call(app, path)
-    assert recorder.paths == [
+    assert case.paths == [
         "/shop/{name}/openapi.json",
         "/shop/{name}/api/{tenant}/items/{item_id}",
         "(no route)",

@@ -1,4 +1,4 @@
-"""Calls of ASGI applications without a server, and a recorder in the place of a tracker."""
+"""Calls of ASGI applications without a server."""
 
 from __future__ import annotations
 
@@ -19,38 +19,6 @@ class Answer(NamedTuple):
     @property
     def body(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self.messages)
-
-
-class Recorder:
-    """Keeps what middleware tracks: one dictionary for each call."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    @property
-    def requests(self) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["is"] == "request"]
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["is"] == "error"]
-
-    @property
-    def paths(self) -> list[str]:
-        return [event["path"] for event in self.requests]
-
-    @property
-    def statuses(self) -> list[int]:
-        return [event["status_code"] for event in self.requests]
-
-    def track_api_request(
-        self, method: str, path: str, status_code: int, duration_ms: float, **fields: Any
-    ) -> None:
-        own = {"method": method, "path": path, "status_code": status_code, "duration_ms": duration_ms}
-        self.events.append({"is": "request", **own, **fields})
-
-    def track_api_error(self, error: Any, **fields: Any) -> None:
-        self.events.append({"is": "error", "error": error, **fields})
 
 
 def http_scope(path: str, method: str = "GET", **more: Any) -> dict[str, Any]:

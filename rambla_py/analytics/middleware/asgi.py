@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.analytics.middleware.recorder import (
     CLIENT_CLOSED,
@@ -13,9 +13,11 @@ from rambla_py.analytics.middleware.recorder import (
     Exchange,
     Identify,
     RequestRecorder,
-    RequestTracker,
 )
 from rambla_py.analytics.middleware.routes import RouteTemplates
+
+if TYPE_CHECKING:
+    from rambla_py.analytics.tracker import Tracker
 
 __all__ = ["AsgiMiddleware"]
 
@@ -55,7 +57,7 @@ class AsgiMiddleware:
     def __init__(
         self,
         app: AsgiApp,
-        tracker: RequestTracker,
+        tracker: Tracker,
         *,
         exclude: Iterable[str] = (),
         sample: float | None = None,

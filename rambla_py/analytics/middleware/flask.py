@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from rambla_py.analytics.instrumentation import Instrumentation
 from rambla_py.analytics.middleware.paths import NO_ROUTE
-from rambla_py.analytics.middleware.recorder import Identify, RequestTracker
+from rambla_py.analytics.middleware.recorder import Identify
 from rambla_py.analytics.middleware.wsgi import EXCHANGE, Environ, WsgiExchange, WsgiMiddleware
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from rambla_py.analytics.tracker import Tracker
 
 __all__ = ["instrument_flask"]
 
 
 def instrument_flask(
     app: Flask,
-    tracker: RequestTracker,
+    tracker: Tracker,
     *,
     exclude: Iterable[str] = (),
     sample: float | None = None,

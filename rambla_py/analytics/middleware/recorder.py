@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from random import random
 from time import perf_counter
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from rambla_py.analytics.errors import AnalyticsError
+from rambla_py.analytics.events import ApiRequest
 from rambla_py.analytics.middleware.clients import ClientAddresses
 from rambla_py.analytics.middleware.paths import OTHER, Exclusions, PathMasks
+from rambla_py.analytics.recording import Kind
+
+if TYPE_CHECKING:
+    from rambla_py.analytics.tracker import Tracker
 
 __all__ = [
     "CLIENT_CLOSED",
@@ -20,7 +24,6 @@ __all__ = [
     "Exchange",
     "Identify",
     "RequestRecorder",
-    "RequestTracker",
 ]
 
 CLIENT_CLOSED: Final = 499
@@ -41,45 +44,17 @@ Described = tuple[str, str, str | None, str | None]
 """Method, path, user agent and address of the client."""
 
 
-class RequestTracker(Protocol):
-    """What middleware needs of a tracker."""
-
-    def track_api_request(
-        self,
-        method: str,
-        path: str,
-        status_code: int,
-        duration_ms: float,
-        *,
-        user_agent: str | None = None,
-        ip_address: str | None = None,
-        **fields: Any,
-    ) -> Any:
-        """Track a request that was answered."""
-
-    def track_api_error(
-        self,
-        error: BaseException | str,
-        *,
-        method: str | None = None,
-        path: str | None = None,
-        status_code: int = 500,
-        **fields: Any,
-    ) -> Any:
-        """Track an error that ended a request."""
-
-
 class RequestRecorder(Generic[R]):
     """Tracks requests for one middleware; ``R`` is what ``identify`` is called with.
 
     Nothing that goes wrong here reaches the application: it is logged once as a warning.
     """
 
-    __slots__ = ("_has_warned", "_identify", "_sample", "_tracker", "clients", "exclusions", "masks")
+    __slots__ = ("_has_warned", "_identify", "_kind", "_tracker", "clients", "exclusions", "masks")
 
     def __init__(
         self,
-        tracker: RequestTracker,
+        tracker: Tracker,
         *,
         exclude: Iterable[str],
         sample: float | None,
@@ -90,36 +65,26 @@ class RequestRecorder(Generic[R]):
             raise AnalyticsError(f"expected a share from 0 to 1; got {sample!r}", field="sample")
         self._tracker = tracker
         self._identify = identify
-        self._sample = sample
+        self._kind = tracker._request if sample is None else Kind(ApiRequest, sample)
         self._has_warned = False
-        self.exclusions = Exclusions([exclude] if isinstance(exclude, str) else exclude)
-        self.clients = ClientAddresses(trusted_proxies)
+        settings = tracker.settings
+        names = [exclude] if isinstance(exclude, str) else exclude
+        self.exclusions = Exclusions([*settings.exclude_paths, *names] if tracker.enabled else ["*"])
+        proxies = [trusted_proxies] if isinstance(trusted_proxies, str) else trusted_proxies
+        self.clients = ClientAddresses([*settings.trusted_proxies, *proxies])
         self.masks = PathMasks()
 
     def record(self, exchange: Exchange[R], status_code: int) -> None:
         """Track a request that ends now."""
         duration_ms = (perf_counter() - exchange.started) * 1_000
-        sample = self._sample
-        if sample is not None and status_code < SERVER_ERROR and random() >= sample:
-            return
         try:
             method, path, user_agent, address = exchange.describe()
             if method not in _METHODS:
                 method = OTHER
-            track = self._tracker.track_api_request
-            if self._identify is None:  # by itself, since merging fields costs as much as the rest
-                track(method, path, status_code, duration_ms, user_agent=user_agent, ip_address=address)
-            else:
-                user = self._user(exchange.request)
-                track(
-                    method,
-                    path,
-                    status_code,
-                    duration_ms,
-                    user_agent=user_agent,
-                    ip_address=address,
-                    **user,
-                )
+            fields = self._user(exchange.request)
+            self._tracker._track_request(
+                self._kind, method, path, status_code, duration_ms, user_agent, address, fields
+            )
         except Exception:
             self._warn("track a request")
 
@@ -145,10 +110,10 @@ class RequestRecorder(Generic[R]):
             return {}
         try:
             user_id = self._identify(request)
+            return {} if user_id is None else {"user_id": str(user_id)}
         except Exception:
             self._warn("identify the user of a request")
             return {}
-        return {} if user_id is None else {"user_id": str(user_id)}
 
     def _warn(self, what: str) -> None:
         if not self._has_warned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.analytics.middleware.recorder import (
     CLIENT_CLOSED,
@@ -12,8 +12,10 @@ from rambla_py.analytics.middleware.recorder import (
     Exchange,
     Identify,
     RequestRecorder,
-    RequestTracker,
 )
+
+if TYPE_CHECKING:
+    from rambla_py.analytics.tracker import Tracker
 
 __all__ = ["EXCHANGE", "WsgiExchange", "WsgiMiddleware"]
 
@@ -44,7 +46,7 @@ class WsgiMiddleware:
     def __init__(
         self,
         app: WsgiApp,
-        tracker: RequestTracker,
+        tracker: Tracker,
         *,
         exclude: Iterable[str] = (),
         sample: float | None = None,

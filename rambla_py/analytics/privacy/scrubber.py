@@ -15,6 +15,7 @@ from rambla_py.analytics.privacy.addresses import (
     EmailParts,
     Hasher,
     cut_address,
+    cut_ipv4,
     parsed_address,
     parsed_email,
 )
@@ -163,6 +164,10 @@ class Scrubber:
         try:
             if value is None or self.settings.ip == "drop":
                 return None
+            if type(value) is str and self.settings.ip == "cut":
+                found = cut_ipv4(value)
+                if found is not None:
+                    return found
             address = _parsed(value if type(value) is str else string_of(value))
             if address is None:
                 return None

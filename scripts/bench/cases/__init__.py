@@ -16,6 +16,7 @@ from bench.cases.sql import POSTGRES, SQLITE
 from bench.cases.stall import STALL
 from bench.cases.stores import KAFKA, OBJECTS, SMTP
 from bench.cases.trickle import TRICKLE
+from bench.cases.web import WEB
 
 __all__ = ["CASES"]
 
@@ -24,6 +25,7 @@ _ALL = (
     OPTIONS,
     ROUND_TRIP,
     TRICKLE,
+    WEB,
     AMQP,
     AMQP_UNCONFIRMED,
     REDIS,
