@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         UnknownOutcomeError,
         UnroutableError,
     )
-    from rambla_py.handler import ChildSpec, Command, Handler, Link, Preflight, Secret, State
+    from rambla_py.external_server import ChildSpec, Command
+    from rambla_py.handler import Handler, Link, Preflight, Secret, State
     from rambla_py.message import RETRY, STOP, Failed, Message, Ok, Retry, Stop
     from rambla_py.outbox.errors import (
         DuplicateIdError,
@@ -143,7 +144,8 @@ _MODULES: Final = {
     "channel": ("Channel",),
     "config": ("Config", "load_config"),
     "delivery": ("Delivery",),
-    "handler": ("ChildSpec", "Command", "Handler", "Link", "Preflight", "Secret", "State"),
+    "external_server": ("ChildSpec", "Command"),
+    "handler": ("Handler", "Link", "Preflight", "Secret", "State"),
     "message": ("RETRY", "STOP", "Failed", "Message", "Ok", "Retry", "Stop"),
     "outbox.errors": (
         "DuplicateIdError",

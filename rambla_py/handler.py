@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from rambla_py.delivery import Delivery
+    from rambla_py.external_server import ExternalServer
     from rambla_py.message import Retry, Stop
     from rambla_py.outcome import Outcome
 
@@ -27,9 +27,6 @@ else:
     ConnectionT, OptionsT, SettingsT = TypeVar("ConnectionT"), TypeVar("OptionsT"), TypeVar("SettingsT")
 
 __all__ = [
-    "ChildSpec",
-    "Command",
-    "ExternalServer",
     "Handler",
     "Link",
     "Preflight",
@@ -208,48 +205,6 @@ class State(msgspec.Struct, Generic[ConnectionT], frozen=True):
     worker: int = 0
 
 
-class ChildSpec(msgspec.Struct, frozen=True):
-    """An external server of any kind: how it starts, stops, and shows that it is alive.
-
-    ``start()`` returns a handle that ``stop(handle)`` and ``alive(handle)`` are given, and that the handler
-    finds as ``self.servers[id]``. A pykka actor class may be given as ``start``; its handle is the reference.
-    Without ``alive`` the server is taken to live until it is stopped.
-    """
-
-    id: str
-    start: Callable[[], Any]
-    stop: Callable[[Any], None] | None = None
-    alive: Callable[[Any], bool] | None = None
-
-
-class Command(msgspec.Struct, frozen=True):
-    """An external server that is a program: ended with its process group, ready when its port answers.
-
-    ``ready`` is ``tcp://host:port``, ``http://...`` (any answer below 500), ``file:///path``
-    (exists), or None. ``env`` is added to the environment. ``id``, the program unless it is given, is the
-    key in ``self.servers``, where the handler finds the ``subprocess.Popen``.
-
-    >>> command = Command(["redis-server", "--port", "6380"], ready="tcp://127.0.0.1:6380")
-    >>> command.id, command.ready_timeout_s
-    ('redis-server', 30.0)
-    """
-
-    argv: Sequence[str]
-    ready: str | None = None
-    env: dict[str, str] | None = None
-    cwd: str | None = None
-    ready_timeout_s: float = 30.0
-    id: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.id and self.argv:
-            msgspec.structs.force_setattr(self, "id", self.argv[0])
-
-
-ExternalServer = ChildSpec | Command | type
-"""What ``external_servers`` may list; a type is a pykka actor class."""
-
-
 class Handler(Generic[ConnectionT, OptionsT, SettingsT]):
     """Delivers the messages of a channel. Subclass it and write one of the three ``handle_*`` methods.
 
@@ -425,24 +380,3 @@ class Handler(Generic[ConnectionT, OptionsT, SettingsT]):
 
     def on_outcome(self, outcome: Outcome) -> Any:
         """Called once for each delivery, however it ended."""
-
-
-Level = Literal["publish", "batch", "deliveries"]
-
-
-def level_of(handler: type[Handler]) -> Level | None:
-    """Return the deepest level of the contract that a class implements, or None when it implements none."""
-    if handler.handle_deliveries is not Handler.handle_deliveries:
-        return "deliveries"
-    if handler.handle_batch is not Handler.handle_batch:
-        return "batch"
-    if handler.handle_publish is not Handler.handle_publish:
-        return "publish"
-    return None
-
-
-def takes_runs(handler: type[Handler]) -> bool:
-    """Return whether batches for a class may have several messages of a key: see ``Handler.ordered``."""
-    if not handler.ordered or level_of(handler) != "batch":
-        return False
-    return not inspect.iscoroutinefunction(handler.handle_batch)

@@ -8,7 +8,8 @@ from typing import Any
 from rambla_py._internal.entry_points import entry_points
 from rambla_py._internal.import_paths import import_object
 from rambla_py.errors import HandlerError, nearest
-from rambla_py.handler import Handler, level_of
+from rambla_py.handler import Handler
+from rambla_py.handler_levels import level_of
 
 __all__ = ["find_handler", "handler_names", "register_handler"]
 

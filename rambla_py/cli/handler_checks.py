@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from rambla_py.config import ChannelConfig, Config
 from rambla_py.errors import HandlerError, RamblaError
-from rambla_py.handler import ChildSpec, Command, Handler
+from rambla_py.external_server import ChildSpec, Command
+from rambla_py.handler import Handler
 from rambla_py.runtime.ping import Pinged
 from rambla_py.runtime.supervision.external_servers import begin
 from rambla_py.runtime.supervision.plan import external_servers

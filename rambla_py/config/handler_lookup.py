@@ -14,7 +14,8 @@ from rambla_py.config.problems import ProblemList, joined
 from rambla_py.config.raw_tree import Node
 from rambla_py.config.struct_fields import fields_of, is_struct
 from rambla_py.errors import HandlerError, nearest
-from rambla_py.handler import Handler, level_of
+from rambla_py.handler import Handler
+from rambla_py.handler_levels import level_of
 from rambla_py.registry import find_handler, handler_names
 
 __all__ = ["Found", "find", "own_table"]

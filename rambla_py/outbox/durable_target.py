@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rambla_py.delivery import LiveDelivery, Stored
+from rambla_py.delivery import LiveDelivery
+from rambla_py.delivery_history import Stored
 from rambla_py.errors import RamblaError
 from rambla_py.outbox.codec import is_native
 from rambla_py.outbox.feed import ALONE_AFTER

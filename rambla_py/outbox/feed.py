@@ -12,7 +12,7 @@ import msgspec
 from rambla_py.receipt import Receipt
 
 if TYPE_CHECKING:
-    from rambla_py.delivery import Stored
+    from rambla_py.delivery_history import Stored
     from rambla_py.outbox.journal import Share
     from rambla_py.outbox.rows import Row
     from rambla_py.runtime.target.target import Target

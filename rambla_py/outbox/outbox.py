@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from rambla_py.outbox.feeder import Feeder
 from rambla_py.outbox.journal import Acceptance, Changes, Journal
 from rambla_py.outbox.keeper import Keeper
 from rambla_py.outbox.letters import SetAsideError
+from rambla_py.outbox.log_watch import LogWatch
 from rambla_py.outbox.pending import Pending
 from rambla_py.outbox.same_ids import SameIds
 from rambla_py.outbox.writer import Writer
@@ -40,8 +40,6 @@ log = logging.getLogger("rambla_py.outbox")
 
 _ROWS = 500
 _FULL_POLL_S = 0.05
-_LOG_LIMIT = 64 << 20
-_LONG_S = 60.0
 
 
 class _Entry(msgspec.Struct, eq=False):
@@ -78,7 +76,7 @@ class Outbox:
         self._closed = False
         self._unread = False
         self._takes = True
-        self._long_since: float | None = None
+        self._log_watch = LogWatch(journal)
         # What is being written, until it is admitted: after an error it may be in the journal all the same.
         self._unsettled: deque[LiveDelivery] = deque()
         for feed in self._feeds.values():
@@ -340,19 +338,8 @@ class Outbox:
                 feed.target.completion.finish(delivery, "fatal", SetAsideError("too old", reason))
 
     def watch_log(self, now: float) -> None:
-        """Log a warning when the log of the journal stays long: a reader keeps it from being reused."""
-        if self.journal.log_bytes() <= _LOG_LIMIT:
-            self._long_since = None
-            return
-        if self._long_since is None:
-            self._long_since = now
-        elif now - self._long_since >= _LONG_S:
-            self._long_since = math.inf  # once, until it is short again
-            log.warning(
-                "outbox %s: its log is over %d MiB for a minute: a program keeps a read transaction open",
-                self.journal.name,
-                _LOG_LIMIT >> 20,
-            )
+        """Log a warning when the log of the journal stays long."""
+        self._log_watch.look(now)
 
     @property
     def hungry(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rambla_py.delivery import LiveDelivery, Stored
+from rambla_py.delivery import LiveDelivery
+from rambla_py.delivery_history import Stored
 from rambla_py.errors import OptionError, UnknownOutcomeError
 from rambla_py.outbox.feed import ALONE_AFTER
 from rambla_py.outbox.letters import SetAsideError

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any
 
 from rambla_py.errors import HandlerError, StartError
-from rambla_py.handler import ChildSpec, Command
+from rambla_py.external_server import ChildSpec, Command
 from rambla_py.runtime.delivery.pool import Pool
 from rambla_py.runtime.supervision.external_servers import Running, begin, ended
 from rambla_py.runtime.supervision.plan import ChannelPlan, external_servers

@@ -14,7 +14,8 @@ from rambla_py.config.options import merge_message
 from rambla_py.config.schema import ChannelConfig
 from rambla_py.delivery import LiveDelivery
 from rambla_py.errors import DeliveryError, describe
-from rambla_py.handler import Handler, State, level_of
+from rambla_py.handler import Handler, State
+from rambla_py.handler_levels import level_of
 from rambla_py.message import Failed, Ok
 from rambla_py.runtime.delivery.event_loop import EventLoop
 from rambla_py.runtime.supervision.external_servers import begin

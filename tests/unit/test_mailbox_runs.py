@@ -8,7 +8,7 @@ from deliveries import make_delivery
 
 from rambla_py import Handler
 from rambla_py.delivery import LiveDelivery
-from rambla_py.handler import takes_runs
+from rambla_py.handler_levels import takes_runs
 from rambla_py.policy import Policy
 from rambla_py.runtime.target.mailbox import Mailbox
 

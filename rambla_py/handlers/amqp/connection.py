@@ -8,7 +8,6 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pika
@@ -19,6 +18,7 @@ from pika.connection import Parameters
 from rambla_py._internal.side_threads import Running, run_on_thread
 from rambla_py.errors import ConnectionLostError, UnavailableError
 from rambla_py.handlers.amqp.confirms import Confirms
+from rambla_py.handlers.amqp.declarations import declaration_steps
 from rambla_py.handlers.amqp.encode import Batch, FrameEncoder, SizeLimit
 from rambla_py.handlers.amqp.errors import BROKER_LIMIT, connect_error, lost_error
 from rambla_py.handlers.amqp.pika_private import (
@@ -27,19 +27,16 @@ from rambla_py.handlers.amqp.pika_private import (
     PublishingConnection,
     quieten_pika,
 )
-from rambla_py.handlers.amqp.settings import AmqpOptions, Declaration, address_of
+from rambla_py.handlers.amqp.settings import AmqpOptions, address_of
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
     from rambla_py.handler import Link
 
-__all__ = ["AmqpConnection", "declaration_steps"]
+__all__ = ["AmqpConnection"]
 
 _GOODBYE_S = 2.0
 _FORCED_S = 1.0
-
-Step = Callable[..., Any]
-"""A call of pika's that still lacks its ``callback``."""
 
 
 class AmqpConnection:
@@ -361,49 +358,6 @@ class AmqpConnection:
                 self._loop.process_timeouts()
         with contextlib.suppress(Exception):
             self._loop.close()
-
-
-def declaration_steps(channel: Channel, options: AmqpOptions) -> list[Step]:
-    """Return the calls on the channel, in order, that declare what the options list.
-
-    Each takes a ``callback`` for the broker's answer. The broker closes the channel when something exists
-    with other arguments, or is ``passive`` and missing.
-    """
-    return [step for declaration in options.declarations() for step in _steps(channel, declaration, options)]
-
-
-def _steps(channel: Channel, declaration: Declaration, options: AmqpOptions) -> Iterator[Step]:
-    exchange, queue = declaration.exchange, declaration.queue
-    exchange_name = (exchange.name if exchange else None) or options.exchange
-    if exchange is not None:
-        yield partial(
-            channel.exchange_declare,
-            exchange_name,
-            exchange_type=exchange.type,
-            passive=exchange.passive,
-            durable=exchange.durable,
-            auto_delete=exchange.auto_delete,
-            internal=exchange.internal,
-            arguments=exchange.arguments or None,
-        )
-    if queue is not None:
-        yield partial(
-            channel.queue_declare,
-            queue.name,
-            passive=queue.passive,
-            durable=queue.durable,
-            exclusive=queue.exclusive,
-            auto_delete=queue.auto_delete,
-            arguments=queue.arguments or None,
-        )
-    for binding in declaration.bindings:
-        yield partial(
-            channel.queue_bind,
-            binding.queue or (queue.name if queue else ""),
-            binding.exchange or exchange_name,
-            routing_key=binding.routing_key,
-            arguments=binding.arguments or None,
-        )
 
 
 def _nothing() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rambla_py._internal.message_ids import draw_ids
 from rambla_py.errors import ConnectionLostError, HandlerError, RamblaError
-from rambla_py.handler import Handler, State, level_of
+from rambla_py.handler import Handler, State
+from rambla_py.handler_levels import level_of
 from rambla_py.message import Failed, Ok, Retry, Stop
 from rambla_py.runtime.delivery.answers import loses_connection
 from rambla_py.runtime.delivery.key_runs import hold_back, wait_until

@@ -7,9 +7,8 @@ import functools
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from rambla_py._internal.side_threads import SideThread, adopt
 from rambla_py._internal.tracebacks import drop_tracebacks
@@ -36,7 +35,6 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("rambla_py.worker")
 
-Item = TypeVar("Item")
 
 _SUCCESSES_A_PASS = 500
 _RESULTS_A_PASS = 50
@@ -255,9 +253,9 @@ class Worker(Actor):
         """Process some of the answers, few at a time, so that the connection stays busy."""
         settlements = self._target.settlements
         self._target.completion.succeed_answered(_SUCCESSES_A_PASS)
-        for session, delivery, answer in _drain(settlements.results, _RESULTS_A_PASS):
+        for session, delivery, answer in settlements.each_result(_RESULTS_A_PASS):
             self._process_result(session, delivery, answer)
-        for item in _drain(settlements.callbacks, _RESULTS_A_PASS):
+        for item in settlements.each_callback(_RESULTS_A_PASS):
             self._timed(self.processor.run_callbacks, item)
         return True
 
@@ -391,13 +389,3 @@ class Worker(Actor):
             return False
         self.stop()
         return True
-
-
-def _drain(queue: deque[Item], limit: int) -> Iterator[Item]:
-    """Yield up to ``limit`` items, taken one at a time, so that other workers can take the rest."""
-    for _ in range(limit):
-        try:
-            item = queue.popleft()
-        except IndexError:
-            return
-        yield item

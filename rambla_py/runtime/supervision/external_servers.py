@@ -20,7 +20,8 @@ import pykka
 
 from rambla_py.config.schema import ChannelConfig
 from rambla_py.errors import HandlerError, StartError, describe
-from rambla_py.handler import ChildSpec, Command, Handler
+from rambla_py.external_server import ChildSpec, Command
+from rambla_py.handler import Handler
 
 __all__ = ["Running", "begin", "ended", "specs_of"]
 

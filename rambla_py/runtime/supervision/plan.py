@@ -9,7 +9,8 @@ import msgspec
 
 from rambla_py.config.schema import ChannelConfig, Config
 from rambla_py.errors import StartError, describe
-from rambla_py.handler import ChildSpec, Command, Handler
+from rambla_py.external_server import ChildSpec, Command
+from rambla_py.handler import Handler
 from rambla_py.runtime.supervision.external_servers import specs_of
 
 __all__ = ["ChannelPlan", "Plan", "ServicePlan", "external_servers", "make_handler", "make_plan"]

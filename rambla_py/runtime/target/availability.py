@@ -11,7 +11,8 @@ import msgspec
 from rambla_py.policy import Backoff, backoff_delay
 
 if TYPE_CHECKING:
-    from rambla_py.delivery import History, LiveDelivery
+    from rambla_py.delivery import LiveDelivery
+    from rambla_py.delivery_history import History
 
 __all__ = [
     "MAX_RETRY_AFTER_S",

@@ -14,7 +14,8 @@ from rambla_py.outcome import STATUSES, Status
 from rambla_py.runtime.target.histograms import Times
 
 if TYPE_CHECKING:
-    from rambla_py.delivery import LiveDelivery, Stored
+    from rambla_py.delivery import LiveDelivery
+    from rambla_py.delivery_history import Stored
 
 __all__ = ["Counters"]
 

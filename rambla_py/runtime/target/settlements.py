@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from rambla_py.runtime.target.in_flight import InFlight
 
 __all__ = ["Settlements"]
+
+Item = TypeVar("Item")
 
 
 class Settlements:
@@ -47,3 +50,20 @@ class Settlements:
             while len(batch) < limit:
                 batch.append(succeeded.popleft())
         return batch
+
+    def each_result(self, limit: int) -> Iterator[tuple[InFlight | None, LiveDelivery, Any]]:
+        """Yield up to ``limit`` other answers, taken one at a time: other workers can take the rest."""
+        return _taken(self.results, limit)
+
+    def each_callback(self, limit: int) -> Iterator[LiveDelivery | Receipt]:
+        """Yield up to ``limit`` of what has callbacks to run, taken one at a time."""
+        return _taken(self.callbacks, limit)
+
+
+def _taken(queue: deque[Item], limit: int) -> Iterator[Item]:
+    for _ in range(limit):
+        try:
+            item = queue.popleft()
+        except IndexError:
+            return
+        yield item

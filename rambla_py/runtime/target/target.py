@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.delivery import LiveDelivery
-from rambla_py.handler import takes_runs
+from rambla_py.handler_levels import takes_runs
 from rambla_py.runtime.target.admission import Admission
 from rambla_py.runtime.target.backpressure import Backpressure
 from rambla_py.runtime.target.batching import Batching
