@@ -10,6 +10,8 @@ from bench.cases.imports import HELP, IMPORTS
 from bench.cases.null import NULL, ROUND_TRIP
 from bench.cases.options import OPTIONS
 from bench.cases.outbox import OUTBOX_CASES
+from bench.cases.outbox_brokers import OUTBOX_BROKER_CASES
+from bench.cases.outbox_postgres import OUTBOX_POSTGRES_CASES
 from bench.cases.redis import REDIS
 from bench.cases.size import BACKLOG, CHANNELS, START
 from bench.cases.sql import POSTGRES, SQLITE
@@ -44,6 +46,8 @@ _ALL = (
     SMTP,
     *GROWTH,
     *OUTBOX_CASES,
+    *OUTBOX_BROKER_CASES,
+    *OUTBOX_POSTGRES_CASES,
 )
 
 CASES: dict[str, Case] = {case.name: case for case in _ALL}

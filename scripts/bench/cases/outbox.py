@@ -12,7 +12,6 @@ import sqlite3
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,8 @@ from typing import Any
 
 import rambla_py as rambla
 from bench.case import Case, Context, Figures, Goal, memory_mb, rate, stopwatch
-from bench.cases.amqp import queue
 
-__all__ = ["OUTBOX_CASES"]
+__all__ = ["BODY", "GROUP", "OUTBOX_CASES", "folder_here", "table_in"]
 
 PAYLOAD = {"id": 42, "name": "Ann", "lines": "x" * 80}
 BODY = b"x" * 100
@@ -31,13 +29,15 @@ THREADS = 8
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def folder_here() -> Iterator[Path]:
+    """Give a folder on the disk of the project."""
     # Beside the project, and not below /tmp, which may be a file system in memory.
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         yield Path(name)
 
 
-def _table(folder: Path, **channel: Any) -> dict[str, Any]:
+def table_in(folder: Path, **channel: Any) -> dict[str, Any]:
+    """Return a configuration with the durable channel ``null.orders``, and its outbox in a folder."""
     return {
         "rambla": {"outbox": {"url": f"sqlite:///{folder / 'outbox.db'}"}},
         "null": {"channels": {"orders": {"durable": True, **channel}}},
@@ -61,7 +61,7 @@ def _together(threads: int, count: int, run: Callable[[int], Any]) -> None:
 def _rambla(threads: int) -> Callable[[Context], Figures]:
     def contender(context: Context) -> Figures:
         count = context.count(400) * threads
-        with _folder() as folder, rambla.Rambla(_table(folder)) as app:
+        with folder_here() as folder, rambla.Rambla(table_in(folder)) as app:
             app.publish("orders", PAYLOAD).result(10)
             with stopwatch() as watch:
                 _together(threads, count, lambda at: app.publish("orders", PAYLOAD))
@@ -74,7 +74,7 @@ def _rambla(threads: int) -> Callable[[Context], Figures]:
 def _bare(context: Context) -> Figures:
     """A row, a commit: what SQLite itself takes with ``synchronous = FULL``."""
     count = context.count(400)
-    with _folder() as folder:
+    with folder_here() as folder:
         connection = _connected(folder)
         with stopwatch() as watch:
             for at in range(count):
@@ -87,7 +87,7 @@ def _bare(context: Context) -> Figures:
 def _bare_groups(context: Context) -> Figures:
     """Groups of 500 rows, each group removed by the next one's transaction."""
     groups = context.count(40)
-    with _folder() as folder:
+    with folder_here() as folder:
         connection = _connected(folder)
         with stopwatch() as watch:
             for group in range(groups):
@@ -113,7 +113,7 @@ def _persist_queue(threads: int) -> Callable[[Context], Figures]:
     def contender(context: Context) -> Figures:
         persistqueue: Any = importlib.import_module("persistqueue")
         count = context.count(400) * threads
-        with _folder() as folder:
+        with folder_here() as folder:
             found = persistqueue.SQLiteQueue(str(folder), auto_commit=True, multithreading=True)
             with stopwatch() as watch:
                 _together(threads, count, lambda at: found.put(PAYLOAD))
@@ -126,7 +126,7 @@ def _huey(threads: int) -> Callable[[Context], Figures]:
     def contender(context: Context) -> Figures:
         storage: Any = importlib.import_module("huey.storage")
         count = context.count(400) * threads
-        with _folder() as folder:
+        with folder_here() as folder:
             found = storage.SqliteStorage("bench", filename=str(folder / "huey.db"), fsync=True)
             with stopwatch() as watch:
                 _together(threads, count, lambda at: found.enqueue(BODY))
@@ -138,7 +138,7 @@ def _huey(threads: int) -> Callable[[Context], Figures]:
 def _litequeue(context: Context) -> Figures:
     litequeue: Any = importlib.import_module("litequeue")
     count = context.count(400)
-    with _folder() as folder:
+    with folder_here() as folder:
         found = litequeue.LiteQueue(str(folder / "lite.db"))
         with stopwatch() as watch:
             for _ in range(count):
@@ -149,7 +149,7 @@ def _litequeue(context: Context) -> Figures:
 def _diskcache(context: Context) -> Figures:
     diskcache: Any = importlib.import_module("diskcache")
     count = context.count(400)
-    with _folder() as folder:
+    with folder_here() as folder:
         found = diskcache.Deque(directory=str(folder))
         with stopwatch() as watch:
             for _ in range(count):
@@ -160,7 +160,7 @@ def _diskcache(context: Context) -> Figures:
 def _many(context: Context) -> Figures:
     groups = context.count(40)
     messages = [PAYLOAD] * GROUP
-    with _folder() as folder, rambla.Rambla(_table(folder, max_pending=100_000)) as app:
+    with folder_here() as folder, rambla.Rambla(table_in(folder, max_pending=100_000)) as app:
         app.publish("orders", PAYLOAD).result(10)
         with stopwatch() as watch:
             for _ in range(groups):
@@ -226,55 +226,12 @@ def _groups(name: str, *, slow: bool) -> Case:
     )
 
 
-def _to_rabbitmq(*, durable: bool) -> Callable[[Context], Figures]:
-    def contender(context: Context) -> Figures:
-        groups = context.count(60)
-        count = groups * GROUP
-        with _folder() as folder, queue(context, count) as name:
-            table = _table(folder)
-            del table["null"]
-            options = {"exchange": "", "routing_key": name}
-            channel = {"durable": durable, "max_pending": 200_000, "options": options}
-            table["amqp"] = {
-                "connections": {"local": {"url": context.servers["rabbitmq"]}},
-                "channels": {"orders": channel},
-            }
-            with rambla.Rambla(table) as app, stopwatch() as watch:
-                for _ in range(groups):
-                    app.publish_many("orders", [BODY] * GROUP)
-                app.flush()
-            return rate(count, watch)
-
-    return contender
-
-
-def _to_redis(*, durable: bool) -> Callable[[Context], Figures]:
-    def contender(context: Context) -> Figures:
-        groups = context.count(100)
-        with _folder() as folder:
-            table = _table(folder)
-            del table["null"]
-            options = {"command": "xadd", "stream": f"bench-{uuid.uuid4().hex[:8]}"}
-            channel = {"durable": durable, "max_pending": 200_000, "options": options}
-            table["redis"] = {
-                "connections": {"local": {"url": context.servers["redis"]}},
-                "channels": {"orders": channel},
-            }
-            with rambla.Rambla(table) as app, stopwatch() as watch:
-                for _ in range(groups):
-                    app.publish_many("orders", [BODY] * GROUP)
-                app.flush()
-            return rate(groups * GROUP, watch)
-
-    return contender
-
-
 def _waiting(rows: int) -> Callable[[Context], Figures]:
     """Accept and deliver on one channel while ``rows`` of another one wait."""
 
     def contender(context: Context) -> Figures:
-        with _folder() as folder:
-            table = _table(folder, max_pending=20_000)
+        with folder_here() as folder:
+            table = table_in(folder, max_pending=20_000)
             stuck = {"url": "redis://127.0.0.1:1/0"}
             table["redis"] = {
                 "connections": {"nowhere": stuck},
@@ -297,7 +254,7 @@ def _waiting(rows: int) -> Callable[[Context], Figures]:
 
 
 def _publishing(folder: str, seconds: float, found: Any) -> None:
-    with rambla.Rambla(_table(Path(folder))) as app:
+    with rambla.Rambla(table_in(Path(folder))) as app:
         app.publish("orders", PAYLOAD)
         number, longest, until = 0, 0.0, time.monotonic() + seconds
         while (began := time.monotonic()) < until:
@@ -311,7 +268,7 @@ def _processes(context: Context) -> Figures:
     """Four processes on one file: the share of the least, and the longest wait in mean commits."""
     seconds = 5.0 * context.scale
     spawn = multiprocessing.get_context("spawn")
-    with _folder() as folder:
+    with folder_here() as folder:
         found = spawn.Queue()
         started = [spawn.Process(target=_publishing, args=(str(folder), seconds, found)) for _ in range(4)]
         for process in started:
@@ -335,20 +292,6 @@ OUTBOX_CASES = (
     _eight("outbox-threads-slow", slow=True),
     _groups("outbox-many", slow=False),
     _groups("outbox-many-slow", slow=True),
-    Case(
-        name="outbox-amqp",
-        title="outbox: publish_many to RabbitMQ, confirmed, with and without the outbox",
-        servers=("rabbitmq",),
-        contenders={"durable": _to_rabbitmq(durable=True), "in memory": _to_rabbitmq(durable=False)},
-        goals=(Goal("durable / in memory (at least 0.8)", "durable", "in memory", least=0.8),),
-    ),
-    Case(
-        name="outbox-redis",
-        title="outbox: publish_many to Redis, with and without the outbox",
-        servers=("redis",),
-        contenders={"durable": _to_redis(durable=True), "in memory": _to_redis(durable=False)},
-        goals=(Goal("durable / in memory (at least 0.2)", "durable", "in memory", least=0.2),),
-    ),
     Case(
         name="outbox-million",
         title="outbox: another channel's publishes while a million rows wait",
