@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from rambla_py.analytics.columns import boolean, converter, text
@@ -13,6 +14,7 @@ from rambla_py.analytics.privacy import Scrubber
 __all__ = ["OwnFields", "checked"]
 
 _number, _count = converter("double", 0), converter("bigint", 0)
+_CACHED = 4_096
 _amount = converter("numeric(38, 9)")
 
 
@@ -25,20 +27,29 @@ class OwnFields:
     """
 
     def __init__(self, scrubber: Scrubber) -> None:
-        self.scrubber = scrubber
+        self.scrubber, self._scrub = scrubber, scrubber.text
+        # A hash changes with the day; a prefix does not.
+        self._ip = scrubber.ip if scrubber.settings.ip == "hash" else lru_cache(_CACHED)(scrubber.ip)
 
     def api_request(
         self, method: Any, path: Any, status_code: int, duration_ms: float, user_agent: Any, ip_address: Any
     ) -> dict[str, Any]:
         """Return the fields of a request; the numbers are checked already."""
-        scrub = self.scrubber.text
+        # The types are looked at here, because this is the hot path and each call costs.
+        scrub = self._scrub
+        if type(method) is not str or type(path) is not str:
+            method, path = checked(method, "method"), checked(path, "path")
+        if user_agent is not None:
+            user_agent = scrub(user_agent if type(user_agent) is str else checked(user_agent, "user_agent"))
+        if ip_address is not None:
+            ip_address = self._ip(ip_address) if type(ip_address) is str else self.scrubber.ip(ip_address)
         return {
-            "method": scrub(checked(method, "method")).upper(),
-            "path": scrub(checked(path, "path")),
+            "method": scrub(method).upper(),
+            "path": scrub(path),
             "status_code": status_code,
             "duration_ms": duration_ms,
-            "user_agent": None if user_agent is None else scrub(checked(user_agent, "user_agent")),
-            "ip_address": None if ip_address is None else self.scrubber.ip(ip_address),
+            "user_agent": user_agent,
+            "ip_address": ip_address,
         }
 
     def api_error(self, error: Any, method: Any, path: Any, status_code: Any) -> dict[str, Any]:

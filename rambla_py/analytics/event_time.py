@@ -9,6 +9,9 @@ from typing import Any
 __all__ = ["EventClock", "time_text"]
 
 
+_MILLISECONDS = [f".{number:03d}Z" for number in range(1_000)]
+
+
 class EventClock:
     """Writes the current time; the part up to the second is made once a second.
 
@@ -30,7 +33,7 @@ class EventClock:
         if number != second:
             text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second, text  # one assignment: other threads see both or neither
-        return f"{text}.{int((at - second) * 1000):03d}Z"
+        return text + _MILLISECONDS[int((at - second) * 1000)]
 
 
 def time_text(value: Any) -> str | None:

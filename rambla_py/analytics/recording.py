@@ -65,6 +65,7 @@ class Recorder:
         self._router, self._account, self._own = router, account, own
         self._scrubber = scrubber = own.scrubber
         self._settings, self._consent, self._debug = settings, consent, debug
+        self._looks_at_events = debug or consent is not None
         self._now = EventClock().now
         self._scope: ContextVar[Scope | None] = ContextVar("rambla_analytics", default=None)
         self.closed = False
@@ -128,26 +129,40 @@ class Recorder:
         route = kind.route
         if route is None:
             route = kind.route = self._router.route(kind.category, kind.action)
-        self.send(route, kind.event, kind.category, kind.action, own, fields, rate)
+        scope = self._scope.get() or self._outermost
+        if fields or scope.fields or self._looks_at_events or "user_id" in own:
+            self._send(route, scope, (kind.event, kind.category, kind.action), own, fields, rate)
+            return
+        event = {
+            "event": kind.event,
+            "event_category": kind.category,
+            "event_action": kind.action,
+            "timestamp": self._now(),
+            **own,
+            "user_id": scope.user_id,
+            "sample_rate": rate,
+            "context": scope.context,
+            "properties": _NO_FIELDS,
+        }
+        self._publish(route, event)
 
     def record_custom(
         self, event: str, category: str, action: str, fields: dict[str, Any], rate: float
     ) -> None:
         """Record an event without fields of its own."""
-        self.send(self._router.route(category, action), event, category, action, {}, fields, rate)
+        scope = self._scope.get() or self._outermost
+        self._send(self._router.route(category, action), scope, (event, category, action), {}, fields, rate)
 
-    def send(
+    def _send(
         self,
         route: Route,
-        name: str,
-        category: str,
-        action: str,
+        scope: Scope,
+        names: tuple[str, str, str],
         own: dict[str, Any],
         fields: dict[str, Any],
         rate: float,
     ) -> None:
-        """Assemble an event and publish it."""
-        scope = self._scope.get() or self._outermost
+        """Place further fields, and publish the event if there is consent."""
         user_id, at, properties = scope.user_id, None, _NO_FIELDS
         if scope.fields:
             fields = {**scope.fields, **fields}
@@ -157,9 +172,9 @@ class Recorder:
         if "user_id" in own:
             user_id = own.pop("user_id")
         event = {
-            "event": name,
-            "event_category": category,
-            "event_action": action,
+            "event": names[0],
+            "event_category": names[1],
+            "event_action": names[2],
             "timestamp": at or self._now(),
             **own,
             "user_id": user_id,
@@ -172,7 +187,7 @@ class Recorder:
         if self._consent is not None and not self._agreed(event):
             return
         if self._debug:
-            log.info("%s: %s", name, event)
+            log.info("%s: %s", names[0], event)
         self._publish(route, event)
 
     def _placed(
