@@ -30,6 +30,14 @@ class ForkLock:
         with _guard:
             _locks.add(self)
 
+    def acquire(self, blocking: bool = True) -> bool:
+        """Take the lock; return whether it was taken, which it may not be without ``blocking``."""
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        self._lock.release()
+
     def __enter__(self) -> None:
         self._lock.acquire()
 

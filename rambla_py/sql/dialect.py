@@ -131,6 +131,11 @@ class SqlDialect:
         return False
 
     @property
+    def crosses_forks(self) -> bool:
+        """Whether a forked child may inherit an open connection, as long as it does not use it."""
+        return True
+
+    @property
     def is_missing(self) -> bool:
         """Whether the database is a file that does not exist, and that ``open`` would create."""
         return False

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from rambla_py._internal.fork_lock import ForkLock
 from rambla_py.handlers._tables.options import TablePlan
 from rambla_py.handlers.sql.batch import write_batch
 from rambla_py.handlers.sql.encode import RowMaker
@@ -55,9 +56,11 @@ class SqlConnection:
         self.raw: Any = None
         self._options, self._plans = options, table_plans(options, channel)
         self._owner = os.getpid()
-        self._busy = threading.Lock()
-        self._closed = False
+        self._closed = self._left = False
         self._dialect = database.dialect
+        self._busy: threading.Lock | ForkLock = (
+            threading.Lock() if self._dialect.crosses_forks else ForkLock(self._leave)
+        )
         if self._dialect.is_missing and not options.create_table:
             raise SqlConnectionLostError(
                 f"cannot connect to {database.where}: there is no such file; "
@@ -66,26 +69,19 @@ class SqlConnection:
         if dry_run and self._dialect.is_missing:
             self.missing = f"table {self._plans[0].name!r}, and the file of {database.where}"
             return
-        self.raw = database.connect(autocommit=True)
-        if not (options.copy and any(plan.unique for plan in self._plans)):
-            # Nothing is gained by prepared statements, and a transaction pooler would lose them.
-            self._dialect.prepare_nothing(self.raw)
-        try:
-            self._prepare(dry_run=dry_run)
-        except MissingError as error:
-            if not (dry_run and getattr(options, error.option)):
-                self.close()
-                raise SqlAccessError(str(error)) from error
-            self.missing = error.what
-        except SqlStatementError as error:
-            self.close()
-            raise SqlAccessError(str(error)) from error
-        except BaseException:
-            self.close()
-            raise
+        with self._busy:
+            self._open(dry_run=dry_run)
 
     def __repr__(self) -> str:
         return f"<SqlConnection {self.database.where}{', lost' if self.lost else ''}>"
+
+    def resume(self) -> None:
+        """Open it again if a fork has closed it; raises ``SqlConnectionLostError`` and ``SqlAccessError``."""
+        if self._left:
+            with self._busy:
+                if self._left and not self._closed:
+                    self._open(dry_run=False)
+                    self._left = False
 
     def write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
         """Write rows in one transaction; see ``write_batch``."""
@@ -141,6 +137,32 @@ class SqlConnection:
                 self._busy.release()
         else:
             self._dialect.interrupt(self.raw)
+
+    def _leave(self) -> None:
+        """Close before a fork, in the parent: not even an idle connection of SQLite may cross one."""
+        if self.raw is not None and not self._left:
+            self._left = True
+            with suppress(Exception):
+                self.raw.close()
+
+    def _open(self, *, dry_run: bool) -> None:
+        self.raw = self.database.connect(autocommit=True)
+        if not (self._options.copy and any(plan.unique for plan in self._plans)):
+            # Nothing is gained by prepared statements, and a transaction pooler would lose them.
+            self._dialect.prepare_nothing(self.raw)
+        try:
+            self._prepare(dry_run=dry_run)
+        except MissingError as error:
+            if not (dry_run and getattr(self._options, error.option)):
+                self._end()
+                raise SqlAccessError(str(error)) from error
+            self.missing = error.what
+        except SqlStatementError as error:
+            self._end()
+            raise SqlAccessError(str(error)) from error
+        except BaseException:
+            self._end()
+            raise
 
     def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
         try:

@@ -75,6 +75,7 @@ class SqlHandler(Handler):
 
     def ping(self, connection: SqlConnection) -> None:
         """Run ``SELECT 1``."""
+        connection.resume()
         connection.ping()
 
     def preflight(self, connection: SqlConnection, report: Preflight) -> None:
@@ -87,11 +88,13 @@ class SqlHandler(Handler):
 
     def destination(self, connection: SqlConnection) -> Any:
         """Return the connection of sqlite3, psycopg or PyMySQL, in autocommit."""
+        connection.resume()
         return connection.raw
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
         """Write the rows of all messages in one transaction; return an error or None for each."""
         connection: SqlConnection = state.connection
+        connection.resume()
         answers: list[Any] = [None] * len(messages)
         places: Sequence[int] = range(len(messages))
         try:

@@ -98,6 +98,11 @@ class SqliteDialect(SqlDialect):
         return name in ("", ":memory:") or "mode=memory" in name
 
     @property
+    def crosses_forks(self) -> bool:
+        # In a child, SQLite assumes the locks of the connection that it inherits, and does not have them.
+        return self.in_memory
+
+    @property
     def is_missing(self) -> bool:
         name = self.url.database or ""
         return not self.in_memory and not name.startswith("file:") and not Path(name).exists()
