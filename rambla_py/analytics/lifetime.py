@@ -10,10 +10,13 @@ from rambla_py._internal.durations import DEFAULT, Default, time_limit
 from rambla_py._internal.waiting import warn_in_event_loop
 from rambla_py.analytics.account import Account
 from rambla_py.analytics.connecting import Connected
+from rambla_py.analytics.errors import AnalyticsError
 from rambla_py.analytics.listeners import Listeners
+from rambla_py.analytics.retention import delete_user
 from rambla_py.analytics.routing import channels_of
 from rambla_py.errors import NotRunningError, ReceiptTimeoutError
 from rambla_py.runtime.flushing import Flush
+from rambla_py.sql import SqlBackend
 from rambla_py.telemetry.observer import Observer
 
 __all__ = ["Lifetime"]
@@ -91,6 +94,21 @@ class Lifetime:
             return await flush.wait_async(limit, self._quiet_s)
         except ReceiptTimeoutError:
             return False
+
+    def delete_user(self, user_id: str | None) -> dict[str, int]:
+        """Delete the events of a user from each SQL database of the channels."""
+        deleted: dict[str, int] = {}
+        targets = [target for target in self.app.config.every_channel() if target.channel in self._names]
+        databases = [target for target in targets if hasattr(target.handler, "backend_arguments")]
+        if not databases:
+            names = ", ".join(target.name for target in targets)
+            raise AnalyticsError(f"{names}: events of a user can be deleted from SQL databases only")
+        for target in databases:
+            arguments = target.handler.backend_arguments(target.settings)  # type: ignore[attr-defined]
+            with SqlBackend(**arguments) as db:
+                for table, number in delete_user(db, user_id or "", target.options.tables).items():
+                    deleted[table] = deleted.get(table, 0) + number
+        return deleted
 
     def close(self, timeout_s: float | None) -> None:
         """Stop the app if it is the tracker's own, else flush; both within ``timeout_s``."""

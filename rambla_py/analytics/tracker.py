@@ -358,6 +358,17 @@ class Tracker:
         """
         return (lambda: None) if self._life is None else self._life.listeners.add(topic, listener)
 
+    def delete_user(self, user_id: str) -> dict[str, int]:
+        """Delete the events of a user from the tracker's SQL databases; return how many each table had.
+
+        Delivers what waits first, and blocks until all are deleted. What further fields tell about the user
+        stays. Raises ``AnalyticsError`` for a tracker without such a database, and ``SqlError``.
+        """
+        if self._life is None:
+            return {}
+        self._life.flush(None)
+        return self._life.delete_user(self._own.user(user_id))
+
     def audit(self) -> TrackerAudit:
         """Return the account of this process: exact after ``flush`` and ``close``."""
         return self._account.audit()

@@ -9,26 +9,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from rambla_py._internal.durations import seconds_of
-from rambla_py._internal.redaction import redact_url
 from rambla_py.cli import exit_codes
-from rambla_py.cli.loading import load
+from rambla_py.cli.analytics_database import DEFAULT_URL, URL_VARIABLE, database_arguments
 from rambla_py.cli.parameters import ConfigFile
 from rambla_py.cli.terminal import show, show_text
-from rambla_py.config import Config
-from rambla_py.errors import ConfigError, HandlerError, nearest
+from rambla_py.errors import HandlerError
 
 if TYPE_CHECKING:
     from rambla_py.sql import SqlBackend
 
 __all__ = ["report"]
-
-_DEFAULT_URL: Final = "sqlite:///analytics.db"
-_URL: Final = "RAMBLA_ANALYTICS_URL"
 
 
 def report(
@@ -41,8 +36,8 @@ def report(
         typer.Option(
             "--url",
             metavar="URL",
-            help=f"The database: sqlite:///FILE, postgresql://...; else ${_URL}, the configuration, or "
-            f"{_DEFAULT_URL}.",
+            help=f"The database: sqlite:///FILE, postgresql://...; else ${URL_VARIABLE}, the configuration, "
+            f"or {DEFAULT_URL}.",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -101,7 +96,7 @@ def _without_extra(error: ImportError) -> HandlerError:
 def _opened(ctx: typer.Context, url: str | None, config: Path | None, channel: str) -> Iterator[SqlBackend]:
     """Give the database of the events; end the program if it is a file that does not exist."""
     source = _part("source")
-    db: SqlBackend = source.open_database(**_arguments(ctx, url, config, channel))
+    db: SqlBackend = source.open_database(**database_arguments(ctx, url, config, channel))
     dialect = db.database.dialect
     if dialect.is_missing:
         _end(
@@ -112,49 +107,6 @@ def _opened(ctx: typer.Context, url: str | None, config: Path | None, channel: s
         yield db
     finally:
         db.disconnect()
-
-
-def _arguments(ctx: typer.Context, url: str | None, config: Path | None, channel: str) -> dict[str, Any]:
-    """Return what opens the database: as a tracker finds it, except that options of this command win."""
-    named = config or ctx.obj
-    given = url or (None if named else os.environ.get(_URL))
-    if given:
-        _check(given)
-        return {"url": given}
-    try:
-        return _of_channel(load(ctx, config), channel)
-    except ConfigError as error:
-        nothing_found = [(one.path, one.got) for one in error.problems] == [("configuration", "none")]
-        if named or not nothing_found:
-            raise
-        return {"url": _DEFAULT_URL}
-
-
-def _check(url: str) -> None:
-    scheme = url.partition("://")[0].partition("+")[0].lower()
-    if scheme in ("clickhouse", "jitsu", "http", "https", "console", "null") or "://" not in url:
-        raise typer.BadParameter(
-            f"{redact_url(url)} is no SQL database; expected sqlite:///FILE, postgresql://, mysql:// or "
-            "mariadb://",
-            param_hint=f"--url or ${_URL}",
-        )
-
-
-def _of_channel(config: Config, name: str) -> dict[str, Any]:
-    channels = [
-        channel
-        for service in config.services.values()
-        for channel in service.channels.values()
-        if hasattr(channel.handler, "backend_arguments")
-    ]
-    for channel in channels:
-        if name in (channel.channel, channel.name):
-            found: dict[str, Any] = channel.handler.backend_arguments(channel.settings)  # type: ignore[attr-defined]
-            return found
-    known = [channel.name for channel in channels]
-    close = nearest(name, [channel.channel for channel in channels])
-    hint = f"did you mean {close!r}?" if close else f"SQL channels are {', '.join(known) or 'none'}"
-    raise typer.BadParameter(f"the configuration has no SQL channel {name!r}; {hint}", param_hint="--channel")
 
 
 def _write(path: Path, page: str) -> None:

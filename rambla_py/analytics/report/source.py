@@ -5,20 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
+from rambla_py.analytics.retention import existing_tables
 from rambla_py.sql import SqlBackend
 
 __all__ = ["Source", "open_database"]
-
-_LISTED: Final = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema "
-_TABLES: Final = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')",
-    "postgresql": f"{_LISTED} = ANY (current_schemas(false))",
-    "mysql": f"{_LISTED} = DATABASE()",
-    "mariadb": f"{_LISTED} = DATABASE()",
-}
 
 
 def open_database(url: str, **options: Any) -> SqlBackend:
@@ -48,7 +41,7 @@ class Source:
         self._dialect = db.database.dialect
         self.exact = self._dialect.name != "sqlite"
         self._period = {"begin": self._bound(begin), "end": self._bound(end)}
-        self._tables = self._existing()
+        self._tables = existing_tables(db)
 
     def rows(self, table: str, sql: str, *, where: str = "1 = 1") -> Iterator[dict[str, Any]]:
         """Yield the rows of a query, in which ``{rows}`` are those of the period, with their ``weight``."""
@@ -72,9 +65,3 @@ class Source:
             # Its column holds the text of the events.
             return at.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return at
-
-    def _existing(self) -> set[str] | None:
-        if self._dialect.is_missing:
-            return set()  # a query would create the file
-        listing = _TABLES.get(self._dialect.name)
-        return None if listing is None else {row["name"] for row in self._db.execute(listing).data}

@@ -1,0 +1,54 @@
+"""Tests of the deletion of events, on each SQL database."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from analytics_cases import recorded
+from analytics_stores import STORES, Store, opened
+
+from rambla_py.analytics import AnalyticsError, Tracker
+from rambla_py.analytics.retention import delete_before
+from rambla_py.sql import SqlBackend
+
+
+@pytest.fixture(params=STORES[:3])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with opened(request.param, request, tmp_path) as store:
+        yield store
+
+
+def test_the_events_of_a_user_are_deleted(store: Store) -> None:
+    """What waits is delivered first; those of others stay."""
+    with Tracker(store.url) as tracker:
+        for user in ("u-1", "u-2", "u-1"):
+            tracker.track_user_auth("login", user, True)
+        tracker.track_payment("charge", 1, "EUR", True, user_id="u-1")
+        tracker.track("anonymous")
+        deleted = tracker.delete_user("u-1")
+        assert {table: number for table, number in deleted.items() if number} == {
+            "authentication_events": 2,
+            "payment_events": 1,
+        }
+        assert not any(tracker.delete_user("u-1").values())
+    assert [row["user_id"] for row in store.rows("authentication_events")] == ["u-2"]
+    assert store.count("custom_events") == 1
+
+
+def test_events_before_a_moment_are_deleted(store: Store) -> None:
+    moment = datetime.datetime(2024, 1, 15, 10, 30, tzinfo=datetime.UTC)
+    with Tracker(store.url) as tracker:
+        for seconds in (-86_400, -0.001, 0, 86_400):
+            tracker.track("a", timestamp=moment + datetime.timedelta(seconds=seconds), at=seconds)
+        assert tracker.flush(60)
+    with SqlBackend(store.url) as db:
+        assert delete_before(db, moment, ["custom_events", "missing"]) == {"custom_events": 2}
+    assert [row["properties"]["at"] for row in store.rows("custom_events")] == [0, 86_400]
+
+
+def test_only_databases_delete() -> None:
+    with recorded() as case, pytest.raises(AnalyticsError, match=r"memory\.analytics"):
+        case.tracker.delete_user("u-1")
