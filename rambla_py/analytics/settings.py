@@ -78,7 +78,10 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     ] = []
     trusted_proxies: Annotated[
         list[_Name],
-        Meta(description="addresses and networks whose X-Forwarded-For middleware believes"),
+        Meta(
+            description="addresses, networks, or unix for socket files, whose X-Forwarded-For middleware "
+            "believes"
+        ),
     ] = []
     rules: Annotated[list[Rule], Meta(description="where events go, tried in order")] = []
     privacy: Annotated[PrivacySettings, Meta(description="what is masked, cut and left out")] = (
@@ -87,6 +90,8 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
     def __post_init__(self) -> None:
         for proxy in self.trusted_proxies:
+            if proxy == "unix":  # the peer of a socket file, which has no address
+                continue
             try:
                 ipaddress.ip_network(proxy, strict=False)
             except ValueError:

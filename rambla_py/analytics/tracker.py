@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from rambla_py.analytics import events
 from rambla_py.analytics.account import Account, TrackerAudit
 from rambla_py.analytics.arguments import OwnFields
 from rambla_py.analytics.connecting import Wanted, connect
+from rambla_py.analytics.done import DONE, Done
 from rambla_py.analytics.environment import Arguments, arguments_of
 from rambla_py.analytics.errors import AnalyticsError
 from rambla_py.analytics.lifetime import Lifetime
@@ -27,30 +28,13 @@ from rambla_py.analytics.tracked import tracked
 from rambla_py.app import Rambla
 from rambla_py.config import Config
 
-__all__ = ["DONE", "Tracker"]
+__all__ = ["Tracker"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _INFINITY = float("inf")
 _STATUSES = 1_000
-
-
-class _Done:
-    """An awaitable that is done already."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield
-
-    def __repr__(self) -> str:
-        return "<done>"
-
-
-DONE: Final = _Done()
-"""What every ``track_*`` method returns, so that ``await tracker.track(...)`` works; it never waits."""
 
 
 class Tracker:
@@ -138,7 +122,7 @@ class Tracker:
         user_agent: str | None = None,
         ip_address: str | None = None,
         **fields: Any,
-    ) -> _Done:
+    ) -> Done:
         """Track a request that was answered; ``path`` is a template, as ``/items/{id}``."""
         return self._track_request(
             self._request, method, path, status_code, duration_ms, user_agent, ip_address, fields
@@ -154,7 +138,7 @@ class Tracker:
         user_agent: str | None,
         ip_address: str | None,
         fields: dict[str, Any],
-    ) -> _Done:
+    ) -> Done:
         """Track a request; middleware has a ``kind`` of its own, with its share."""
         if not self.enabled:
             return DONE
@@ -188,41 +172,41 @@ class Tracker:
         path: str | None = None,
         status_code: int = 500,
         **fields: Any,
-    ) -> _Done:
+    ) -> Done:
         """Track an error; its type and its scrubbed text are kept, no traceback."""
         return self._track(events.ApiError, self._own.api_error, (error, method, path, status_code), fields)
 
     def track_db_query(
         self, query: str, duration_ms: float, success: bool, *, dialect: str | None = None, **fields: Any
-    ) -> _Done:
+    ) -> Done:
         """Track a statement, without the values in it; ``dialect`` is sqlglot's name for its SQL."""
         return self._track(
             events.DatabaseQuery, self._own.db_query, (query, duration_ms, success, dialect), fields
         )
 
-    def track_db_connection(self, action: str, duration_ms: float, success: bool, **fields: Any) -> _Done:
+    def track_db_connection(self, action: str, duration_ms: float, success: bool, **fields: Any) -> Done:
         """Track a connection to a database: ``"connect"``, ``"close"``."""
         return self._track(
             events.DatabaseConnection, self._own.db_connection, (action, duration_ms, success), fields
         )
 
-    def track_user_auth(self, action: str, user_id: str | None, success: bool, **fields: Any) -> _Done:
+    def track_user_auth(self, action: str, user_id: str | None, success: bool, **fields: Any) -> Done:
         """Track an authentication: ``"login"``, ``"logout"``; ``user_id`` is never an e-mail address."""
         return self._track(events.UserAuthentication, self._own.user_auth, (action, user_id, success), fields)
 
     def track_payment(
         self, action: str, amount: Decimal | float, currency: str, success: bool, **fields: Any
-    ) -> _Done:
+    ) -> Done:
         """Track a payment; ``amount`` is exact, ``currency`` a code of ISO 4217."""
         return self._track(events.Payment, self._own.payment, (action, amount, currency, success), fields)
 
-    def track_email_send(self, to: str, template: str, success: bool, **fields: Any) -> _Done:
+    def track_email_send(self, to: str, template: str, success: bool, **fields: Any) -> Done:
         """Track a mail; of the address ``to``, the domain and a hash are kept."""
         return self._track(events.EmailSend, self._own.email_send, (to, template, success), fields)
 
     def track_file_operation(
         self, operation: str, file_type: str, file_size: int, success: bool, **fields: Any
-    ) -> _Done:
+    ) -> Done:
         """Track an operation on a file of ``file_size`` bytes."""
         return self._track(
             events.FileOperation, self._own.file_operation, (operation, file_type, file_size, success), fields
@@ -230,7 +214,7 @@ class Tracker:
 
     def track_external_api_call(
         self, service: str, endpoint: str, duration_ms: float, success: bool, **fields: Any
-    ) -> _Done:
+    ) -> Done:
         """Track a call to another service; ``endpoint`` is a URL or a path."""
         return self._track(
             events.ExternalApiCall,
@@ -239,13 +223,13 @@ class Tracker:
             fields,
         )
 
-    def track_system_performance(self, **fields: Any) -> _Done:
+    def track_system_performance(self, **fields: Any) -> Done:
         """Track what the process and its machine use now."""
         return self._track(events.SystemPerformance, self._system.sample, (), fields)
 
     def track(
         self, event: str, *, event_category: str = "custom", event_action: str = "custom", **fields: Any
-    ) -> _Done:
+    ) -> Done:
         """Track any other event; all fields go to ``properties``."""
         if not self.enabled:
             return DONE
@@ -270,7 +254,7 @@ class Tracker:
         make: Callable[..., dict[str, Any]],
         args: Any,
         fields: dict[str, Any],
-    ) -> _Done:
+    ) -> Done:
         if not self.enabled:
             return DONE
         account = self._account
