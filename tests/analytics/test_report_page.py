@@ -215,7 +215,7 @@ def test_a_terminal_of_any_width_is_kept_to(width: int) -> None:
 def test_the_terminal_shows_the_same_figures() -> None:
     """Tiles, tables, and a bar for each figure of a chart."""
     text = shown(report_of("x"))
-    for figure in ("14.3 %", "1,234.50 x", "900 JPY", "48 MiB", "░" * 12, "▓" * 6, "█" * 24):
+    for figure in ("14.3 %", "1,234.50 x", "900 JPY", "48 MiB", "▒" * 14, "▓" * 6, "█" * 24):
         assert figure in text, figure
     assert "—" in shown(EMPTY)
 

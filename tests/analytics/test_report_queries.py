@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from event_rows import NOW, request, row, write
 from sql_fixtures import KINDS
 
-from rambla_py.analytics import TABLES
+from rambla_py.analytics import TABLES, Tracker
 from rambla_py.analytics.report import Report, open_database, read_report, report_of
 from rambla_py.sql import SqlBackend, SqlOptionError
 from rambla_py.testing.databases import DatabaseServer
@@ -232,6 +233,35 @@ def test_a_shorter_period_counts_less(url: str, report: Report) -> None:
     db.disconnect()
     assert [(one.name, one.count) for one in shorter.errors] == [("TimeoutError", 3.0)]
     assert 0 < shorter.total.requests < report.total.requests
+
+
+def test_a_period_without_events_is_empty(url: str) -> None:
+    """Tables without rows of the period give no figures, and no error."""
+    db = open_database(url)
+    found = read_report(db, until=NOW - datetime.timedelta(days=10))
+    db.disconnect()
+    assert found == Report(found.begin, found.end)
+
+
+def test_what_a_tracker_records_is_reported(url: str) -> None:
+    """A tracker's own events, on each database, in the last hour."""
+    with Tracker(url, batch_timeout_s=0) as tracker:
+        tracker.track_api_request("GET", "/now", 503, 12.5)
+        tracker.track_api_error(KeyError("k"), method="GET", path="/now")
+        tracker.track_payment("charge", "99.99", "USD", True)
+        tracker.track_user_auth("login", "u-1", False)
+        tracker.track_external_api_call("bank", "/pay", 3.5, True)
+        tracker.track_system_performance()
+        assert tracker.flush(timeout_s=60)
+    found = report_of(url)
+    assert (found.total.requests, found.total.p95_ms, found.total.error_share) == (1, 12.5, 1)
+    assert [(one.name, one.count) for one in found.errors] == [("KeyError", 1)]
+    assert [(one.currency, one.amount) for one in found.paid] == [("USD", Decimal("99.99"))]
+    assert [(one.name, one.succeeded, one.failed) for one in found.authentication] == [("login", 0, 1)]
+    assert [(one.service, one.succeeded) for one in found.calls] == [("bank", 1)]
+    (process,) = found.processes
+    assert process.name.endswith(str(os.getpid()))
+    assert process.memory_rss_bytes
 
 
 def test_more_routes_than_fit_are_added_up(tmp_path: Path) -> None:

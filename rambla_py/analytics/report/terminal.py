@@ -17,8 +17,8 @@ from rambla_py.analytics.report.sections import Bar, Section, sections, tiles
 __all__ = ["terminal_report"]
 
 _BAR_CELLS: Final = 24
-_COLORS: Final = {"2xx": "blue", "3xx": "bright_black", "4xx": "yellow", "5xx": "red", "errors": "red"}
-_GLYPHS: Final = {"2xx": "░", "3xx": "▒", "4xx": "▓", "5xx": "█"}
+_COLORS: Final = {"2xx": "cyan", "3xx": "bright_black", "4xx": "yellow", "5xx": "red", "errors": "red"}
+_GLYPHS: Final = {"2xx": "▒", "3xx": "░", "4xx": "▓", "5xx": "█"}
 """Different ones, for terminals and files without colours."""
 
 
@@ -78,7 +78,7 @@ def _bar(bar: Bar, names: Sequence[str], longest: float) -> Text:
     for name, (value, _) in zip(names, bar.parts, strict=True):
         if value > 0 and longest:
             cells = max(1, round(value / longest * _BAR_CELLS))
-            drawn.append(_glyph(name) * cells, style=_COLORS.get(name, "blue"))
+            drawn.append(_glyph(name) * cells, style=_COLORS.get(name, "cyan"))
     return drawn
 
 
