@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,13 +31,16 @@ _leaked = pytest.StashKey[list[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Mark the environment: whatever this run starts inherits it, however far it moves away."""
     os.environ[_MARK] = uuid.uuid4().hex
+    # A run in the background of a shell ignores it, and so would all that tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End what tests started and left behind; the run fails when there is any."""
     config = session.config
-    leaked = [*config.stash.get(_leaked, []), *(_ended(pid) for pid in _descendants(os.environ[_MARK]))]
+    leaked = [*config.stash.get(_leaked, []), *map(_ended, _left_behind(os.environ[_MARK]))]
     config.stash[_leaked] = leaked
     output = getattr(config, "workeroutput", None)
     if output is not None:  # a process of pytest-xdist, which reports to the one that started it
@@ -58,6 +62,14 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in config.stash.get(_leaked, []):
         terminalreporter.write_line(f"left behind by a test, ended now: {line}", red=True)
+
+
+def _left_behind(run: str) -> list[int]:
+    """Return the processes that are still there a while after the last test: some are about to end."""
+    until = time.monotonic() + 10
+    while (found := list(_descendants(run))) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
 
 
 def _descendants(run: str) -> Iterator[int]:

@@ -84,7 +84,7 @@ def parts_of(statement: str, dialect: str | None) -> list[Part] | None:
     """Return the tokens of a statement; None in doubt about where a literal ends.
 
     >>> [part.role.name for part in parts_of("a = 0x1F", "sqlite")]
-    ['WORD', 'SIGN', 'VALUE']
+    ['NAME', 'SIGN', 'VALUE']
     >>> parts_of("name = 'O'Brien'", "sqlite") is None
     True
     """
