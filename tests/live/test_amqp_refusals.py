@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import pika
@@ -16,6 +17,7 @@ from rambla_py.errors import (
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnavailableError,
     UnknownOutcomeError,
     UnroutableError,
 )
@@ -54,12 +56,12 @@ def test_a_full_queue_rejects(rabbitmq: RabbitMqServer, queue_name: str) -> None
 def test_a_missing_exchange_needs_an_operator(
     rabbitmq: RabbitMqServer, queue_name: str, unique_name: str
 ) -> None:
-    """The broker closes the channel: its own messages wait, the rest is unknown, and the link is lost."""
+    """The broker closes the channel: messages for it wait, the rest is unknown, and the link is lost."""
     with worker(rabbitmq, **to_queue(queue_name)) as sender:
         bad = sender.make(b"bad", exchange=unique_name)
         after = sender.make(b"after")
         first, second = sender.publish(bad, after)
-        assert type(first) is AccessError
+        assert (type(first), first.scope) == (UnavailableError, f"exchange '{unique_name}'")
         assert f"404 NOT_FOUND - no exchange '{unique_name}' in vhost '/'; create what is" in str(first)
         assert type(second) is UnknownOutcomeError
         sender.wait(lambda: sender.lost is not None)
@@ -67,6 +69,35 @@ def test_a_missing_exchange_needs_an_operator(
         sender.close()
         sender.connect()
         assert sender.publish(b"again") == [Ok()]
+
+
+def test_the_channels_own_exchange_concerns_all(rabbitmq: RabbitMqServer, unique_name: str) -> None:
+    """It is missing: the channel is down until an operator has acted."""
+    with worker(rabbitmq, exchange=unique_name) as sender:
+        (answer,) = sender.publish(b"x")
+    assert type(answer) is AccessError
+
+
+def test_messages_for_a_missing_exchange_do_not_hold_up_the_others(
+    rabbitmq: RabbitMqServer, plain: Any, queue_name: str, unique_name: str
+) -> None:
+    """The others are delivered, with one extra copy at most; those wait until the exchange is there."""
+    with Rambla(app_config(rabbitmq, queue_name)) as app:
+        missing = [Message(f"bad-{n}", exchange=unique_name) for n in range(5)]
+        good = [f"good-{n}" for n in range(45)]
+        waiting = [app.publish("orders", message) for message in missing[:1]]
+        receipts = [app.publish("orders", payload) for payload in good]
+        waiting += [app.publish("orders", message) for message in missing[1:]]
+        assert {receipt.outcomes(timeout_s=WAIT_S)[0].status for receipt in receipts} == {"ok"}
+        assert not any(receipt.done() for receipt in waiting)
+        assert app.status()["amqp.orders"].state != "down"
+        plain.exchange_declare(unique_name, "fanout", durable=True)
+        plain.queue_bind(queue_name, unique_name)
+        assert {receipt.outcomes(timeout_s=WAIT_S)[0].status for receipt in waiting} == {"ok"}
+    plain.exchange_delete(unique_name)
+    found = Counter(body.decode() for body in bodies(plain, queue_name))
+    assert set(found) == {*good, *(message.payload for message in missing)}
+    assert max(found[payload] for payload in good) <= 2
 
 
 def test_a_missing_permission_needs_an_operator(
@@ -78,7 +109,7 @@ def test_a_missing_permission_needs_an_operator(
     with worker(rabbitmq, routing_key=queue_name) as sender:
         after, bad = sender.make(b"after"), sender.make(b"bad", exchange=unique_name)
         first, second = sender.publish(bad, after)
-        assert (type(first), type(second)) == (AccessError, UnknownOutcomeError)
+        assert (type(first), type(second)) == (UnavailableError, UnknownOutcomeError)
         assert "403 ACCESS_REFUSED" in str(first)
     plain.exchange_delete(unique_name)
 

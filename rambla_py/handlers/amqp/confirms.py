@@ -35,7 +35,8 @@ class Confirms:
     Not thread-safe: it belongs to the I/O thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: str = "") -> None:
+        self._exchange = exchange
         self._ledger: ConfirmLedger[Delivery] = ConfirmLedger()
         self._unwritten: deque[tuple[int, Sequence[Delivery]]] = deque()
         self._proven = LARGE_BYTES
@@ -107,7 +108,7 @@ class Confirms:
         alone = len(self._ledger) == 1
         limit = None
         for delivery in list(self._ledger):
-            error = refusal(reason, delivery, alone=alone)
+            error = refusal(reason, delivery, alone=alone, exchange=self._exchange)
             if error is not None:
                 delivery.failed(error)  # settled again as unknown later, which is ignored
                 limit = getattr(error, "limit", limit)

@@ -21,6 +21,7 @@ from rambla_py.errors import (
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnavailableError,
 )
 from rambla_py.handlers.amqp.settings import default_key
 
@@ -79,11 +80,14 @@ def lost_error(error: BaseException | None, *, where: str) -> ConnectionLostErro
     return lost
 
 
-def refusal(reason: BaseException | None, delivery: Delivery, *, alone: bool) -> DeliveryError | None:
+def refusal(
+    reason: BaseException | None, delivery: Delivery, *, alone: bool, exchange: str
+) -> DeliveryError | None:
     """Return why the broker closed the channel for a message in flight, or None if the reply does not tell.
 
     The broker closes the channel for one message and ignores those after it. Its reply identifies messages
-    by their exchange, size, or user id; if one message was in flight ``alone``, it is that one.
+    by their exchange, size, or user id; if one message was in flight ``alone``, it is that one. The channel's
+    own ``exchange`` concerns all messages, another one only those that name it.
     """
     if not isinstance(reason, exceptions.ChannelClosedByBroker):
         return None
@@ -95,7 +99,9 @@ def refusal(reason: BaseException | None, delivery: Delivery, *, alone: bool) ->
     if not (alone or _names(reason.reply_text, delivery)):
         return None
     if code in (_ACCESS_REFUSED, _NOT_FOUND):
-        return AccessError(f"{text}; {_HINTS[code]}")
+        text = f"{text}; {_HINTS[code]}"
+        named = delivery.options.exchange
+        return AccessError(text) if named == exchange else UnavailableError(text, scope=f"exchange {named!r}")
     return PermanentError(text) if code == _PRECONDITION_FAILED else RejectedError(text)
 
 

@@ -65,6 +65,7 @@ class AmqpHandler(Handler["AmqpConnection", "AmqpOptions", "AmqpSettings"]):
     Connection: ClassVar[Any] = AmqpSettings
     Options: ClassVar[Any] = AmqpOptions
     takes: ClassVar[Takes] = "bytes"
+    scope_by_options = True
     _side_threads: ClassVar[int] = 1
     header_types: ClassVar[tuple[type, ...]] = HEADER_TYPES
     control_headers: ClassVar[tuple[str, ...]] = ROUTING_HEADERS
