@@ -98,6 +98,28 @@ def test_bad_messages_end_alone_and_good_ones_come_once(level: str, extra: bool)
     assert set(server.applied) == set(range(NUMBER)) - BAD
 
 
+@pytest.mark.parametrize(("extra", "most"), [(True, 3 + NUMBER.bit_length()), (False, 3)])
+def test_copies_where_a_server_applies_without_answering(extra: bool, most: int) -> None:
+    """A good message comes at two losses, once more at each halving, and alone."""
+    server = Server(BAD)
+
+    def deliveries(self: Handler, messages: Any, state: Any) -> None:
+        for message in messages:
+            try:
+                server.send(message)
+            except UnknownOutcomeError as error:
+                self.link.lost(error)
+                return
+        for message in messages:
+            message.ok()
+
+    handler = server.handler("deliveries", handle_deliveries=deliveries, extra_connections=extra)
+    with running(table(handler, {"retries": 1})) as app:
+        outcomes = app.publish_many("orders", range(NUMBER)).outcomes(timeout_s=40)
+    assert {outcome.payload for outcome in outcomes if outcome.status != "ok"} == BAD
+    assert max(server.applied.values()) <= most
+
+
 @pytest.mark.parametrize("level", ["batch", "deliveries", "async publish", "async batch"])
 def test_good_messages_are_not_held_up(level: str) -> None:
     """While suspects are tried, others go out on the ordinary connection, less than a second later."""
