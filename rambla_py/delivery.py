@@ -198,7 +198,7 @@ class LiveDelivery(Delivery[OptionsT], gc=False, eq=False):
 
     @property
     def alone(self) -> bool:
-        return self.history is not None and self.history.alone
+        return self.history is not None and self.history.apart > 0
 
     @property
     def worker(self) -> int:

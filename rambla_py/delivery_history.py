@@ -16,7 +16,8 @@ class History(msgspec.Struct, gc=False, eq=False):
     together at its last attempt as a suspect. ``probing``: the scope for which it is the probe. ``refusals``
     counts the attempts that the backend was unavailable for, ``delivered_before`` is what its target had
     delivered at the last of them; ``alone_since`` is the first one that met an available target. ``origin``
-    is the ``LiveDelivery`` whose fallback it is, first of a chain. ``alone``: it must not share a request.
+    is the ``LiveDelivery`` whose fallback it is, first of a chain. ``apart`` counts the shared
+    requests without an answer after which it was set apart.
     """
 
     maybe_sent: bool = False
@@ -26,11 +27,11 @@ class History(msgspec.Struct, gc=False, eq=False):
     delivered_before: int = 0
     alone_since: float | None = None
     origin: Any = None
-    alone: bool = False
+    apart: int = 0
 
     def set_apart(self) -> None:
         """Let it share no request from now on."""
-        self.alone = True
+        self.apart += 1
 
     def probe(self, scope: str) -> None:
         """Make it the probe of a scope."""

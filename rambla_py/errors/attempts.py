@@ -188,7 +188,8 @@ class UnknownOutcomeError(DeliveryError):
     flight on it. Without it only this attempt has no answer: a request that timed out, a gateway's 502.
 
     ``together`` means that several messages shared the request, and any of them may be the cause: each is
-    attempted again at once, with ``Delivery.alone``, and only one that has no answer alone has failed.
+    attempted again at once, with ``Delivery.alone``, and only one that has no answer alone has failed. After
+    the loss of a connection that is so from the second loss on.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ class Peer(NamedTuple):
     ok: Reply = Reply()
     scoped: bool = True
     timed: str = "options"
+    copies: int = 2
 
     def app(self, server: WebServer, timeout_s: float = 5.0, **settings: Any) -> Any:
         """Run an app whose channel delivers what is published within 0.3 s together, without a retry."""
@@ -45,7 +46,7 @@ PEERS = {
     "http": Peer("http", {}, {}),
     "http-batch": Peer("http", {}, {"body_format": "batch"}),
     "http-ndjson": Peer("http", {}, {"body_format": "ndjson"}),
-    "clickhouse": Peer("clickhouse", {}, {"table": "t"}, scoped=False),
+    "clickhouse": Peer("clickhouse", {}, {"table": "t"}, scoped=False, copies=3),
     "objects": Peer(
         "objects",
         S3,
@@ -77,6 +78,7 @@ class Server:
         self.sent: list[list[int]] = []
         self.refusal: Reply | None = None
         self.bad: set[int] = set()
+        self.hangs = Reply(silent=True)
         web_server.answer = self.answer
 
     def answer(self, seen: Seen) -> Reply:
@@ -85,7 +87,7 @@ class Server:
             return self.peer.ok
         self.sent.append(found)
         if self.bad & set(found):
-            return Reply(silent=True)
+            return self.hangs
         return self.refusal or self.peer.ok
 
 
@@ -101,10 +103,23 @@ def test_one_of_a_request_that_hangs_fails_alone(web_server: WebServer, peer: Pe
     with peer.app(web_server, timeout_s=1.0) as c:
         outcomes = c.send_many([event(n) for n in range(MANY)])
     assert [n for n, outcome in enumerate(outcomes) if outcome.status != "ok"] == [MANY // 2]
-    assert (outcomes[MANY // 2].status, outcomes[MANY // 2].attempts) == ("fatal", 2)
-    assert {outcome.attempts for outcome in outcomes} <= {1, 2}
-    assert max(Counter(n for found in server.sent for n in found).values()) == 2
-    assert Counter(map(len, server.sent))[1] >= 2
+    assert (outcomes[MANY // 2].status, outcomes[MANY // 2].attempts) == ("fatal", peer.copies)
+    copies = Counter(n for found in server.sent for n in found)
+    assert max(copies.values()) == peer.copies
+    assert sum(count > 2 for count in copies.values()) <= (0 if peer.copies == 2 else MANY**0.5)
+
+
+@peers_of_many
+def test_one_that_breaks_its_connection_fails_alone(web_server: WebServer, peer: Peer):
+    """After the second loss all that shared the request are sent alone, at the same time."""
+    server = Server(web_server, peer)
+    server.bad, server.hangs = {MANY // 2}, Reply(cut=True)
+    with peer.app(web_server) as c:
+        outcomes = c.send_many([event(n) for n in range(MANY)])
+    assert [n for n, outcome in enumerate(outcomes) if outcome.status != "ok"] == [MANY // 2]
+    copies = Counter(n for found in server.sent for n in found)
+    del copies[MANY // 2]
+    assert max(copies.values()) == 3
 
 
 @peers_of_many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +14,40 @@ __all__ = ["common_headers", "grouped", "wrapped"]
 _TRACING = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers that belong to one message only, and that are no reason to send it apart."""
 
+_SECOND = 2
+"""The attempt after one that was shared."""
 
-def grouped(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[Delivery]]:
+
+def grouped(
+    deliveries: Sequence[Delivery], *, with_headers: bool, by_parts: bool = False
+) -> list[list[Delivery]]:
     """Return the deliveries in groups with equal options, and equal headers if ``with_headers``.
 
-    Headers of tracing do not count. A delivery that must not share a request is a group.
+    Headers of tracing do not count. A delivery that must not share a request is a group; with ``by_parts``,
+    n of them whose first attempt was shared make about the square root of n smaller groups at first.
     """
+    apart = [delivery for delivery in deliveries if delivery.attempts > 1 and delivery.alone]
+    if not apart:
+        return _alike(deliveries, with_headers)
+    parts = [delivery for delivery in apart if by_parts and delivery.attempts == _SECOND]
+    divided = [part for group in _alike(parts, with_headers) for part in _divided(group)]
+    single = [[delivery] for delivery in apart if not (by_parts and delivery.attempts == _SECOND)]
+    left = set(apart)
+    together = [delivery for delivery in deliveries if delivery not in left]
+    return [*_alike(together, with_headers), *divided, *single]
+
+
+def _divided(group: list[Delivery]) -> list[list[Delivery]]:
+    size = math.isqrt(len(group))
+    return [group[at : at + size] for at in range(0, len(group), size)]
+
+
+def _alike(deliveries: Sequence[Delivery], with_headers: bool) -> list[list[Delivery]]:
     groups: dict[tuple[str, str], list[Delivery]] = {}
-    apart: list[list[Delivery]] = []
     options: Any = groups  # equal to no options
     headers: Any = None
     written, group = "", []
     for delivery in deliveries:
-        if delivery.attempts > 1 and delivery.alone:
-            apart.append([delivery])
-            continue
         # Deliveries without options of their own share the channel's object.
         same = delivery.options is options
         if not same or (with_headers and delivery.headers is not headers and delivery.headers != headers):
@@ -36,7 +56,7 @@ def grouped(deliveries: Sequence[Delivery], *, with_headers: bool) -> list[list[
             headers = delivery.headers
             group = groups.setdefault((written, _written(headers) if with_headers else ""), [])
         group.append(delivery)
-    return [*groups.values(), *apart]
+    return list(groups.values())
 
 
 def common_headers(deliveries: Sequence[Delivery]) -> Mapping[str, Any]:

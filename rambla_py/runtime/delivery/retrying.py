@@ -37,6 +37,10 @@ __all__ = ["ResultProcessor", "PendingCallback"]
 log = logging.getLogger("rambla_py.delivery")
 
 
+_MOST_APART = 2
+"""How often a delivery is set apart without a failed attempt: a handler may send smaller requests first."""
+
+
 class PendingCallback(NamedTuple):
     """The answer for a delivery whose callback hangs: proceed as if it had returned None."""
 
@@ -178,7 +182,7 @@ class ResultProcessor:
         """
         if self._report_unknown(delivery, error):
             return
-        if delivery.alone or not isinstance(error, UnknownOutcomeError) or not error.together:
+        if not _was_shared(error) or (delivery.history is not None and delivery.history.apart >= _MOST_APART):
             self._fail(delivery, error, retryable=True)
             return
         self._target.counters.note(f"lost:{type(error).__name__}", error)
@@ -199,6 +203,8 @@ class ResultProcessor:
             self._fail(delivery, error, retryable=True)
             return
         again = delivery.after_loss(error, written=written)
+        if is_suspect(again) and _was_shared(error):
+            again.past().set_apart()
         if again.stored is not None and written:
             self._target.completion.attempted(again, None)
         self._target.put_back((again,))
@@ -335,3 +341,8 @@ class ResultProcessor:
     def _forget_frames(self, error: BaseException | None) -> None:
         if error is not None and not self._target.collaborators.debug:
             drop_tracebacks(error)
+
+
+def _was_shared(error: BaseException) -> bool:
+    """Return whether several messages shared the request that has no answer."""
+    return isinstance(error, UnknownOutcomeError) and error.together

@@ -1,0 +1,71 @@
+"""Deliveries grouped into requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from deliveries import make_delivery
+
+from rambla_py.delivery import Delivery, LiveDelivery
+from rambla_py.handlers._http.groups import grouped, wrapped
+
+
+class Options(msgspec.Struct, frozen=True):
+    table: str = "a"
+
+
+A, B = Options(), Options("b")
+
+
+def made(number: int, *, attempts: int = 1, alone: bool = False, **fields: Any) -> LiveDelivery:
+    delivery = make_delivery(number, options=fields.pop("options", A), attempts=attempts, **fields)
+    if alone:
+        delivery.past().set_apart()
+    return delivery
+
+
+def payloads(groups: list[list[Delivery]]) -> list[list[Any]]:
+    return [[delivery.payload for delivery in group] for group in groups]
+
+
+def test_equal_options_and_headers_share_a_request() -> None:
+    """Equal ones, not only the same; headers count where they are sent."""
+    deliveries = [
+        made(0),
+        made(1, options=B),
+        made(2, options=Options()),
+        made(3, headers={"x": 1}),
+        made(4, headers={"x": 1, "traceparent": "t"}),
+    ]
+    assert payloads(grouped(deliveries, with_headers=False)) == [[0, 2, 3, 4], [1]]
+    assert payloads(grouped(deliveries, with_headers=True)) == [[0, 2], [1], [3, 4]]
+
+
+def test_what_must_be_alone_is_alone() -> None:
+    """A retry for another reason shares a request."""
+    deliveries = [made(0), made(1, attempts=2), made(2, attempts=2, alone=True), made(3)]
+    assert payloads(grouped(deliveries, with_headers=True)) == [[0, 1, 3], [2]]
+
+
+def test_by_parts_many_are_divided_first() -> None:
+    """Only after the first shared attempt, and only with those of equal options."""
+    deliveries = [
+        *(made(number, attempts=2, alone=True, options=A if number < 16 else B) for number in range(20)),
+        made(20),
+        made(21, attempts=3, alone=True),
+    ]
+    found = payloads(grouped(deliveries, with_headers=False, by_parts=True))
+    assert found == [
+        [20],
+        *([at, at + 1, at + 2, at + 3] for at in range(0, 16, 4)),
+        [16, 17],
+        [18, 19],
+        [21],
+    ]
+
+
+def test_one_event_is_wrapped_too() -> None:
+    """Start and end surround the events."""
+    assert wrapped([b"1"], b",", b"[", b"]") == b"[1]"
+    assert wrapped([b"1", b"2", b"3"], b"\n", end=b"\n") == b"1\n2\n3\n"
