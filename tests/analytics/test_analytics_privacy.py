@@ -39,6 +39,10 @@ def scrubber(**settings: Any) -> Scrubber:
         ),
         "API Key",
         "client secret",
+        "accessKeyId",
+        "x_api_key_v2",
+        "securityCode",
+        "Kennwort",
         FULL_WIDTH,
     ],
 )
@@ -148,6 +152,7 @@ Point = namedtuple("Point", "x pin")
         ({1: "a", None: "b", b"c": "d"}, {"1": "a", "None": "b", "c": "d"}),
         ([("Cookie", SECRET), ("Host", "h")], [["Cookie", "***"], ["Host", "h"]]),
         ([{"name": "password", "value": SECRET}], [{"name": "password", "value": "***"}]),
+        (("Cookie", SECRET), ["Cookie", "***"]),
         (["--token", SECRET, "-v"], ["--token", "***", "-v"]),
         (4111111111111111, "***"),
         (4111111111111111.0, "***"),

@@ -90,6 +90,7 @@ password:\n  §
 password: |\n  a\n  §
 password: "multi\n§\nline"
 password is §
+IDENTIFIED BY '§'
 with password "§"
 Key (session_id)=(§) already exists
 DETAIL:  Failing row contains (1, §, null).
@@ -103,7 +104,9 @@ Code: 62. DB::Exception: Syntax error: failed at position 8 ('§'): SELECT '§'
 bad [type=x, input_value='§', input_type=str]
 """.strip().split("\n")
 
-LEAKING_TEXTS = [text.replace("\\n", "\n").replace("§", SECRET) for text in _TEXTS]
+# With other signs than those of ASCII: no-break spaces, full width.
+_OTHER_TEXTS = ["token\u00a0=\u00a0§", "password\uff1d§", "password\uff1a §"]
+LEAKING_TEXTS = [text.replace("\\n", "\n").replace("§", SECRET) for text in (*_TEXTS, *_OTHER_TEXTS)]
 
 # In each dialect, whether it can read the statement or not. Regular expressions leak in many of them.
 _STATEMENTS = r"""

@@ -18,8 +18,13 @@ _SECRET_WORDS: Final = frozenset(
     str.split(
         "session sessions sess sessionid sessid phpsessid jsessionid csrf csrftoken xsrf cvv cvc csc iban ssn"
         " pin pwd pw pass passwd password passwords passphrase passcode secret secrets credential credentials"
-        " authorization cookie cookies jwt otp totp bearer token apikey"
+        " authorization cookie cookies jwt otp totp bearer token apikey signature sig passwort kennwort senha"
+        " contrase\u00f1a contrasena \u043f\u0430\u0440\u043e\u043b\u044c \u5bc6\u7801"
     )
+)
+_SECRET_PARTS: Final = re.compile(
+    r"(^|_)((api|access|account|private|secret|signing|encryption|shared|master)_keys?"
+    r"|(security|verification|mfa|otp|2fa)_code)(_|$)"
 )
 # "session_count" and "token_type" are not secrets.
 _MEASURES: Final = frozenset(
@@ -93,4 +98,4 @@ def _has_secret_word(name: str) -> bool:
     words = [word.rstrip("0123456789") for word in re.split(r"[\W_]+", name) if word]
     if words and words[-1] in _MEASURES:
         return False
-    return not _SECRET_WORDS.isdisjoint(words)
+    return not _SECRET_WORDS.isdisjoint(words) or _SECRET_PARTS.search("_".join(words)) is not None

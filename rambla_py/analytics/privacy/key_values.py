@@ -11,8 +11,10 @@ from rambla_py._internal.redaction import MASK
 __all__ = ["mask_key_values"]
 
 _LONGEST_NAME: Final = 96
-_SEPARATOR = re.compile(r"[:=]|%3[ADad]")
-_RARER_SEPARATOR = re.compile(r"[:=]|%3[ADad]|(?<=[\"']),(?=\s*[bBuU]?[\"'])|(?<=>)|(?<=\w) (?=[^\s\-])")
+_SEPARATOR = re.compile(r"[:=\uff1a\uff1d]|%3[ADad]")
+_RARER_SEPARATOR = re.compile(
+    r"[:=\uff1a\uff1d]|%3[ADad]|(?<=[\"']),(?=\s*[bBuU]?[\"'])|(?<=>)|(?<=\w) (?=[^\s\-])"
+)
 _RARER: Final = ("',", '",', "</", "--", " -")
 # The last words before a separator: "API Key" is one of three words at most.
 _NAME = re.compile(r"[\w.\-$\[]+(?: [\w.\-$\[]+){0,2}\Z")
@@ -93,7 +95,7 @@ def _name_before(text: str, done: int, separator: re.Match[str]) -> str | None:
         opening = before.rfind(before[-1], 0, -1)
         opened = before[:opening].rstrip("bBuU")[-1:] if opening >= 0 else ""
         return before[opening + 1 : -1] if opened in ("(", "[") and opened else None
-    found = _NAME.search(before.rstrip(" \t\\\"'`]"))
+    found = _NAME.search(before.rstrip().rstrip("\\\"'`]").rstrip())
     return found[0] if found else None
 
 
@@ -129,7 +131,7 @@ def _value_span(text: str, separator: re.Match[str], name: str) -> tuple[int, in
     if _WHOLE_LINE.search(name) and kind != " ":
         return start, _end(_END_OF_LINE, text, start)
     spaced = text[separator.start() - 1 : separator.start()] in (" ", "\t")
-    if kind == ":" or spaced:
+    if kind in (":", "\uff1a") or spaced:
         return start, max(_end(_NEXT_PAIR, text, start), _end_of_word(text, start, r"\s&,;}\])"))
     return start, _end_of_word(text, start)
 

@@ -21,15 +21,27 @@ _SCHEME = re.compile(
 )
 _WORD_OF_PROSE = re.compile(r"[A-Z]?[a-z]+[.?!)]*")
 # "password is hunter2", "token 'abc'": a value in quotes, or with a digit in it.
-_NOUN_HINTS: Final = ("pass", "pwd", "token", "secret", "api", "pin", "cv", "ssn", "iban", "session")
+_NOUN_HINTS: Final = (
+    "pass",
+    "pwd",
+    "token",
+    "secret",
+    "api",
+    "pin",
+    "cv",
+    "ssn",
+    "iban",
+    "session",
+    "identified",
+)
 _IN_PROSE = re.compile(
     r"(?<![A-Za-z])((?:password|passwd|passphrase|passcode|pwd|token|secret|api[ _\-]?key|pin|cvv2?|cvc|ssn"
-    r"|iban|session(?:[ _\-]?id)?)(?:\s+(?:is|was|of))?\s+)"
+    r"|iban|session(?:[ _\-]?id)?|identified\s+by)(?:\s+(?:is|was|of))?\s+)"
     r"(?:\"[^\"\n]*\"|'[^'\n]*'|`[^`\n]*`|(?=[^\s\d]*\d)[^\s,;]{4,})",
     re.IGNORECASE,
 )
 _JWT = re.compile(r"eyJ[\w\-+/=]{6,}(?:\.[\w\-+/=]*)*")
-_SEPARATORS: Final = ("=", ":", "%3", " -", "--", "</", "',", '",')
+_SEPARATORS: Final = ("=", ":", "\uff1a", "\uff1d", "%3", " -", "--", "</", "',", '",')
 _TOKEN_HINTS: Final = ("_", "-", "AKIA", "ASIA", "AIza", "SG.", "ya29.")
 _TOKEN = re.compile(
     r"(?:sk|rk|pk)_(?:live|test)_[\w\-]+|(?:AKIA|ASIA)[0-9A-Za-z_\-]{6,}|gh[pousr]_[\w\-]+|github_pat_[\w\-]+"

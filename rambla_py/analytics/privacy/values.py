@@ -95,6 +95,8 @@ class Cleaner:
             return CYCLE
         self._open.add(id(value))
         try:
+            if isinstance(value, tuple) and self._is_secret_pair(value):
+                return [self._key(value[0])[0], MASK]
             if isinstance(contents, Mapping):
                 return self._mapping(contents.items(), depth + 1)
             return self._list(contents, depth + 1)
@@ -152,6 +154,10 @@ class Cleaner:
             result[unused(name, result)] = self.field(kind, value, depth)
         return result
 
+    def _is_secret_pair(self, value: Sequence[object]) -> bool:
+        """Return whether a value is a pair of a secret name and its value, such as a header."""
+        return len(value) == 2 and isinstance(value[0], str | bytes) and self._key(value[0])[1] is Kind.SECRET
+
     def _list(self, items: Iterable[object], depth: int) -> list[Any]:
         result: list[Any] = []
         after_flag = False
@@ -163,10 +169,8 @@ class Cleaner:
             after_flag = False
             if isinstance(item, str) and item.startswith("-") and "=" not in item:  # --password hunter2
                 after_flag = self._key(item.lstrip("-"))[1] is Kind.SECRET
-            elif isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str | bytes):
-                name, pair_kind = self._key(item[0])  # a header
-                if pair_kind is Kind.SECRET and kind is Kind.PLAIN:
-                    item = [name, MASK]
+            elif isinstance(item, list) and self._is_secret_pair(item):  # a header
+                item = [self._key(item[0])[0], MASK]
             result.append(self.field(kind, item, depth))
         return result
 
