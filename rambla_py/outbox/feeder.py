@@ -50,11 +50,13 @@ class Feeder:
         )
 
     def claim(self) -> None:
-        """Take over what processes that have ended left."""
+        """Take over what processes that have ended left, and set aside what no channel here can deliver."""
         self._new.extend(self._journal.claim())
         while self._new:
             self._take_over(self._new[0])
             self._new.popleft()
+        for name in self._journal.others(self._known):
+            self._set_aside(Share(0), name)
 
     def release(self) -> None:
         """Let go of adopted shares whose rows have all ended."""

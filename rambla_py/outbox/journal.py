@@ -151,6 +151,9 @@ class Journal(Protocol):
     def counts(self, share: int) -> dict[str, tuple[int, int]]:
         """Return, by target, how many rows a share has and the number of the last one."""
 
+    def others(self, targets: Collection[str]) -> list[str]:
+        """Return what other targets share 0 has rows for; it may take a while until they are noticed."""
+
     def accounts(self) -> dict[str, Account]:
         """Return the account of every target."""
 

@@ -209,6 +209,12 @@ class MemoryJournal:
                     found[row.target] = (number + 1, max(last, row.seq))
         return found
 
+    def others(self, targets: Collection[str]) -> list[str]:
+        """Return what other targets share 0 has rows for."""
+        if self.tables.owners.get(0) is not self:
+            return []
+        return [name for name in self.counts(0) if name not in targets]
+
     def accounts(self) -> dict[str, Account]:
         """Return the account of every target."""
         return self.ledger()[0]

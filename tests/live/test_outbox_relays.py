@@ -175,6 +175,22 @@ def test_a_process_that_only_writes_leaves_delivery_to_others(
         assert until(lambda: len(received.messages) == 1)
 
 
+def test_rows_of_writers_for_a_channel_that_is_gone(empty_postgres: Database, received: Received) -> None:
+    """They come while a relay runs: it sets them aside then, not at its next start."""
+    with received.app(empty_postgres.url) as app, psycopg.connect(empty_postgres.url) as connection:
+        app.publish("orders", 1).result(10)
+        connection.execute(
+            "INSERT INTO rambla_message (bucket, target, id, accepted, payload, crc) "
+            "VALUES (1, 'probe.gone', 'm-1', 0, '', 0)"
+        )
+        connection.execute("INSERT INTO rambla_accepted (target, count) VALUES ('probe.gone', 1)")
+        connection.commit()
+        assert until(
+            lambda: empty_postgres.query("SELECT id, reason FROM rambla_dead") == [("m-1", "no channel")]
+        )
+        app.publish("orders", 2).result(10)
+
+
 def test_a_message_that_two_relays_delivered_is_reported(empty_postgres: Database) -> None:
     """The relay that came too late counts it, and observers get its id; the accounts add up."""
     gate, here, there = threading.Event(), Received(), Received()

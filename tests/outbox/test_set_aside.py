@@ -105,3 +105,19 @@ def test_a_fallback_gets_no_message_that_cannot_be_read(tmp_path: Path) -> None:
         write(tmp_path, "bad", b"\xc1")
         wait_until(lambda: reasons(tmp_path) == [("bad", "unreadable")])
     assert spare.received == []
+
+
+def test_rows_of_writers_for_a_channel_that_is_gone(tmp_path: Path) -> None:
+    """They come while the app runs: they are set aside then, not at its next start."""
+    backend = Backend()
+    others = table_of(tmp_path, backend.handler(), {"deliver": False})
+    others["probe"]["channels"]["gone"] = others["probe"]["channels"]["orders"]
+    with (
+        running(table_of(tmp_path, backend.handler(), {"poll_s": 0.05})),
+        running(others) as writer,
+    ):
+        writer.publish("gone", 1)
+        writer.publish("orders", 2)
+        wait_until(lambda: [reason for _, reason in reasons(tmp_path)] == ["no channel"])
+        wait_until(lambda: backend.received == [2])
+    assert account(tmp_path, "probe.gone").fatal == 1

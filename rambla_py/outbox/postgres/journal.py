@@ -32,6 +32,16 @@ _LOCK: Final = 0x72616D626C61
 _COUNTS: Final = """
 SELECT target, count(*), max(seq) FROM rambla_message WHERE bucket = ANY(%s) GROUP BY target
 """
+# Every row was counted as accepted under its target.
+_OTHERS: Final = """
+SELECT target FROM (
+    SELECT target FROM rambla_account UNION SELECT target FROM rambla_accepted
+) AS known
+WHERE target <> ALL(%s) AND EXISTS (
+    SELECT FROM rambla_message AS message WHERE message.target = known.target AND bucket = ANY(%s)
+)
+"""
+_POLLS_BETWEEN_LOOKS: Final = 10
 _KEPT: Final = "SELECT seq FROM rambla_message WHERE seq = ANY(%s) AND bucket = ANY(%s)"
 # Rows of the accounts of relays that have gone become those of relay 0.
 _FOLD: Final = """
@@ -97,13 +107,13 @@ class PostgresJournal:
         self.lease_lost = 0
         self._lost: list[Row] = []
         self._max_bytes, self._max_rows, self._monotonic = max_bytes, max_rows, monotonic
-        self._room_check_s = room_check_s
+        self._room_check_s, self._poll_s = room_check_s, poll_s
         self._connection = JournalConnection(url, self.name, read_timeout_s=read_timeout_s)
         self._leases = Leases(self.name, lease_s)
         self._writing = Writing(self._leases, dedup_window_s=dedup_window_s, clock=clock)
         self._reading = Reading(self._leases, poll_s=poll_s, monotonic=monotonic)
         self._listener = Listener(url, self.name, self._woken, test_s=test_s, read_timeout_s=read_timeout_s)
-        self._renewed_at = self._checked_at = -float("inf")
+        self._renewed_at = self._checked_at = self._looked_at = -float("inf")
         self._idle = self._found_rows = False
         self._new: list[int] = []
         self._last_room: CommitRoom | None = None
@@ -289,6 +299,16 @@ class PostgresJournal:
             found = fetch(connection, _COUNTS, self._new)
         self._new = []
         return {target: (count, last) for target, count, last in found}
+
+    def others(self, targets: Collection[str]) -> list[str]:
+        """Return what other targets the buckets have rows for; looked for at every tenth poll."""
+        now = self._monotonic()
+        if now < self._looked_at + _POLLS_BETWEEN_LOOKS * self._poll_s or not self._leases.held:
+            return []
+        self._looked_at = now
+        with self._connection.using() as connection:
+            found = fetch(connection, _OTHERS, list(targets), list(self._leases.held))
+        return [target for (target,) in found]
 
     def accounts(self) -> dict[str, Account]:
         """Return the account of every target."""

@@ -212,6 +212,17 @@ class SqliteJournal:
         with self._file.using() as connection:
             return {name: (count, last) for name, count, last in connection.execute(query, (share,))}
 
+    def others(self, targets: Collection[str]) -> list[str]:
+        """Return what other targets owner 0 has rows for, if this process has adopted it."""
+        if 0 not in self._owners.mine:
+            return []
+        query = """
+            SELECT name FROM rambla_target AS target
+            WHERE EXISTS (SELECT 1 FROM rambla_message WHERE target = target.number AND owner = 0)
+        """
+        with self._file.using() as connection:
+            return [name for (name,) in connection.execute(query) if name not in targets]
+
     def accounts(self) -> dict[str, Account]:
         """Return the account of every target."""
         return self.ledger()[0]
