@@ -284,6 +284,16 @@ class JournalContract:
         account = journal.accounts()["shop.orders"]
         assert (account.accepted, account.ok, account.pending) == (4, 1, 3)
 
+    def test_a_call_that_is_refused_replaces_nothing(self) -> None:
+        """The rows that it was to replace stay: else nothing would be left of their messages."""
+        journal = self.open(max_rows=1)
+        first = row("m-1")
+        accept(journal, first)
+        refused = Acceptance([row("m-2")], replaces=[(first, "fatal")])
+        journal.write([refused], Changes())
+        assert isinstance(refused.error, OutboxFullError)
+        assert journal.accounts()["shop.orders"].pending == 1
+
     def test_rows_of_a_living_process_are_not_taken_over(self) -> None:
         """Another one finds nothing to claim."""
         journal, other = self.open(), self.open()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-import msgspec
 import psycopg
 
 from rambla_py._internal.redaction import redact_url
@@ -21,6 +20,7 @@ from rambla_py.outbox.postgres.tables import BUCKETS, DDL
 from rambla_py.outbox.postgres.writing import OWN, POLLED, Writing
 from rambla_py.outbox.room import CommitRoom
 from rambla_py.outbox.rows import SCHEMA_VERSION, Row
+from rambla_py.outcome import Status
 
 __all__ = ["PostgresJournal"]
 
@@ -177,26 +177,40 @@ class PostgresJournal:
     def _write(
         self, acceptances: Sequence[Acceptance], changes: Changes, stored: list[tuple[Row, int]]
     ) -> None:
-        replaced = [end for one in acceptances for end in one.replaces]
-        if replaced:
-            changes = msgspec.structs.replace(changes, ended=[*changes.ended, *replaced])
+        if not (acceptances or changes.ended or changes.dead or changes.progress or changes.started):
+            self._record_handed()
+            return
+        replaced: list[tuple[Row, Status]] = []
         with self._connection.writing() as connection:
-            if self._monotonic() > self._renewed_at + self._leases.lease_s and self._leases.held:
-                self._leases.renew(connection, idle=False)  # after a pause: another relay may have them
-                self._renewed_at = self._monotonic()
-            handed = {
-                place: upto for place, upto in self._reading.handed.items() if place[0] in self._leases.held
-            }
-            refused = self._writing.apply(connection, changes, handed)
+            self._renew_after_pause(connection)
+            refused = self._writing.apply(connection, changes, self._handed())
             if acceptances:
                 fitting = self._room(connection).refuse_others(acceptances)
                 stored += self._writing.accept(connection, fitting)
+                # Not those of a call that is refused: nothing would be left of their messages.
+                replaced = [end for one in acceptances if one.error is None for end in one.replaces]
+                refused |= self._writing.apply(connection, Changes(ended=replaced), {})
         self._reading.handed.clear()
-        ended = [row for row, _ in changes.ended] + [letter.row for letter in changes.dead]
+        ended = [row for row, _ in (*changes.ended, *replaced)] + [letter.row for letter in changes.dead]
         self._leases.removed(row.seq for row in ended)
         self._leases.lost_rows.difference_update(row.seq for row in ended)
         if refused:
             self._count_refused([row for row in ended if row.seq in refused])
+
+    def _record_handed(self) -> None:
+        """Record up to where rows were handed out: one statement, since messages wait for it."""
+        with self._connection.using() as connection:
+            self._renew_after_pause(connection)
+            self._writing.apply(connection, Changes(), self._handed())
+        self._reading.handed.clear()
+
+    def _handed(self) -> dict[tuple[int, str], int]:
+        return {place: upto for place, upto in self._reading.handed.items() if place[0] in self._leases.held}
+
+    def _renew_after_pause(self, connection: psycopg.Connection[Any]) -> None:
+        if self._monotonic() > self._renewed_at + self._leases.lease_s and self._leases.held:
+            self._leases.renew(connection, idle=False)  # another relay may have them
+            self._renewed_at = self._monotonic()
 
     def spill(self, rows: Sequence[Row]) -> bool:
         """Hand rows out again by ``read``, as those of other processes."""

@@ -199,13 +199,12 @@ def _commit_notify(connection: Any, app: rambla.Rambla, at: int) -> None:
 def _publisher(url: str, kind: str, count: int, ready: Any) -> None:
     publish = {"outbox": _commit_outbox, "insert": _commit_insert, "notify": _commit_notify}[kind]
     app = rambla.Rambla(_table(url))
-    with psycopg.connect(url) as connection:
-        publish(connection, app, 0)
-        connection.commit()
-        ready.wait()
-        for at in range(count):
-            publish(connection, app, at)
-            connection.commit()
+    with psycopg.connect(url, autocommit=True) as connection:
+        for at in range(count + 1):
+            if at == 1:
+                ready.wait()
+            with connection.transaction():
+                publish(connection, app, at)
         ready.wait()
 
 
@@ -246,6 +245,7 @@ def _to_handler(context: Context) -> Figures:
             received.set()
 
     table = _table(url, poll_s=0.2)
+    del table["null"]
     table["here"] = {
         "handler": Receiver,
         "connections": {"c": {}},
