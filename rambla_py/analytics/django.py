@@ -54,7 +54,8 @@ class AnalyticsMiddleware:
 
     def __call__(self, request: Any) -> Any:
         """Answer a request by what comes after this middleware."""
-        is_excluded = self._recorder.exclusions.match(request.path)
+        excluded = self._recorder.exclusions
+        is_excluded = excluded is not None and excluded.match(request.path)
         if self._is_async:
             return self._get_response(request) if is_excluded else self._answer_async(request)
         return self._get_response(request) if is_excluded else self._answer(request)

@@ -72,7 +72,8 @@ class AsgiMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and track the request."""
-        if scope["type"] != "http" or self._recorder.exclusions.match(scope["path"]):
+        excluded = self._recorder.exclusions
+        if scope["type"] != "http" or (excluded is not None and excluded.match(scope["path"])):
             await self.app(scope, receive, send)
             return
         exchange = _AsgiExchange(self._recorder, self._templates, scope, receive, send)
@@ -143,9 +144,20 @@ class _AsgiExchange(Exchange[Scope]):
             super().fail(error)
 
     def describe(self) -> Described:
-        """Return what is known of the request by now."""
+        """Return what is known of the request by now: on the hot path, so that it calls little."""
         scope, recorder = self.request, self.recorder
-        path = self._templates.template(scope) or recorder.masks.mask(scope["path"])
+        known = self._templates.known.get((id(scope.get("route")), id(scope.get("endpoint"))))
+        path = known[2] if known is not None else self._templates.template(scope)
+        if path is None:
+            path = recorder.masks.mask(scope["path"])
         peer = scope.get("client")
-        user_agent, address = recorder.clients.of_headers(peer[0] if peer else None, scope["headers"])
+        address = peer[0] if peer else None
+        user_agent = None
+        if recorder.clients.are_any_trusted:
+            user_agent, address = recorder.clients.of_headers(address, scope["headers"])
+        else:
+            for name, value in scope["headers"]:
+                if name == b"user-agent":
+                    user_agent = value.decode("latin-1")
+                    break
         return scope["method"], path, user_agent, address

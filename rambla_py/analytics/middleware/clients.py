@@ -60,11 +60,6 @@ class ClientAddresses:
         self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]
     ) -> tuple[str | None, str | None]:
         """Return the user agent and the client's address from headers, whose names are in lower case."""
-        if not self.are_any_trusted:
-            for name, value in headers:
-                if name == b"user-agent":
-                    return value.decode("latin-1"), peer
-            return None, peer
         user_agent = None
         forwarded_for: list[str] = []
         forwarded: list[str] = []

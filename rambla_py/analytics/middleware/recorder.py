@@ -69,7 +69,8 @@ class RequestRecorder(Generic[R]):
         self._has_warned = False
         settings = tracker.settings
         names = [exclude] if isinstance(exclude, str) else exclude
-        self.exclusions = Exclusions([*settings.exclude_paths, *names] if tracker.enabled else ["*"])
+        excluded = [*settings.exclude_paths, *names] if tracker.enabled else ["*"]
+        self.exclusions = Exclusions(excluded) if excluded else None
         proxies = [trusted_proxies] if isinstance(trusted_proxies, str) else trusted_proxies
         self.clients = ClientAddresses([*settings.trusted_proxies, *proxies])
         self.masks = PathMasks()
@@ -81,7 +82,7 @@ class RequestRecorder(Generic[R]):
             method, path, user_agent, address = exchange.describe()
             if method not in _METHODS:
                 method = OTHER
-            fields = self._user(exchange.request)
+            fields = {} if self._identify is None else self._user(exchange.request)
             self._tracker._track_request(
                 self._kind, method, path, status_code, duration_ms, user_agent, address, fields
             )

@@ -23,11 +23,12 @@ class RouteTemplates:
     request.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("known",)
 
     def __init__(self) -> None:
-        # Routes are not hashable. Each value holds its route and endpoint, so that the ids stay theirs.
-        self._known: dict[tuple[int, int], tuple[object, object, str]] = {}
+        # By the ids of route and endpoint, because routes are not hashable; each value holds both, so that
+        # the ids stay theirs.
+        self.known: dict[tuple[int, int], tuple[object, object, str]] = {}
 
     def template(self, scope: Mapping[str, Any]) -> str | None:
         """Return the template of a request's route, ``(no route)``, or None when there was no router.
@@ -37,15 +38,15 @@ class RouteTemplates:
         route, endpoint = scope.get("route"), scope.get("endpoint")
         if route is None and endpoint is None:
             return NO_ROUTE if "router" in scope else None
-        known = self._known.get((id(route), id(endpoint)))
+        known = self.known.get((id(route), id(endpoint)))
         return known[2] if known is not None else self._find(route, endpoint, scope)
 
     def _find(self, route: Any, endpoint: Any, scope: Mapping[str, Any]) -> str:
         found = list(dict.fromkeys(_templates(scope.get("router"), route, endpoint)))
         if len(found) == 1:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[id(route), id(endpoint)] = (route, endpoint, found[0])
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            self.known[id(route), id(endpoint)] = (route, endpoint, found[0])
             return found[0]
         if not found:
             return _template_by_values(route, scope)

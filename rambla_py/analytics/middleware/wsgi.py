@@ -60,7 +60,8 @@ class WsgiMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run the application; the request is tracked when the returned response is closed."""
-        if self._recorder.exclusions.match(environ.get("PATH_INFO", "")):
+        excluded = self._recorder.exclusions
+        if excluded is not None and excluded.match(environ.get("PATH_INFO", "")):
             return self.app(environ, start_response)
         exchange = WsgiExchange(self._recorder, environ, start_response)
         environ[EXCHANGE] = exchange
