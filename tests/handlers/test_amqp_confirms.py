@@ -18,6 +18,7 @@ from rambla_py.errors import (
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
+    UnavailableError,
     UnknownOutcomeError,
     UnroutableError,
 )
@@ -117,25 +118,39 @@ def test_a_return_that_fits_nothing_fails_nothing(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_flood_of_returns_makes_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """A thousand returned messages are logged four times: the 1st, 10th, 100th and 1000th."""
+    """The 1st, 10th, 100th and so on are logged, and at the end of the connection how many there were."""
     confirms, one = Confirms(), amqp_delivery()
     with caplog.at_level(logging.WARNING, "rambla_py.handlers.amqp"):
-        for _ in range(1_000):
+        for _ in range(1_234):
             returned(confirms, one)
-    assert len(caplog.records) == 4
+        assert len(caplog.records) == 4
+        confirms.on_lost(None)
+    assert caplog.messages[4:] == ["1234 messages that were counted as ok were returned by the broker"]
 
 
 def test_a_missing_exchange_fails_what_was_sent_to_it() -> None:
-    """The broker names the exchange: those messages wait for an operator, the others are unknown."""
+    """The broker names the exchange: messages for it wait for an operator, the others are unknown."""
     notes = Notes()
     good = amqp_delivery(notes=notes, options=amqp_options(exchange="there"))
     bad = amqp_delivery(notes=notes, options=amqp_options(exchange="nope"))
     confirms = in_flight(good, bad)
     confirms.on_channel_closed(ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'nope' in vhost '/'"))
-    assert kinds(notes, good, bad) == [None, AccessError]
+    assert kinds(notes, good, bad) == [None, UnavailableError]
+    assert notes.answers[bad.id].scope == "exchange 'nope'"
     confirms.on_lost(StreamLostError("gone"))
-    assert kinds(notes, good, bad) == [UnknownOutcomeError, AccessError]
+    assert kinds(notes, good, bad) == [UnknownOutcomeError, UnavailableError]
     assert "create what is missing" in str(notes.answers[bad.id])
+
+
+def test_the_exchange_of_the_channel_concerns_all() -> None:
+    """Nothing of the channel can be sent: an operator must act."""
+    notes = Notes()
+    options = amqp_options(exchange="nope")
+    bad = amqp_delivery(notes=notes, options=options)
+    confirms = Confirms(options)
+    confirms.await_confirm([bad], 1)
+    confirms.on_channel_closed(ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'nope' in vhost '/'"))
+    assert kinds(notes, bad) == [AccessError]
 
 
 def test_a_refused_exchange_fails_what_was_sent_to_it() -> None:
@@ -148,10 +163,11 @@ def test_a_refused_exchange_fails_what_was_sent_to_it() -> None:
     confirms = in_flight(plain, *topics)
     reply = "ACCESS_REFUSED - access to topic 'b' in exchange 't' in vhost '/' refused for user 'shop'"
     confirms.on_channel_closed(ChannelClosedByBroker(403, reply))
-    assert kinds(notes, plain, *topics) == [None, None, AccessError]
+    assert kinds(notes, plain, *topics) == [None, None, UnavailableError]
+    assert notes.answers[topics[1].id].scope == "exchange 't', routing key 'b'"
     reply = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'shop'"
     confirms.on_channel_closed(ChannelClosedByBroker(403, reply))
-    assert kinds(notes, plain, *topics) == [AccessError, None, AccessError]
+    assert kinds(notes, plain, *topics) == [AccessError, None, UnavailableError]
 
 
 def test_a_refused_user_id_fails_the_messages_that_have_it() -> None:

@@ -11,7 +11,7 @@ from pika.spec import Basic
 
 from rambla_py.errors import RejectedError, UnroutableError
 from rambla_py.handlers.amqp.errors import refusal
-from rambla_py.handlers.amqp.settings import default_key
+from rambla_py.handlers.amqp.settings import AmqpOptions, default_key
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -35,8 +35,8 @@ class Confirms:
     Not thread-safe: it belongs to the I/O thread.
     """
 
-    def __init__(self, exchange: str = "") -> None:
-        self._exchange = exchange
+    def __init__(self, configured: AmqpOptions | None = None) -> None:
+        self._configured = AmqpOptions() if configured is None else configured
         self._ledger: ConfirmLedger[Delivery] = ConfirmLedger()
         self._unwritten: deque[tuple[int, Sequence[Delivery]]] = deque()
         self._proven = LARGE_BYTES
@@ -108,7 +108,7 @@ class Confirms:
         alone = len(self._ledger) == 1
         limit = None
         for delivery in list(self._ledger):
-            error = refusal(reason, delivery, alone=alone, exchange=self._exchange)
+            error = refusal(reason, delivery, alone=alone, configured=self._configured)
             if error is not None:
                 delivery.failed(error)  # settled again as unknown later, which is ignored
                 limit = getattr(error, "limit", limit)
@@ -120,6 +120,8 @@ class Confirms:
         self._unwritten.clear()
         for delivery in rest:
             delivery.unknown(str(error))
+        if self._returned > 1:
+            log.warning("%d messages that were counted as ok were returned by the broker", self._returned)
 
     def _prove(self) -> None:
         """Accept the size of the body that was alone: the broker checks sizes before anything else."""

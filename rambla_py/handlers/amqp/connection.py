@@ -68,7 +68,7 @@ class AmqpConnection:
         self._encoder: FrameEncoder
         self._inbox: deque[Batch] = deque()
         self._deferred: deque[Sequence[Delivery]] = deque()  # held back while the broker blocks publishers
-        self._confirms = Confirms(options.exchange)
+        self._confirms = Confirms(options)
         self._loop = IOLoop()
         self._connection: PublishingConnection | None = None
         self._channel: Channel | None = None

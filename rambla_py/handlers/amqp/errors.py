@@ -23,7 +23,7 @@ from rambla_py.errors import (
     RejectedError,
     UnavailableError,
 )
-from rambla_py.handlers.amqp.settings import default_key
+from rambla_py.handlers.amqp.settings import AmqpOptions, default_key
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -81,13 +81,13 @@ def lost_error(error: BaseException | None, *, where: str) -> ConnectionLostErro
 
 
 def refusal(
-    reason: BaseException | None, delivery: Delivery, *, alone: bool, exchange: str
+    reason: BaseException | None, delivery: Delivery, *, alone: bool, configured: AmqpOptions
 ) -> DeliveryError | None:
     """Return why the broker closed the channel for a message in flight, or None if the reply does not tell.
 
     The broker closes the channel for one message and ignores those after it. Its reply identifies messages
-    by their exchange, size, or user id; if one message was in flight ``alone``, it is that one. The channel's
-    own ``exchange`` concerns all messages, another one only those that name it.
+    by their exchange, size, or user id; if one message was in flight ``alone``, it is that one. The exchange
+    and routing key that are ``configured`` concern all messages, others only those that name them.
     """
     if not isinstance(reason, exceptions.ChannelClosedByBroker):
         return None
@@ -100,8 +100,8 @@ def refusal(
         return None
     if code in (_ACCESS_REFUSED, _NOT_FOUND):
         text = f"{text}; {_HINTS[code]}"
-        named = delivery.options.exchange
-        return AccessError(text) if named == exchange else UnavailableError(text, scope=f"exchange {named!r}")
+        scope = _scope(reason.reply_text, delivery.options, configured)
+        return AccessError(text) if scope is None else UnavailableError(text, scope=scope)
     return PermanentError(text) if code == _PRECONDITION_FAILED else RejectedError(text)
 
 
@@ -132,6 +132,15 @@ def _names(reply: str, delivery: Delivery) -> bool:
     if found is None or (options.exchange or "amq.default") != found["exchange"]:
         return False
     return found["key"] is None or default_key(options, delivery.channel) == found["key"]
+
+
+def _scope(reply: str, options: AmqpOptions, configured: AmqpOptions) -> str | None:
+    """Return what a message was refused for, or None if that concerns every message of the channel."""
+    found = _EXCHANGE.search(reply)
+    exchange, key = f"exchange {options.exchange!r}", options.routing_key
+    if found is not None and found["key"] is not None and key != configured.routing_key:
+        return f"{exchange}, routing key {key!r}"
+    return None if options.exchange == configured.exchange else exchange
 
 
 def _operator_hint(error: BaseException | None) -> str | None:
