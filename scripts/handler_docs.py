@@ -1,8 +1,8 @@
 """Write the tables of options in the documentation from the schema that checks them.
 
 A page holds ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between is replaced. NAME is
-``connection HANDLER``, ``options HANDLER``, ``guarantee HANDLER``, ``rambla``, ``channel``, ``reserved`` or
-``errors``.
+``connection HANDLER``, ``options HANDLER``, ``guarantee HANDLER``, ``rambla``, ``channel``, ``reserved``,
+``errors``, ``analytics`` or ``events``.
 With ``--check`` nothing is written: the exit code is 1 when a page differs or a handler has no page.
 """
 
@@ -19,6 +19,10 @@ from typing import Any, get_args, get_origin
 import msgspec
 from error_docs import errors_page, missing_errors
 
+from rambla_py.analytics.events import EVENTS, Event
+from rambla_py.analytics.settings import AnalyticsSettings
+from rambla_py.analytics.tables import fields_of as event_fields
+from rambla_py.analytics.tables import own_fields
 from rambla_py.config.conversion import holds_secret
 from rambla_py.config.describe import type_in_words
 from rambla_py.config.options import declared, reserved
@@ -31,7 +35,7 @@ from rambla_py.registry import GROUP, find_handler
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 HANDLERS = ROOT / "docs" / "handlers"
-ELSEWHERE = frozenset({"options", "outbox"})
+ELSEWHERE = frozenset({"options", "outbox", "analytics"})
 """Settings whose text stands on the page itself."""
 
 _MARKED = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -75,6 +79,7 @@ def wanted() -> dict[str, list[str]]:
     return {
         "configuration.md": ["rambla", "outbox", "channel", "reserved"],
         "troubleshooting.md": ["errors"],
+        "analytics.md": ["events", "analytics"],
         **pages,
     }
 
@@ -84,6 +89,8 @@ def generated(name: str) -> str:
     part, _, handler = name.partition(" ")
     if part == "errors":
         return errors_page()
+    if part == "events":
+        return _events()
     if part == "guarantee":
         return f"> {find_handler(handler).guarantee}\n"
     if part == "connection":
@@ -92,7 +99,11 @@ def generated(name: str) -> str:
         return _table(_option_rows(find_handler(handler)), places=True)
     if part == "reserved":
         return _table(_reserved_rows(), places=True)
-    shapes: dict[str, type[msgspec.Struct]] = {"rambla": RamblaSettings, "outbox": OutboxSettings}
+    shapes: dict[str, type[msgspec.Struct]] = {
+        "rambla": RamblaSettings,
+        "outbox": OutboxSettings,
+        "analytics": AnalyticsSettings,
+    }
     shape = shapes.get(part, ChannelSettings)
     return _table([row for row in _rows(shape) if row.key.split(".")[0] not in ELSEWHERE], places=False)
 
@@ -212,6 +223,24 @@ def _table(rows: list[Row], *, places: bool) -> str:
         place = {"both": "channel, message"}.get(row.place, row.place)
         cells = [f"`{row.key}`", row.type, row.default, *([place] if places else []), row.meaning]
         lines.append(_line([cell.replace("|", "\\|") for cell in cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _events() -> str:
+    """Return the fields of every event, and those that all have, with their types and meanings."""
+    lines = [_line(["event", "`event_action`", "table", "field", "type", "meaning"]), _line(["---"] * 6)]
+    every: tuple[type[Event], ...] = (*EVENTS, Event)
+    for event in every:
+        tables = ", ".join(f"`{table}`" for table in event.TABLES)
+        names = [event.EVENT or "any other", f"`{event.ACTION}`", tables]
+        fields = own_fields(event)
+        if event is Event:
+            names, fields = ["every event", "", ""], event_fields(event)
+        for field in fields.values():
+            lines.append(_line([*names, f"`{field.name}`", field.sql, field.about]))
+            names = ["", "", ""]
+        if not fields:
+            lines.append(_line([*names, "", "", "all fields are in `properties`"]))
     return "\n".join(lines) + "\n"
 
 
