@@ -26,6 +26,7 @@ from soak.targets import TARGETS
 ROOT = Path(__file__).resolve().parent.parent.parent
 FULL_MINUTES = 40.0
 KILLS, STEPS, ROWS = 300, 10_000, 1_000_000
+RELAYS, HELD_S = 100, 60
 _FAULTS_SHARE = 0.75
 _MOST_GROWTH, _LONG_S = 0.05, 60.0
 _MOST_FOR_ROWS = 20 << 20
@@ -38,11 +39,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="how long it may take, about")
     parser.add_argument("--targets", default=",".join(TARGETS), help="the backends of the fault scripts")
     parser.add_argument("--scripts", default=",".join(SCRIPTS), help="the fault scripts")
-    parser.add_argument("--only", choices=["kills", "model", "rows", "faults"], help="one part of it")
+    parser.add_argument("--only", choices=["kills", "open", "model", "rows", "faults"], help="one part of it")
     given = parser.parse_args()
     scale, began = min(1.0, given.minutes / FULL_MINUTES), time.monotonic()
     if given.only in (None, "kills"):
         _pytest("tests/outbox/test_killed.py", "random_moments", RAMBLA_KILLS=max(4, round(KILLS * scale)))
+        _pytest("tests/live/test_outbox_relays_killed.py", "", RAMBLA_KILLS=max(4, round(RELAYS * scale)))
+    if given.only in (None, "open"):
+        _pytest("tests/live/test_outbox_open_transaction.py", "", RAMBLA_HELD_S=max(5, round(HELD_S * scale)))
     if given.only in (None, "model"):
         _pytest("tests/outbox/test_outbox_model.py", "", RAMBLA_STEPS=max(100, round(STEPS * scale)))
     if given.only in (None, "rows"):
