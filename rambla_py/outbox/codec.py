@@ -26,16 +26,17 @@ _LONGEST: Final = 1 << 64
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def dump_value(value: Any) -> bytes:
+def dump_value(value: Any, *, native: bool | None = None) -> bytes:
     """Return a value as MessagePack; dates, times, UUIDs, ``Decimal`` and big integers keep their type.
 
     Tuples become lists; dataclasses, structs and models become dicts of their fields. Raises
     ``SerializationError`` with the path to a value that cannot be stored: a set, a file, a function.
+    ``native`` is what ``is_native`` returned for it, if that is known.
 
     >>> load_value(dump_value({"id": 42, "at": datetime.date(2026, 1, 2), "lines": (1, 2)}))
     {'id': 42, 'at': datetime.date(2026, 1, 2), 'lines': [1, 2]}
     """
-    if is_native(value):
+    if is_native(value) if native is None else native:
         try:
             return _encode(value)
         except (OverflowError, UnicodeEncodeError):  # a big integer, or a lone surrogate

@@ -156,8 +156,9 @@ class DurableTarget:
 
 
 def _prepare(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
-    row = row_of(config, delivery, given, time.time())
-    if row.form == "value" and not is_native(delivery.payload):
+    native = is_native(delivery.payload)
+    row = row_of(config, delivery, given, time.time(), native=native)
+    if row.form == "value" and not native:
         delivery.reread(decoded(row))
     delivery.store(Stored(row))
 

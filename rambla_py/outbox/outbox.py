@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -63,6 +63,7 @@ class Outbox:
         self.same_ids = SameIds(remembers=not journal.finds_duplicates)
         by_name = {target.config.name: target for target in targets}
         self._feeds = {name: Feed(target) for name, target in by_name.items() if _is_durable(target)}
+        self._feed_by_target: dict[Any, Feed] = {feed.target: feed for feed in self._feeds.values()}
         self._feeder = Feeder(journal, self._feeds, by_name.keys())
         self._writer: Writer[_Entry] = Writer(
             self._commit,
@@ -251,18 +252,14 @@ class Outbox:
 
     def _choose_spilled(self, entries: Sequence[_Entry], changes: Changes) -> set[str]:
         """Return the targets whose new rows stay in the journal for now, and record where that begins."""
-        numbers: dict[str, int] = {}
-        for entry in entries:
-            for delivery in entry.deliveries:
-                name = delivery.target.config.name
-                numbers[name] = numbers.get(name, 0) + 1
+        numbers = Counter([delivery.target for entry in entries for delivery in entry.deliveries])
         spilled = set()
-        for name, number in numbers.items():
-            feed = self._feeds[name]
+        for target, number in numbers.items():
+            feed = self._feed_by_target[target]
             if not feed.fits(number):
-                spilled.add(name)
+                spilled.add(feed.name)
                 if not feed.spilling:
-                    changes.cursors[self.journal.own, name] = feed.last_resident
+                    changes.cursors[self.journal.own, feed.name] = feed.last_resident
         return spilled
 
     def _admit(self, entry: _Entry, spilled: set[str] | None) -> None:
@@ -309,7 +306,7 @@ class Outbox:
             feed.spill((row,))
 
     def _feed_of(self, delivery: LiveDelivery) -> Feed:
-        return self._feeds[delivery.target.config.name]
+        return self._feed_by_target[delivery.target]
 
     # -- the keeper's work ----------------------------------------------------------------------------
 

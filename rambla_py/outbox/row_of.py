@@ -34,12 +34,19 @@ _BY_SERIALIZER: Final[Mapping[str, Form]] = {"json": "json", "msgpack": "msgpack
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-def row_of(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any], now: float) -> Row:
+def row_of(
+    config: ChannelConfig,
+    delivery: LiveDelivery,
+    given: Mapping[str, Any],
+    now: float,
+    *,
+    native: bool | None = None,
+) -> Row:
     """Return the row of a checked delivery, sealed, without a number.
 
     ``given`` are the options that the message gave, from the call and from its ``Message``; ``now`` is in
     seconds since the epoch. The payload is stored as the bytes for the wire where ``publish`` makes them,
-    else as ``dump_value`` writes it.
+    else as ``dump_value`` writes it; ``native`` is as there.
 
     Raises ``OptionError`` for an option that cannot be stored (callbacks, a function as serializer, a
     secret), for an id of more than 255 bytes, and for NUL in an id or a key; ``SerializationError``, with
@@ -47,10 +54,11 @@ def row_of(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, An
     """
     options = _stored_options(config, given) if given else None
     row_id, key, delay_s = delivery.id, delivery.key, delivery.policy.delay_s
-    _check_text(config, "id", row_id)
+    if len(row_id) > MAX_ID_BYTES // 4 or not row_id.isalnum():  # not one of ours
+        _check_text(config, "id", row_id)
     if key is not None:
         _check_text(config, "key", key)
-    form, payload = _stored_payload(config, delivery)
+    form, payload = _stored_payload(config, delivery, native)
     row = Row(
         target=config.name,
         id=row_id,
@@ -61,7 +69,7 @@ def row_of(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, An
         options=options,
         due=now + delay_s if delay_s else None,
         wait_s=delay_s,
-        given_id=given.get("id") is not None,
+        given_id=bool(given) and given.get("id") is not None,
     )
     row.seal()
     return row
@@ -111,13 +119,13 @@ def body_of_row(row: Row, payload: Any, takes: Takes, policy: Policy) -> bytes |
     return row.payload if _form_of(payload, takes, policy) == row.form else None
 
 
-def _stored_payload(config: ChannelConfig, delivery: LiveDelivery) -> tuple[Form, bytes]:
+def _stored_payload(config: ChannelConfig, delivery: LiveDelivery, native: bool | None) -> tuple[Form, bytes]:
     if delivery.calls:
         raise SerializationError("$", "a callable, which a durable channel cannot store")
     payload, policy = delivery.payload, delivery.policy
     form = _form_of(payload, config.handler.takes_for(delivery.options), policy)
     if form == "value":
-        return form, dump_value(payload)
+        return form, dump_value(payload, native=native)
     return form, delivery.encoded if delivery.encoded is not None else delivery.body()
 
 

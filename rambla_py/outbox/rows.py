@@ -101,7 +101,10 @@ class Row(msgspec.Struct, eq=False):
         return self.crc == self._checksum()
 
     def _checksum(self) -> int:
-        return zlib.crc32(self.payload, zlib.crc32(self.options or b"", zlib.crc32(self.id.encode())))
+        crc = zlib.crc32(self.id.encode())
+        if self.options:
+            crc = zlib.crc32(self.options, crc)
+        return zlib.crc32(self.payload, crc)
 
     def given(self) -> dict[str, Any]:
         """Return the options that the message gave, its id and key included; raises ``ValueError``."""

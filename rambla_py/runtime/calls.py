@@ -66,8 +66,13 @@ def plan(
     kind = DurableReceipt if durable else Receipt
     receipt = kind._expecting(home_of(home, targets), len(messages), len(targets), many=many)
     deliveries: list[LiveDelivery] = []
-    for message in messages:
-        _draft(targets, message, options, receipt, deliveries)
+    if len(targets) == 1:
+        (target,) = targets
+        for slot, message in enumerate(messages):
+            deliveries.append(_draft_for_one(target, message, options, receipt, slot))
+    else:
+        for message in messages:
+            _draft(targets, message, options, receipt, deliveries)
     return Call(home, targets, deliveries, receipt, many)
 
 
@@ -147,6 +152,20 @@ def _others(call: Call, others: list[LiveDelivery], now: float, *, may_wait: boo
     return CallAdmission(targets, others, now, may_wait=may_wait)
 
 
+def _draft_for_one(
+    target: Target, message: Any, options: Mapping[str, Any], receipt: Receipt, slot: int
+) -> LiveDelivery:
+    """Return the delivery of a message to one target: the same as ``_draft``, which costs twice as much."""
+    payload, given = _read(target, message, options)
+    if given:
+        check_names([target.config], given)
+    checked = target.admission.drafts.check(given)
+    delivery = SharedPayload(payload).delivery(checked, receipt, None, slot)
+    if target.durability is not None:
+        target.durability.prepare(delivery, given)
+    return delivery
+
+
 def _draft(
     targets: tuple[Target, ...],
     message: Any,
@@ -158,10 +177,10 @@ def _draft(
     names = {name: None for _, given in read for name in given}
     if names:
         check_names([target.config for target in targets], names)
-    shared_id = SharedId() if len(targets) > 1 else None
+    shared_id = SharedId()
     payloads: list[SharedPayload] = []
     for target, (payload, given) in zip(targets, read, strict=True):
-        mine = given if len(targets) == 1 else _accepted_by(target, given)
+        mine = _accepted_by(target, given)
         checked = target.admission.drafts.check(mine)
         shared = _shared(payloads, payload)
         delivery = shared.delivery(checked, receipt, shared_id, len(deliveries))

@@ -77,9 +77,8 @@ class Counters:
             return self._accepted()
 
     def store(self, last_row: int) -> None:
-        """Record the number of the last row that this process stored."""
-        with self._lock:
-            self._last_row = last_row
+        """Record the number of the last row that this process stored; by the writer of the outbox only."""
+        self._last_row = last_row
 
     def spill(self, number: int) -> None:
         """Count accepted deliveries that stay in the outbox for want of room."""
