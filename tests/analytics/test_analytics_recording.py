@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 from analytics_cases import recorded
 
 from rambla_py.analytics import Tracker
+from rambla_py.delivery import Delivery
+from rambla_py.handler import Handler, State
 
 
 def test_the_context_of_the_process() -> None:
@@ -241,3 +243,23 @@ def test_odd_values_are_events() -> None:
         for value in odd:
             case.tracker.track("odd", value=value)
         assert len(case.events) == len(odd)
+
+
+def test_a_retry_has_the_time_of_the_call_and_its_id() -> None:
+    """The time is taken when the event is tracked, and the id is the message's."""
+
+    class FailsOnce(Handler):
+        seen: list[tuple[str, str]] = []
+
+        def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
+            FailsOnce.seen.extend((one.id, one.payload["timestamp"]) for one in messages)
+            return [ValueError("not yet") if len(FailsOnce.seen) == 1 else None for _ in messages]
+
+    options = {"backoff": {"initial_s": 0.01}}
+    table = {"once": {"handler": FailsOnce, "channels": {"analytics": {"options": options}}}}
+    with Tracker(table) as tracker:
+        tracker.track("a")
+        assert tracker.flush(20)
+        assert tracker.audit().delivered == 1
+    first, second = FailsOnce.seen
+    assert first == second
