@@ -1,6 +1,6 @@
-"""A Starlette application under uvicorn, with analytics or without: ``python -m bench.web_app PORT TRACKER``.
+"""A Starlette application under uvicorn, tracked or not: ``python -m bench.web_app PORT URL BATCH_SIZE``.
 
-``TRACKER`` is the URL of a tracker; ``none`` leaves the middleware out.
+``URL`` and ``BATCH_SIZE`` are those of a tracker; the URL ``none`` leaves the middleware out.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ async def _ok(request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok")
 
 
-def main(port: int, url: str) -> None:
+def main(port: int, url: str, batch_size: int) -> None:
     """Serve until the process is ended."""
     app = Starlette(routes=[Route("/items/{id}", _ok)])
     if url != "none":
-        app.add_middleware(AsgiMiddleware, tracker=Tracker(url))
+        app.add_middleware(AsgiMiddleware, tracker=Tracker(url, batch_size=batch_size))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -22,12 +22,15 @@ _READY_S = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def _contender(url: str) -> Callable[[Context], Figures]:
+def _contender(url: str, batch_size: int = 10) -> Callable[[Context], Figures]:
     """Measure the application with a tracker; ``{folder}`` in its URL is a new folder."""
 
     def run(context: Context) -> Figures:
         count = context.count(16_000)
-        with tempfile.TemporaryDirectory() as folder, _served(url.format(folder=folder)) as (port, pid):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _served(url.format(folder=folder), batch_size) as (port, pid),
+        ):
             load(HOST, port, "/items/17", count=1_600)
             cpu_s, switches = _cpu_s(pid), _switches(pid)
             wall_s = load(HOST, port, "/items/17", count=count)
@@ -38,12 +41,12 @@ def _contender(url: str) -> Callable[[Context], Figures]:
 
 
 @contextmanager
-def _served(url: str) -> Iterator[tuple[int, int]]:
+def _served(url: str, batch_size: int) -> Iterator[tuple[int, int]]:
     """Run the application in a process of its own; give its port and its id."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "bench.web_app", str(port), url])
+    server = subprocess.Popen([sys.executable, "-m", "bench.web_app", str(port), url, str(batch_size)])
     try:
         _await(port)
         yield port, server.pid
@@ -81,7 +84,8 @@ def _switches(pid: int) -> int:
     )
 
 
-PLAIN, SQLITE, NULL, DEAD = "without", "with, to SQLite", "with, to null", "with, backend dead"
+PLAIN, NULL, DEAD = "without", "with, to null", "with, backend dead"
+SQLITE, SQLITE_100 = "with, to SQLite", "with, to SQLite, batch_size = 100"
 
 WEB = Case(
     name="web",
@@ -90,11 +94,12 @@ WEB = Case(
         PLAIN: _contender("none"),
         NULL: _contender("null:"),
         SQLITE: _contender("sqlite:///{folder}/analytics.db"),
+        SQLITE_100: _contender("sqlite:///{folder}/analytics.db", 100),
         DEAD: _contender("postgresql://127.0.0.1:1/analytics"),
     },
     goals=tuple(
         goal
-        for name in (SQLITE, DEAD)
+        for name in (SQLITE, SQLITE_100, DEAD)
         for goal in (
             Goal(f"CPU of a request {name} / without (at most 1.15)", name, PLAIN, "cpu_us", most=1.15),
             Goal(f"throughput {name} / without (at least 0.9)", name, PLAIN, "rate", least=0.9),
