@@ -236,6 +236,9 @@ def _commits(kind: str) -> Callable[[Context], Figures]:
 # -- from a commit to a handler -----------------------------------------------------------------------
 
 
+_QUIET = "SELECT bool_and(idle) AND NOT EXISTS (SELECT FROM rambla_message) FROM rambla_relay"
+
+
 def _to_handler(context: Context) -> Figures:
     """From the commit of a transaction to the handler of a relay that sleeps."""
     url, received = _database(context), threading.Event()
@@ -254,7 +257,7 @@ def _to_handler(context: Context) -> Figures:
     took = []
     with rambla.Rambla(table) as app, psycopg.connect(url) as connection:
         for _ in range(context.count(60)):
-            while connection.execute("SELECT bool_and(idle) FROM rambla_relay").fetchone() != (True,):
+            while connection.execute(_QUIET).fetchone() != (True,):
                 connection.rollback()
                 time.sleep(0.02)
             outbox.publish(connection, "here.orders", PAYLOAD, app=app)
