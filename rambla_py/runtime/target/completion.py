@@ -105,11 +105,12 @@ class Completion:
                 callbacks.append(receipt)
         if holding:
             self._release_lanes(holding)
+        # Before the counters, which wake flushes: what an observer counts is exact after a flush.
+        for ended in observers.ended:
+            ended(self._config, deliveries, "ok")
         self._counters.ended(deliveries)
         if self._probing.active:
             self._probing.succeeded(deliveries, now)
-        for ended in observers.ended:
-            ended(self._config, deliveries, "ok")
 
     def succeed_answered(self, limit: int) -> None:
         """End up to ``limit`` deliveries that other threads settled as delivered."""
@@ -218,9 +219,9 @@ class Completion:
         if self.durability is not None and delivery.status is not None:
             self.durability.ended((delivery,), delivery.status)
         self._settle(delivery)
-        self._counters.ended((delivery,))
         for ended in self._observers.ended:
             ended(self._config, (delivery,), delivery.status)
+        self._counters.ended((delivery,))
         if self._settlements.callbacks:
             self._wakeup.wake_all()
 
