@@ -15,6 +15,7 @@ from rambla_py.outbox.attaching import Attached, attach_outbox
 from rambla_py.outbox.outbox import Outbox
 from rambla_py.outbox.view import OutboxView
 from rambla_py.receipt import Receipt
+from rambla_py.runtime.health import Need, health_of
 from rambla_py.runtime.lifecycle import Lifecycle
 from rambla_py.runtime.ping import Pinged, ping_all, ping_all_async, pinged_of
 from rambla_py.runtime.publisher import Publisher
@@ -23,7 +24,7 @@ from rambla_py.runtime.supervision.plan import Plan, make_plan
 from rambla_py.runtime.target.snapshot import audit_of, status_of
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.worker_threads import is_inside_worker
-from rambla_py.status import Audit, Ping, TargetStatus
+from rambla_py.status import Audit, Health, Ping, TargetStatus
 from rambla_py.telemetry.error_text import ErrorText
 from rambla_py.telemetry.events import Event
 from rambla_py.telemetry.observer import Observer
@@ -213,6 +214,24 @@ class Rambla:
     def audit(self) -> dict[str, Audit]:
         """Return the accounts of each target: accepted = the outcomes + pending, exact once nothing moves."""
         return {target.config.name: audit_of(target) for target in self._targets()}
+
+    def health(self, channels: str | Iterable[str] | None = None, *, need: Need = "accept") -> Health:
+        """Return whether the app works and takes messages, without the network; for the probes of a platform.
+
+        ``live`` is False only if the app's own threads have died or hang, never because of a backend.
+        ``ready`` is whether it runs. ``channels`` adds conditions for each of their targets: it is not
+        disabled and its mailbox not full; with ``need="connected"`` it is also idle or a worker is connected.
+
+        >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
+        >>> with Rambla(table) as app:
+        ...     app.health("demo")
+        Health(live=True, ready=True, reasons=[])
+        >>> app.health()
+        Health(live=True, ready=False, reasons=['the app is stopped'])
+
+        Raises ``UnknownChannelError``, and ``OptionError`` for another ``need``.
+        """
+        return health_of(self._lifecycle, channels, need)
 
     def flush(self, timeout_s: float | Default | None = DEFAULT) -> bool:
         """Wait until all that was accepted by now has its outcome; return whether it has.

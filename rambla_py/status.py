@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Audit", "HistogramStatus", "Ping", "TargetStatus"]
+__all__ = ["Audit", "Health", "HistogramStatus", "Ping", "TargetStatus"]
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -120,3 +120,15 @@ class Ping(msgspec.Struct, frozen=True):
     took_s: float
     error: str | None = None
     exception: Any = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether a process works (``live``) and takes messages (``ready``); ``reasons`` why not, redacted.
+
+    >>> Health(live=True, ready=False, reasons=["the app is not started"]).ready
+    False
+    """
+
+    live: bool
+    ready: bool
+    reasons: list[str] = []

@@ -81,6 +81,11 @@ class System:
         """Start the tree."""
         self._tree.start()
 
+    @property
+    def supervised(self) -> bool:
+        """Whether the timer's thread runs."""
+        return self._tree.supervised
+
     def flush(self, channels: Container[str] | None = None) -> Flush:
         """Return a wait for the end of everything accepted so far, on these channels or on all."""
         return Flush(

@@ -57,6 +57,11 @@ class Tree:
         if not self._stopping:
             self._channels[service, channel].start()
 
+    @property
+    def supervised(self) -> bool:
+        """Whether the timer, which finds stuck and missing workers, runs."""
+        return self._timer is not None and self._timer.is_alive()
+
     def threadless(self) -> list[Pool]:
         """Return the pools that could not start a thread because the interpreter is ending."""
         return [channel.pool for channel in self._channels.values() if channel.pool.threadless]

@@ -37,6 +37,9 @@ class HandCrew:
     def states(self) -> list[str]:
         return ["up"] * WORKERS
 
+    def turned_at(self, now: float) -> float | None:
+        return None
+
     def pending_callbacks(self) -> int:
         return self.judge.pending_callbacks
 

@@ -6,7 +6,7 @@ import ast
 from importlib import import_module
 from pathlib import Path
 
-_PACKAGES = ("", ".handlers", ".testing", ".telemetry", ".state", ".sql")
+_PACKAGES = ("", ".handlers", ".testing", ".telemetry", ".state", ".sql", ".web")
 PUBLIC = frozenset(f"rambla_py{name}" for name in _PACKAGES)
 
 

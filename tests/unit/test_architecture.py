@@ -25,7 +25,7 @@ LAYERS = [
     {"runtime"},
     {"outbox"},
     {"app", "channel"},
-    {"analytics"},
+    {"analytics", "web"},
     {"_default_app"},
     {"testing"},
     {"cli", "__init__", "__main__"},

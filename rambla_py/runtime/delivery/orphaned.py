@@ -38,6 +38,9 @@ class NoWorkers:
     def states(self) -> list[str]:
         return []
 
+    def turned_at(self, now: float) -> float | None:
+        return None
+
     def pending_callbacks(self) -> int:
         return 0
 

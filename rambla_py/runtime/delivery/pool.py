@@ -71,6 +71,15 @@ class Pool:
         ordinary = [worker for worker in self._workers if worker is not None]
         return ["blocked" if _is_held(worker) else worker.state for worker in ordinary]
 
+    def turned_at(self, now: float) -> float | None:
+        """Return when a worker last began its loop, ``now`` while one is in user code; None before that."""
+        if self._target.wakeup.abandoned:
+            return now
+        living = [worker for worker in self._living() if worker.is_alive()]
+        if any(worker.busy_since is not None for worker in living):
+            return now
+        return max((worker.turned_at for worker in living if worker.turned_at is not None), default=None)
+
     def pending_callbacks(self) -> int:
         """Return how many deliveries wait for the answer of a callback."""
         return sum(worker.pending_callbacks() for worker in self._living())

@@ -76,6 +76,7 @@ class Worker(Actor):
         self.state: State = "connecting"
         self.abandoned = False
         self.busy_since: float | None = None
+        self.turned_at: float | None = None
         self.connecting = False
         self._target = target
         self._side_threads: list[SideThread] = []
@@ -192,6 +193,7 @@ class Worker(Actor):
 
     def _run(self) -> None:
         target, home, settlements = self._target, self._target.home, self._target.settlements
+        self.turned_at = time.monotonic()
         while self.actor_inbox.empty() and not self.abandoned:
             if home.forked:  # a handler forked and returned in the child: this worker is the parent's
                 self.actor_stopped.set()
@@ -204,6 +206,7 @@ class Worker(Actor):
             session = self.session
             batch, now = self._source.take(session)
             if batch and session is not None:
+                self.turned_at = now
                 self._dispatcher.attempt(session, batch, now)
                 # Usually nothing is left: sleep at once instead of finding that out in the next iteration.
                 if (
