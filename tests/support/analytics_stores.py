@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class ClickHouseStore(Store):
 
     def query(self, text: str) -> list[dict[str, Any]]:
         lines = self._server.query(f"{text} FORMAT JSONEachRow").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line, parse_float=Decimal) for line in lines]
 
     def execute(self, text: str) -> None:
         self._server.query(text)
