@@ -26,7 +26,9 @@ class Store:
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """Return the rows of a table in the order of their times."""
-        found = self.query(f"SELECT * FROM {table} ORDER BY timestamp, id")
+        found = self.query(f"SELECT * FROM {table}")
+        # A server without DateTime64 has the milliseconds in a column of their own.
+        found.sort(key=lambda row: (str(row["timestamp"]), row.get("timestamp_ms", 0), row["id"]))
         for row in found:
             for name in ("context", "properties"):
                 row[name] = json.loads(row[name]) if isinstance(row[name], str) else row[name]
