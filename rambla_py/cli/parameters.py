@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from rambla_py.cli import exit_codes
 
-__all__ = ["AsJson", "ConfigFile", "Yes", "ask_before"]
+__all__ = ["LOG_FORMAT", "AsJson", "ConfigFile", "Yes", "ask_before"]
+
+LOG_FORMAT: Final = "rambla_py.log_format"
+"""The key of ``--log-format`` in ``ctx.meta``, which all commands of a call share."""
 
 ConfigFile = Annotated[
     Path | None,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from rambla_py.cli import exit_codes
-from rambla_py.cli.parameters import ConfigFile
+from rambla_py.cli.parameters import LOG_FORMAT, ConfigFile
 from rambla_py.errors import ConfigError, OptionError, RamblaError, UnknownChannelError, nearest
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -72,6 +72,10 @@ def _version(wanted: bool) -> None:
 def rambla(
     ctx: typer.Context,
     config: ConfigFile = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option("--log-format", envvar="RAMBLA_LOG_FORMAT", help="The form of warnings on stderr."),
+    ] = "text",
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -82,6 +86,7 @@ def rambla(
     78 configuration error.
     """
     ctx.obj = config
+    ctx.meta[LOG_FORMAT] = log_format
 
 
 def main() -> NoReturn:

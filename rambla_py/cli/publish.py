@@ -136,7 +136,7 @@ def publish(
     if wanted.channel is not None:
         configured(rambla.config, wanted.channel)
     console = talk()
-    with shown_on(console, everything=verbose):
+    with shown_on(ctx, console, everything=verbose, secrets=rambla.config.secrets):
         report = _run(rambla, wanted, console)
     if as_json:
         show_json(report.as_data())

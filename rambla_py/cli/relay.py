@@ -47,7 +47,7 @@ def relay(
     assert loaded is not None  # without --url there is a configuration
     rambla = Rambla(delivering(loaded))
     console = talk()
-    with shown_on(console, everything=verbose):
+    with shown_on(ctx, console, everything=verbose, secrets=loaded.secrets):
         console.print(f"relaying {shown_url(settings)}, until SIGTERM", soft_wrap=True)
         _run_until_signal(rambla)
         limit = f"for up to {timeout:g} s"

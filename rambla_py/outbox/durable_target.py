@@ -16,6 +16,7 @@ from rambla_py.outbox.journal import Changes
 from rambla_py.outbox.letters import letter_of
 from rambla_py.outbox.row_of import decoded, row_of
 from rambla_py.outbox.rows import Progress, Row
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig
@@ -74,7 +75,8 @@ class DurableTarget:
             replaces = [(row, status)] if row is not None and row.seq and status is not None else []
             self._outbox.hand_over(fallbacks, replaces)
         except RamblaError as error:
-            log.warning("%s: its fallback is not stored: %s", self._config.name, error)
+            extra = target_extra(self._config)
+            log.warning("%s: its fallback is not stored: %s", self._config.name, error, extra=extra)
             return False
         if row is not None:
             row.seq = 0

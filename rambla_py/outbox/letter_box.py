@@ -18,6 +18,7 @@ from rambla_py.outbox.dead import DeadLetters, letter_from
 from rambla_py.outbox.errors import OutboxError
 from rambla_py.outbox.row_of import row_of
 from rambla_py.outbox.rows import Letter, Progress
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig
@@ -126,7 +127,10 @@ class LetterBox:
 
     def _lose(self, target: Target, message_id: str, reason: str) -> None:
         target.counters.note("dead_letter_lost")
-        log.error("%s: the dead letter of %s is lost: %s", target.config.name, message_id, reason)
+        extra = {**target_extra(target.config), "rambla_message_id": message_id}
+        log.error(
+            "%s: the dead letter of %s is lost: %s", target.config.name, message_id, reason, extra=extra
+        )
 
 
 def _letter(target: Target, delivery: LiveDelivery) -> Letter:

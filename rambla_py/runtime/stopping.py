@@ -15,6 +15,7 @@ from rambla_py.runtime.flushing import Flush
 from rambla_py.runtime.target.shutdown import drop_later_than, shut
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.timer import TimerQueue
+from rambla_py.telemetry.records import target_extra
 
 __all__ = ["Shutdown", "StopRequest", "closing_line"]
 
@@ -143,7 +144,8 @@ class Shutdown:
                 dropped, unknown = (now - then for now, then in zip(undelivered(target), before, strict=True))
                 text = closing_line(dropped, unknown, target.counters.in_outbox)
                 if text:
-                    log.log(_level(dropped + unknown), "%s: %s", target.config.name, text)
+                    level, extra = _level(dropped + unknown), target_extra(target.config)
+                    log.log(level, "%s: %s", target.config.name, text, extra=extra)
         finally:
             self.done.set()
 

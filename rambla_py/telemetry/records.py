@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
     from rambla_py.telemetry.observer import ObservedTarget
 
-__all__ = ["log_extra", "target_extra"]
+__all__ = ["error_extra", "log_extra", "target_extra"]
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
 
 
 def target_extra(target: ObservedTarget, worker: int | None = None) -> dict[str, Any]:
@@ -19,6 +22,11 @@ def target_extra(target: ObservedTarget, worker: int | None = None) -> dict[str,
     return extra
 
 
+def error_extra(error: BaseException | None, text: str) -> dict[str, Any]:
+    """Return the fields of an error, with its redacted text."""
+    return {} if error is None else {"rambla_error": text, "rambla_error_class": type(error).__name__}
+
+
 def log_extra(delivery: LiveDelivery, status: str) -> dict[str, Any]:
     """Return the fields of a record about a delivery."""
     return {
@@ -27,4 +35,12 @@ def log_extra(delivery: LiveDelivery, status: str) -> dict[str, Any]:
         "rambla_message_id": delivery.id,
         "rambla_attempts": delivery.attempts,
         "rambla_status": status,
+        **_trace_extra(delivery),
     }
+
+
+def _trace_extra(delivery: LiveDelivery) -> dict[str, Any]:
+    """Return its trace: of its own header, because the thread of a worker has no current one."""
+    given = (delivery.headers or {}).get("traceparent")
+    found = _TRACEPARENT.fullmatch(given) if isinstance(given, str) else None
+    return {} if found is None else {"rambla_trace_id": found["trace"], "rambla_span_id": found["span"]}

@@ -60,6 +60,8 @@ def test_a_delivery_that_ends_at_once_is_one_line_with_its_id(caplog: pytest.Log
         "rambla_message_id": "order-4711",
         "rambla_attempts": 1,
         "rambla_status": "fatal",
+        "rambla_error": "PermanentError: the server refuses this order",
+        "rambla_error_class": "PermanentError",
     }
     assert "payl0ad" not in caplog.text
     assert "k3y" not in caplog.text

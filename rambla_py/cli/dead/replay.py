@@ -85,7 +85,7 @@ def replay_letters(
     if number:
         ask_before(f"replay {counted(number, 'dead letter')}", yes=yes)
     console = talk()
-    with shown_on(console):
+    with shown_on(ctx, console, secrets=app.config.secrets):
         done = deliver(app, selected, edit, per_s, timeout, console)
     if as_json:
         show_data(done.as_data())

@@ -14,6 +14,7 @@ from rambla_py.runtime.delivery.event_loop import EventLoop
 from rambla_py.runtime.delivery.retrying import ResultProcessor
 from rambla_py.runtime.supervision.plan import make_handler
 from rambla_py.runtime.worker_threads import enter_worker, leave_worker
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
@@ -78,7 +79,8 @@ def _handler_of(target: Target) -> Handler:
     try:
         return make_handler(target.config, target.servers)
     except StartError as error:
-        log.debug("%s: callbacks run without the handler's: %s", target.config.name, target.error_text(error))
+        extra, text = target_extra(target.config), target.error_text(error)
+        log.debug("%s: callbacks run without the handler's: %s", target.config.name, text, extra=extra)
         return Handler(target.config.settings)
 
 
@@ -111,7 +113,10 @@ def _finish(target: Target, deadline: float) -> None:
         without_callbacks.process(*settlements.results.popleft()[1:])
     if settlements.callbacks:
         log.error(
-            "%s: %d callbacks did not run before the stop", target.config.name, len(settlements.callbacks)
+            "%s: %d callbacks did not run before the stop",
+            target.config.name,
+            len(settlements.callbacks),
+            extra=target_extra(target.config),
         )
 
 

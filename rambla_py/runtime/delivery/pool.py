@@ -373,7 +373,7 @@ class Pool:
         try:
             closer.start()
         except RuntimeError:  # the interpreter is ending and starts no threads
-            log.debug("%s: its connection is closed by the exit", worker.name)
+            log.debug("%s: its connection is closed by the exit", worker.name, extra=worker.log_extra)
 
 
 def _is_held(worker: Worker) -> bool:

@@ -13,7 +13,7 @@ from rambla_py.policy import RECONNECT, Backoff, backoff_delay
 from rambla_py.runtime.delivery.dispatch import RenewalError
 from rambla_py.runtime.target.isolation import LARGEST_GROUP
 from rambla_py.runtime.target.refusal import report_refusal
-from rambla_py.telemetry.records import target_extra
+from rambla_py.telemetry.records import error_extra, target_extra
 
 if TYPE_CHECKING:
     from rambla_py.runtime.target.target import Target
@@ -135,7 +135,8 @@ class Reconnect:
     def _log(self, level: int, what: str, error: BaseException) -> None:
         target = self._target
         text = target.error_text(error)
-        log.log(level, "%s: worker %d %s: %s", target.config.name, self._index, what, text, extra=self._extra)
+        extra = {**self._extra, **error_extra(error, text)}
+        log.log(level, "%s: worker %d %s: %s", target.config.name, self._index, what, text, extra=extra)
 
     def _report(self, state: ConnectionState, error: BaseException | None) -> None:
         for connection in self._target.observers.connection:

@@ -25,6 +25,7 @@ from rambla_py.runtime.supervision.actor import Actor
 from rambla_py.runtime.supervision.plan import make_handler
 from rambla_py.runtime.target.in_flight import InFlight
 from rambla_py.runtime.worker_threads import enter_worker, leave_worker
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
@@ -78,7 +79,7 @@ class Worker(Actor):
         self.busy_since: float | None = None
         self.turned_at: float | None = None
         self.connecting = False
-        self._target = target
+        self._target, self.log_extra = target, target_extra(target.config, index)
         self._side_threads: list[SideThread] = []
         self._pool_open = pool_open
         self._begun = self._built = False
@@ -266,7 +267,7 @@ class Worker(Actor):
         try:
             self._timed(self.processor.process, delivery, answer)
         except BaseException as error:  # a bug here must not cost a message its outcome
-            log.exception("%s: failed to process an answer", self._target.config.name)
+            log.exception("%s: failed to process an answer", self.name, extra=self.log_extra)
             if delivery.receipt is not None:
                 self._target.completion.finish(delivery, "fatal", error)
             if not self._target.collaborators.debug:
@@ -363,7 +364,7 @@ class Worker(Actor):
         try:
             self._loop.resolved(self._handler.close(connection))
         except BaseException as error:  # user code; the connection is not used again in any case
-            log.debug("closing failed: %s", self._target.error_text(error))
+            log.debug("closing failed: %s", self._target.error_text(error), extra=self.log_extra)
 
     def on_stop(self) -> None:
         """Close the connection on the worker's own thread."""

@@ -89,6 +89,7 @@ class Actor(pykka.ThreadingActor):
         super().__init__()
         self.name = name
         self.on_death = on_death
+        self.log_extra: dict[str, Any] = {}
         self.asked_to_stop = False
         self.thread: threading.Thread | _Borrowed | None = None
 
@@ -170,5 +171,5 @@ class Actor(pykka.ThreadingActor):
         """Log and report the actor's death; called by pykka."""
         crashed = isinstance(exception_value, ActorCrashError)
         error: BaseException = (exception_value.__cause__ if crashed else None) or exception_value
-        log.error("%s died", self.name, exc_info=error)
+        log.error("%s died", self.name, exc_info=error, extra=self.log_extra)
         self.on_death(error)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from rambla_py.errors import DroppedError, UnknownOutcomeError
-from rambla_py.telemetry.records import log_extra, target_extra
+from rambla_py.telemetry.records import error_extra, log_extra, target_extra
 from rambla_py.telemetry.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -54,14 +54,15 @@ class DeliveryLog:
         """Log a failed attempt that is followed by another."""
         kind = _Kind(logging.WARNING, "failed attempts", type(error).__name__)
         if self._first_only.add(kind, time.monotonic()):
+            text = self._error_text(error)
             log.warning(
                 "%s: %s: attempt %d failed, %s: %s",
                 self._config.name,
                 delivery.id,
                 delivery.attempts,
                 f"next in {delay_s:.3g} s" if delay_s > 0 else "next at once",
-                self._error_text(error),
-                extra=log_extra(delivery, "failed"),
+                text,
+                extra={**log_extra(delivery, "failed"), **error_extra(error, text)},
             )
 
     def ended(self, delivery: LiveDelivery, status: Status, error: BaseException | None) -> None:
@@ -75,6 +76,7 @@ class DeliveryLog:
             kind, repeats = _Kind(logging.ERROR, f"ended as {status}", reason), self._first_few
         if repeats.add(kind, time.monotonic()):
             attempts = "1 attempt" if delivery.attempts == 1 else f"{delivery.attempts} attempts"
+            text = self._error_text(error)
             log.log(
                 kind.level,
                 "%s: %s: %s after %s: %s",
@@ -82,8 +84,8 @@ class DeliveryLog:
                 delivery.id,
                 status,
                 attempts,
-                self._error_text(error),
-                extra=log_extra(delivery, status),
+                text,
+                extra={**log_extra(delivery, status), **error_extra(error, text)},
             )
 
     def write_repeats(self, now: float, *, all_of_them: bool = False) -> None:

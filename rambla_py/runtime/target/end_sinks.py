@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rambla_py.telemetry.records import target_extra
+
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
 
@@ -55,7 +57,8 @@ class _Traversal:
         try:
             sink(self._delivery, step)
         except Exception:
-            log.exception("%s: a sink raised at the end of %s", _name(self._delivery), self._delivery.id)
+            delivery, extra = self._delivery, target_extra(self._delivery.target.config)
+            log.exception("%s: a sink raised at the end of %s", _name(delivery), delivery.id, extra=extra)
             step()
 
 

@@ -17,7 +17,7 @@ from rambla_py.runtime.target.availability import (
     Outage,
     WaitAlone,
 )
-from rambla_py.telemetry.records import target_extra
+from rambla_py.telemetry.records import error_extra, target_extra
 
 if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig
@@ -188,16 +188,15 @@ class Probing:
 
     def _report(self, outage: Outage, error: BaseException, worker: int) -> None:
         text = self._error_text(error)
+        extra = {**self._extra, **error_extra(error, text)}
         if outage.scope == TARGET:
             self._paused_by = worker
             self._observe(worker, outage.state, error)
         if outage.state == "down":
-            log.error(
-                "%s is down and probes until access is granted: %s", self._name, text, extra=self._extra
-            )
+            log.error("%s is down and probes until access is granted: %s", self._name, text, extra=extra)
             self._state.down(text, by="backend")
             return
-        log.warning("%s: %s: %s", self._name, _unavailable(outage), text, extra=self._extra)
+        log.warning("%s: %s: %s", self._name, _unavailable(outage), text, extra=extra)
         if outage.scope == TARGET:
             self._state.blocked(text, by="backend")
 

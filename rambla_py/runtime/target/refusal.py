@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from rambla_py._internal.tracebacks import drop_tracebacks
-from rambla_py.telemetry.records import target_extra
+from rambla_py.telemetry.records import error_extra, target_extra
 
 if TYPE_CHECKING:
     from rambla_py.errors import AccessError
@@ -22,12 +22,13 @@ def report_refusal(target: Target, error: AccessError, worker: int = 0) -> None:
     config = target.config
     target.counters.note(f"connect:{type(error).__name__}", error)
     if target.state.connect_failed(error):
+        text = target.error_text(error)
         log.error(
             "%s is down and tries again every %g s: %s",
             config.name,
             config.slow_restart_s,
-            target.error_text(error),
-            extra=target_extra(config, worker),
+            text,
+            extra={**target_extra(config, worker), **error_extra(error, text)},
         )
     for connection in target.observers.connection:
         connection(config, worker, "down", error)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rambla_py.status import Audit, HistogramStatus, TargetStatus
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.runtime.target.histograms import Histogram
@@ -81,7 +82,8 @@ def _endpoint(target: Target, redact: Callable[[str], str]) -> str | None:
     try:
         endpoint = config.handler.endpoint(config.settings)
     except Exception as error:  # user code
-        log.debug("%s: endpoint raised %s", config.name, target.error_text(error))
+        extra = target_extra(config)
+        log.debug("%s: endpoint raised %s", config.name, target.error_text(error), extra=extra)
         return None
     return None if endpoint is None else redact(endpoint)
 
