@@ -14,6 +14,7 @@
     ├── ForkedError               a receipt that belongs to the parent process
     ├── KeptError                 a durable message stays in the outbox
     ├── HandlerError              a handler class breaks the contract
+    ├── TelemetryError            metrics that cannot be told apart
     └── DeliveryError             one attempt failed                 .retryable
         ├── PermanentError        no retry can mend it
         │   ├── SerializationError
@@ -63,6 +64,7 @@ from rambla_py.errors.calls import (
     Problem,
     PublishError,
     ReceiptTimeoutError,
+    TelemetryError,
     UnknownChannelError,
 )
 from rambla_py.errors.root import (
@@ -95,6 +97,7 @@ __all__ = [
     "RejectedError",
     "SerializationError",
     "StartError",
+    "TelemetryError",
     "UnavailableError",
     "UnknownChannelError",
     "UnknownOutcomeError",

@@ -21,6 +21,7 @@ __all__ = [
     "Problem",
     "PublishError",
     "ReceiptTimeoutError",
+    "TelemetryError",
     "UnknownChannelError",
 ]
 
@@ -190,3 +191,7 @@ class HandlerError(RamblaError):
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
         super().__init__(f"handler {name!r}: {reason}")
+
+
+class TelemetryError(RamblaError):
+    """Metrics that cannot be registered: two apps in one registry have the same name, or none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -105,8 +106,13 @@ class OutboxView:
     def status(self) -> Totals:
         """Return how many messages and dead letters it holds, the oldest message, processes and sizes."""
         warn_in_event_loop("outbox.status()", "outbox.astatus()")
+        return self.totals()[0]
+
+    def totals(self) -> tuple[Totals, float]:
+        """Return its status, and the age of its oldest message in seconds; for a scrape of metrics."""
         with self._journal() as journal:
-            return journal.totals()
+            totals = journal.totals()
+        return totals, 0.0 if totals.oldest is None else max(0.0, time.time() - totals.oldest)
 
     def groups(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
 import pickle
 import pkgutil
 from collections.abc import Iterator
@@ -39,7 +40,11 @@ def every_error() -> list[type[RamblaError]]:
             not module.name.startswith(("rambla_py.testing", "rambla_py.cli"))
             and "__main__" not in module.name
         ):
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:  # an extra, all of which CI has
+                if os.environ.get("CI") == "true" or (error.name or "").startswith("rambla_py"):
+                    raise
     return sorted(set(_below(RamblaError)), key=lambda kind: kind.__name__)
 
 
