@@ -24,7 +24,7 @@ def test_a_replay_delivers_what_an_interrupted_commit_has_stored(tmp_path: Path)
         def publish(number: int) -> Point:
             files = ("outbox/outbox.py",)
             try:
-                with interrupted_at(number * 4, files, _interrupt) as point:
+                with interrupted_at(number * 2, files, _interrupt) as point:
                     app.publish("orders", number)
             except KeyboardInterrupt:
                 pass

@@ -18,7 +18,6 @@ from pika.connection import Parameters
 from rambla_py._internal.side_threads import Running, run_on_thread
 from rambla_py.errors import ConnectionLostError, UnavailableError
 from rambla_py.handlers.amqp.confirms import Confirms
-from rambla_py.handlers.amqp.declarations import declaration_steps
 from rambla_py.handlers.amqp.encode import Batch, FrameEncoder, SizeLimit
 from rambla_py.handlers.amqp.errors import BROKER_LIMIT, connect_error, lost_error
 from rambla_py.handlers.amqp.pika_private import (
@@ -27,7 +26,7 @@ from rambla_py.handlers.amqp.pika_private import (
     PublishingConnection,
     quieten_pika,
 )
-from rambla_py.handlers.amqp.settings import AmqpOptions, address_of
+from rambla_py.handlers.amqp.settings import AmqpOptions, address_of, declaration_steps
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
