@@ -69,6 +69,9 @@ class HandlerCase(FlaggedTests):
     """How long failed messages and closed sockets may stay; a driver that was abandoned ends with its own
     time-out, which ``impatient`` makes a short one."""
 
+    answer_s: ClassVar[float] = 1.0
+    """How long the first message of a connection may take on a busy machine."""
+
     # Down until the class says otherwise: not every backend keeps what the serializer wrote.
     carries_events: ClassVar[bool] = False
 

@@ -24,6 +24,7 @@ class TestKafka(ProxiedContract):
     handler = "kafka"
     answer_bytes = 40  # a thousand messages are answered by two or three reports
     mid_batch_bytes = 15_000
+    answer_s = 2.0  # the driver waits half a second for the id of its producer
 
     @pytest.fixture(autouse=True)
     def _cluster(self, unique_name: str) -> Iterator[None]:

@@ -70,7 +70,8 @@ class FailureTests(HandlerCase):
     @only_if("can_silence")
     def test_a_message_that_is_never_answered_is_freed(self) -> None:
         """One whose attempt timed out, although the connection may still wait for the answer."""
-        channel = {"attempt_timeout_s": 0.5, "on_unknown": "report", "options": {"expires_s": 1.0}}
+        expires = {"expires_s": 2 * self.answer_s}
+        channel = {"attempt_timeout_s": self.answer_s, "on_unknown": "report", "options": expires}
         with self.trial(self.impatient(), snapshot=False, **channel) as trial:
             assert trial.publish(self.payload(_NUMBER), expires_s=None).status == "ok"
             self.silence()
