@@ -55,6 +55,12 @@ ENTRIES: list[tuple[errors.RamblaError, str]] = [
         errors.PublishError([_FAILED]),
         "Look at `error.outcomes`: each has its status, attempts and error.",
     ),
+    (
+        errors.TelemetryError(
+            "several apps in one registry: expected a different name= for each; got '' beside 'orders'"
+        ),
+        'Give each app a name: `register(app, name="orders")`. It becomes the label `app`.',
+    ),
     (errors.ForkedError(), "Publish in the child, and wait for that receipt."),
     (
         errors.KeptError(["01a2280c03d173b09010f605a261a980"]),
