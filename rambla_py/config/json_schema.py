@@ -153,9 +153,10 @@ def _properties(fields: list[Field], defs: dict[str, Any], owner: str) -> dict[s
 
 
 def _schema_of(declared_type: Any, defs: dict[str, Any], owner: str) -> dict[str, Any]:
-    (schema,), components = msgspec.json.schema_components(
+    described = msgspec.json.schema_components(
         [declared_type], schema_hook=_custom, ref_template=f"#/$defs/{owner}.{{name}}"
     )
+    (schema,), components = _through_json(described)  # defaults of nested structs may be tuples
     defs.update({f"{owner}.{name}": _strict(component) for name, component in components.items()})
     return _open_to_interpolation(schema)
 
@@ -182,11 +183,14 @@ def _with_default(schema: dict[str, Any], default: Any) -> dict[str, Any]:
     if default is msgspec.NODEFAULT or default is None:
         return schema
     try:
-        # A tuple becomes an array in JSON, but never equals a list.
-        written = msgspec.to_builtins(default)
-        return {**schema, "default": list(written) if isinstance(written, tuple) else written}
+        return {**schema, "default": _through_json(default)}
     except TypeError:
         return schema
+
+
+def _through_json(value: Any) -> Any:
+    """Return a value as JSON gives it back: a tuple becomes a list, which it never equals."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _strict(component: dict[str, Any]) -> dict[str, Any]:

@@ -71,8 +71,11 @@ class Relays:
 
 
 def store(journal: PostgresJournal, *rows: Row) -> None:
-    """Store the rows of one call."""
-    journal.write([Acceptance(list(rows))], Changes())
+    """Store the rows of one call; raises why it was refused."""
+    call = Acceptance(list(rows))
+    journal.write([call], Changes())
+    if call.error is not None:
+        raise call.error
 
 
 def ids(journal: PostgresJournal, target: str = TARGET, limit: int = 100) -> list[str]:

@@ -10,6 +10,7 @@ from rambla_py._internal.redaction import MASK
 __all__ = ["mask_relative_queries", "mask_url", "mask_urls"]
 
 _END = re.compile(r"[\s\"']")
+_WORD_END = re.compile(r"[ \n\"']")
 _PORT = r"(?::\d{1,5})?"
 _HOST = rf"(?:\[[0-9A-Za-z:.%]*\]|[^:\[\]@\\]*){_PORT}"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
@@ -77,7 +78,12 @@ def _end_of_url(text: str, start: int) -> int:
     found = _END.search(text, start)
     end = found.start() if found else len(text)
     authority = re.split(r"[/?#]", text[start:end], maxsplit=1)[0]
-    if "@" in text[start:end] or _HOSTS.fullmatch(authority):
+    if "@" in text[start:end]:
+        # So may one with an "@" hold another white-space character than a blank.
+        word = _WORD_END.search(text, end)
+        stop = word.start() if word else len(text)
+        return stop if "@" in text[end:stop] else end
+    if _HOSTS.fullmatch(authority):
         return end
     line = text[end : end + _LONGEST_PASSWORD].partition("\n")[0]
     at = line.find("@")
