@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
-    from rambla_py.telemetry.observer import ObservedTarget
 
 __all__ = ["error_extra", "log_extra", "target_extra"]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
 
 
-def target_extra(target: ObservedTarget, worker: int | None = None) -> dict[str, Any]:
+class _Named(Protocol):
+    """A target, or its configuration."""
+
+    @property
+    def service(self) -> str: ...
+
+    @property
+    def channel(self) -> str: ...
+
+
+def target_extra(target: _Named, worker: int | None = None) -> dict[str, Any]:
     """Return the fields of a record about a target, or about one of its workers."""
     extra: dict[str, Any] = {"rambla_service": target.service, "rambla_channel": target.channel}
     if worker is not None:

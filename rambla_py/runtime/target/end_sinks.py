@@ -57,7 +57,7 @@ class _Traversal:
         try:
             sink(self._delivery, step)
         except Exception:
-            delivery, extra = self._delivery, target_extra(self._delivery.target.config)
+            delivery, extra = self._delivery, target_extra(self._delivery.target)
             log.exception("%s: a sink raised at the end of %s", _name(delivery), delivery.id, extra=extra)
             step()
 
