@@ -42,9 +42,11 @@ def test_without_sinks_it_ends_at_once() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_sink_that_raises_is_passed_over_and_a_second_call_ignored(times: int) -> None:
+def test_a_sink_that_raises_is_passed_over_and_a_second_call_ignored(
+    times: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever a sink does, the delivery ends once."""
-    logging.getLogger("rambla_py.delivery").setLevel(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, "rambla_py.delivery")
     ends: list[None] = []
 
     def faulty(delivery: Any, proceed: Callable[[], None]) -> None:
@@ -60,5 +62,4 @@ def test_a_sink_that_raises_is_passed_over_and_a_second_call_ignored(times: int)
     sinks.add(faulty)
     sinks.add(eager)
     sinks.take(make_delivery(), lambda: ends.append(None))
-    logging.getLogger("rambla_py.delivery").setLevel(logging.NOTSET)
     assert ends == [None]
