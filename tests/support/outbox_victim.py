@@ -107,8 +107,12 @@ def keep(folder: Path, number: int, many: int, pause_s: float = 0.0, **channel: 
 
 
 def fork(folder: Path, many: int) -> None:
-    """As ``keep``; a forked child publishes as well, and lives on when this process is killed."""
-    app = Rambla(table_of(folder, recorder(folder, 3600.0), {"poll_s": 0.2})).start()
+    """As ``keep``; a forked child publishes as well, and lives on when this process is killed.
+
+    Neither delivers anything, nor looks for what other processes left: the child would adopt the rows of its
+    parent otherwise, if it were the first to look.
+    """
+    app = Rambla(table_of(folder, recorder(folder, 3600.0), {"poll_s": 3600.0})).start()
     for at in range(many):
         app.publish("orders", f"parent/{at}")
     child = os.fork()
