@@ -73,7 +73,7 @@ class JsonFormatter(logging.Formatter):
                 fields[name] = getattr(record, name)
         known = {name: self._value(value) for name, value in fields.items() if value is not None}
         line = msgspec.json.encode(known).decode()
-        return _BREAKING.sub(lambda found: f"\\u{ord(found[0]):04x}", self._redact(line))
+        return _BREAKING.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
     def _add_exception(self, fields: dict[str, Any], record: logging.LogRecord) -> None:
         if not record.exc_info or record.exc_info[1] is None:
@@ -88,19 +88,35 @@ class JsonFormatter(logging.Formatter):
 
     def _value(self, value: Any) -> Any:
         """Return a value as JSON has it, redacted and not too long."""
-        if value is True or value is False or type(value) in (int, float):
-            return value
         if isinstance(value, str):
             return self._cut(value)
         try:
             encoded = msgspec.json.encode(value, enc_hook=_text)
+            if len(encoded) > LONGEST:
+                return self._cut(encoded.decode())
+            return self._masked(msgspec.json.decode(encoded))
         except Exception:  # keys that are no strings, values that contain themselves
             return self._cut(_text(value))
-        return msgspec.Raw(encoded) if len(encoded) <= LONGEST else self._cut(encoded.decode())
+
+    def _masked(self, value: Any) -> Any:
+        """Return JSON data redacted: string by string, as what is masked in the line might end it as JSON."""
+        if isinstance(value, list):
+            return [self._masked(one) for one in value]
+        if isinstance(value, dict):
+            return {self._clean(name): self._masked(one) for name, one in value.items()}
+        if isinstance(value, str):
+            return self._clean(value)
+        if value is None or isinstance(value, bool):
+            return value
+        clean = self._clean(str(value))
+        return value if clean == str(value) else clean
+
+    def _clean(self, text: str) -> str:
+        return self._redact(redact_url(text))
 
     def _cut(self, text: str) -> str:
         """Redact first: half a secret would not be recognized."""
-        clean = self._redact(redact_url(text)).encode(errors="backslashreplace")
+        clean = self._clean(text).encode(errors="backslashreplace")
         return clean.decode() if len(clean) <= LONGEST else clean[:LONGEST].decode(errors="ignore") + "…"
 
 

@@ -112,6 +112,28 @@ def test_secrets_are_masked_everywhere() -> None:
     assert said["more"] == {"deep": ["***"]}
 
 
+@pytest.mark.parametrize("value", [12345678, -12345678.5, {"pin": [12345678]}])
+def test_a_number_with_a_secret_in_it_is_masked_as_a_string(value: Any) -> None:
+    """The line remains JSON."""
+    said = line_of(record("sold", odd=value), secrets=["12345678"], extra=["odd"])
+    assert "***" in str(said["odd"])
+    assert "12345678" not in str(said)
+
+
+def test_the_names_of_fields_are_not_masked() -> None:
+    """A password may be a word that every line has."""
+    said = line_of(record("null", odd=[None, True]), secrets=["level", "null", "true"], extra=["odd"])
+    assert (said["level"], said["message"], said["odd"]) == ("WARNING", "***", [None, True])
+
+
+@pytest.mark.parametrize("deep", [{"url": "amqp://shop:pa55@broker"}, ["https://host/?token=pa55", "next"]])
+def test_passwords_of_urls_inside_values_are_masked(deep: Any) -> None:
+    """At any depth, and nothing after them."""
+    said = line_of(record("sold", odd=deep), extra=["odd"])["odd"]
+    assert "pa55" not in str(said)
+    assert len(said) == len(deep)
+
+
 def test_a_secret_at_the_cut_is_not_shown_in_part() -> None:
     """Masked first, cut afterwards."""
     said = line_of(record("x" * 8_188 + "hunter2"), secrets=["hunter2"])
