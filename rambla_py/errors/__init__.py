@@ -14,7 +14,7 @@
     ├── ForkedError               a receipt that belongs to the parent process
     ├── KeptError                 a durable message stays in the outbox
     ├── HandlerError              a handler class breaks the contract
-    ├── TelemetryError            metrics that cannot be told apart
+    ├── TelemetryError            two apps in one registry with one name
     └── DeliveryError             one attempt failed                 .retryable
         ├── PermanentError        no retry can mend it
         │   ├── SerializationError

@@ -109,13 +109,13 @@ def test_what_is_in_flight_at_the_stop_has_until_the_end() -> None:
     def handle(message: Any) -> None:
         begun.append(message.payload)
         if message.payload == "slow":
-            time.sleep(0.9)
+            kept.wait()
 
     with running(apart(probe(handle), kept)) as app:
         slow = app.publish("orders", "slow")
         begun.wait()
         waits = app.publish("orders", "waits")
-        app.stop(timeout_s=1.0)
+        app.stop(timeout_s=2.0)
     assert slow.outcomes()[0].status == "ok"
     assert waits.outcomes()[0].final.channel == "kept"
     assert list(kept) == ["waits"]
