@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from forks import in_child
 from sql_worker import Base, pick
 
 from rambla_py.errors import AccessError
@@ -19,7 +19,6 @@ from rambla_py.sql import (
     SqlBackend,
     SqlConflictError,
     SqlConnectionLostError,
-    SqlError,
     SqlIntegrityError,
     SqlPermissionError,
     SqlStatementError,
@@ -286,19 +285,11 @@ def test_what_the_user_may_not_do(postgres_server: PostgresServer, tmp_path: Pat
     base.db.disconnect()
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_connections_of_its_own(served: Base, db: SqlBackend):
     """The child writes by itself, and the parent's connections and transaction stay as they are."""
     with db.transaction():
         db.execute(f"update {served.table} set n = 1 where id = 1")
-        child = os.fork()
-        if not child:
-            code = 1
-            with suppress(SqlError):
-                db.execute(f"update {served.table} set n = 2 where id = 2")
-                code = 0
-            os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
+        assert in_child(lambda: db.execute(f"update {served.table} set n = 2 where id = 2")) == 0
         db.execute(f"update {served.table} set n = n + 10 where id = 1")
     assert sorted(served.rows()) == [(1, 11), (2, 2)]
 

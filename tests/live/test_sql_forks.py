@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forks import in_child
 from sql_worker import Base, pick
 
 from rambla_py._internal.fork_lock import ForkLock
@@ -18,19 +18,6 @@ def sqlite(request: pytest.FixtureRequest, tmp_path: Path, unique_name: str) -> 
     base.make("id varchar(40) primary key, n integer")
     base.db.disconnect()
     return base
-
-
-def in_child(run: Callable[[], None]) -> int:
-    """Run in a forked child; return 0 if it did not raise."""
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    code = 1
-    try:
-        run()
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def open_files(folder: Path) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import in_child
 from sql_worker import ARRAYS, Base, Proxies, pick
 from waiting import in_background, kinds, wait_until
 
@@ -114,15 +114,10 @@ def test_close_wakes_who_waits(served: Base):
     assert len(answers) == 2
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_connection_alone(base: Base):
     """Closing in a forked child does not close the parent's connection."""
     with base.worker(create_table=True) as w:
-        child = os.fork()
-        if not child:
-            w.close()
-            os._exit(0)
-        os.waitpid(child, 0)
+        assert in_child(w.close) == 0
         assert w.publish(["x"]) == [None]
 
 

@@ -7,23 +7,16 @@ be killed. An event is refused inside an answer with status 200; one whose name 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import sys
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
+from kept_lines import KeepingServer, serve
 from web_server import Reply, Seen, WebServer
 
-from rambla_py.testing.server_process import Server
-
 KEY = "key-1:right"
-_KEPT = "kept.jsonl"
 _PATHS = ("/api/s/s2s/batch", "/v1/batch")
 _MOST_BYTES = 1_000_000
 _NAME = re.compile(r"--|;|=|/\*")
@@ -114,37 +107,20 @@ class JitsuServer(WebServer):
         return [seen for seen in self.seen if seen.method == "POST"]
 
 
-class JitsuProcess(Server):
-    """The stand-in in a process of its own; its file stays over ``restart`` and ``kill``."""
+class JitsuProcess(KeepingServer):
+    """The stand-in in a process of its own."""
 
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+    program = __file__
 
     def events(self, run: str) -> list[dict[str, Any]]:
         """Return the events of a run that were answered well, and perhaps some more after a kill."""
-        file = self.folder / _KEPT
-        lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
-        found = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        found = [json.loads(line) for line in self.lines()]
         return [event for event in found if event["context"].get("run") == run]
 
-    def _argv(self) -> Sequence[str]:
-        return [sys.executable, __file__, str(self.port), str(self.folder / _KEPT)]
 
-    def _answers(self) -> bool:
-        with socket.create_connection((self.host, self.port), timeout=1):
-            return True
-
-
-def _main(port: int, file: Path) -> None:
-    file.touch()
-    os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
-    kept = os.open(file, os.O_WRONLY | os.O_APPEND)
-    ingestion = Ingestion(lambda event: os.write(kept, msgspec.json.encode(event) + b"\n") and None)
-    with WebServer(port=port) as server:
-        server.answer = ingestion.answer
-        signal.pause()
+def _prepare(server: WebServer, keep: Callable[[bytes], None]) -> None:
+    server.answer = Ingestion(lambda event: keep(msgspec.json.encode(event))).answer
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]), Path(sys.argv[2]))
+    serve(_prepare)
