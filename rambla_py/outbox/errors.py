@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from rambla_py.errors import RamblaError
@@ -69,11 +70,19 @@ class OutboxCorruptError(OutboxError):
 
 
 class OutboxSchemaError(OutboxError):
-    """The tables of the outbox are missing, or have another version than this one writes."""
+    """The tables of the outbox are missing, or have another version than this one writes.
 
-    def __init__(self, name: str, *, found: int, known: int) -> None:
+    ``lacking`` are tables and columns of a SQLite file that has others of the outbox.
+    """
+
+    def __init__(self, name: str, *, found: int, known: int, lacking: Sequence[str] = ()) -> None:
         self.found, self.known = found, known
-        if found > known:
+        if lacking:
+            reason = (
+                f"its tables are not those of a release, they lack {', '.join(lacking)}; "
+                f"copy what is in them with: rambla outbox rescue {name} NEW"
+            )
+        elif found > known:
             reason = f"its tables have version {found}, and this release knows {known}: install a newer one"
         else:
             reason = "the tables of the outbox are not there: run rambla outbox init"

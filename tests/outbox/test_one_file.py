@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from outboxes import NAME, Backend, account, running, table_of
 from waiting import wait_until
 
-from rambla_py import OutboxCorruptError, OutboxError, Rambla
+from rambla_py import OutboxCorruptError, OutboxError, OutboxSchemaError, Rambla
 from rambla_py.outbox.journal import Acceptance, Changes
 from rambla_py.outbox.outbox import Outbox
 from rambla_py.outbox.rows import Row
 from rambla_py.outbox.sqlite.journal import SqliteJournal
+from rambla_py.outbox.sqlite.rescue import rescue
 
 _COUNT = """
 import sys
@@ -48,6 +51,32 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutboxCorruptError, match="not a database"):
         Rambla(table_of(tmp_path, Backend().handler())).start()
     assert (tmp_path / "outbox.db").read_text() == "a text"
+
+
+@pytest.mark.parametrize(
+    ("change", "lacking"),
+    [
+        (
+            "ALTER TABLE rambla_seen DROP COLUMN seq; ALTER TABLE rambla_owner DROP COLUMN adopter",
+            "rambla_owner.adopter, rambla_seen.seq",
+        ),
+        ("DROP TABLE rambla_schema", "rambla_schema"),
+    ],
+    ids=["columns", "a table"],
+)
+def test_tables_that_lack_something_are_refused(tmp_path: Path, change: str, lacking: str) -> None:
+    """The error names what; the file stays as it is, and its messages can be copied."""
+    path = tmp_path / "outbox.db"
+    journal = SqliteJournal(path)
+    journal.open(delivers=False)
+    _write(journal, "kept")
+    journal.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"DROP TRIGGER rambla_arrive; {change}")
+    with pytest.raises(OutboxSchemaError, match=rf"they lack {lacking}; copy .* rescue {path} NEW"):
+        Rambla(table_of(tmp_path, Backend().handler())).start()
+    assert rescue(path, tmp_path / "new.db").rows == 1
+    assert _rows_in_another_process(tmp_path, "new.db") == 1
 
 
 def test_a_start_that_fails_lets_go_of_what_it_took_over(tmp_path: Path) -> None:
@@ -133,6 +162,6 @@ def _write(journal: SqliteJournal, name: str) -> None:
     journal.write([Acceptance([row])], Changes())
 
 
-def _rows_in_another_process(folder: Path) -> int:
-    command = [sys.executable, "-c", _COUNT, str(folder / "outbox.db")]
+def _rows_in_another_process(folder: Path, name: str = "outbox.db") -> int:
+    command = [sys.executable, "-c", _COUNT, str(folder / name)]
     return int(subprocess.run(command, check=True, capture_output=True).stdout)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
+from contextlib import closing
 
 from rambla_py.outbox.digests import DUPLICATE
 from rambla_py.outbox.errors import OutboxSchemaError
 from rambla_py.outbox.rows import SCHEMA_VERSION
 
-__all__ = ["DDL", "migrate", "version_of"]
+__all__ = ["DDL", "migrate"]
 
 _ENTRY = """SELECT 1 FROM rambla_seen AS seen JOIN rambla_target AS target ON number = seen.target
         WHERE name = NEW.target AND id = NEW.id AND (until IS NULL OR until > NEW.accepted)"""
@@ -130,29 +132,58 @@ END""",
 )
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """Return the version of the tables; 0 if there are none."""
-    if not _has_table(connection, "rambla_schema"):
-        return 0
-    version: int = connection.execute("SELECT max(version) FROM rambla_schema").fetchone()[0]
-    return version
+_COLUMNS = """
+SELECT DISTINCT found.name || '.' || info.name
+FROM sqlite_schema AS found JOIN pragma_table_info(found.name) AS info
+WHERE found.type = 'table' AND substr(found.name, 1, 7) = 'rambla_'
+"""
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
     """Make the tables where there are none; the caller has begun a transaction.
 
     The file may be an application's: every name begins with ``rambla_``. Raises ``OutboxSchemaError`` for a
-    newer version, and for tables without one.
+    newer version, and for tables that lack something.
     """
-    version = version_of(connection)
-    if version == SCHEMA_VERSION:
-        return
-    if version > SCHEMA_VERSION or _has_table(connection, "rambla_message"):
+    version, found = _version_of(connection), _columns_of(connection)
+    if version > SCHEMA_VERSION:
         raise OutboxSchemaError(name, found=version, known=SCHEMA_VERSION)
+    if version or any(column.startswith("rambla_message.") for column in found):
+        if lacking := _lacking(found):
+            raise OutboxSchemaError(name, found=version, known=SCHEMA_VERSION, lacking=lacking)
+        return
+    _make(connection)
+
+
+def _make(connection: sqlite3.Connection) -> None:
     for statement in DDL:
         connection.execute(statement)
 
 
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    query = "SELECT 1 FROM sqlite_schema WHERE name = ?"
-    return connection.execute(query, (name,)).fetchone() is not None
+def _lacking(found: frozenset[str]) -> list[str]:
+    """Return the columns that are not there, or their table where that is not there either."""
+    tables = {column.partition(".")[0] for column in found}
+    missing = [(column.partition(".")[0], column) for column in _columns() - found]
+    return sorted({column if table in tables else table for table, column in missing})
+
+
+@functools.cache
+def _columns() -> frozenset[str]:
+    """Return the columns that this release uses."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        _make(connection)
+        return _columns_of(connection)
+
+
+def _columns_of(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the columns of all tables of an outbox, each as ``table.column``."""
+    return frozenset(column for (column,) in connection.execute(_COLUMNS))
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables; 0 if none is recorded."""
+    query = "SELECT 1 FROM sqlite_schema WHERE name = 'rambla_schema'"
+    if connection.execute(query).fetchone() is None:
+        return 0
+    version: int | None = connection.execute("SELECT max(version) FROM rambla_schema").fetchone()[0]
+    return version or 0
