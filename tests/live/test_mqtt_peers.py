@@ -111,6 +111,20 @@ def test_a_broker_that_closes_at_once():
     assert type(ping.exception) is ConnectionLostError
 
 
+def test_connections_end_with_a_disconnect():
+    """Without one, a broker reports the client as dead."""
+    kinds: list[int] = []
+
+    def answer(kind: int, body: bytes) -> bytes:
+        kinds.append(kind)
+        return CONNACK if kind == 1 else b"\xb0\x04" + body[:2] + b"\x00\x11" if kind == 10 else b""
+
+    with broker(answer) as connection:
+        app = app_on("mqtt", connection, topic="t")
+        assert [app.ping("orders")[0].exception for _ in range(10)] == [None] * 10
+        assert until(lambda: kinds.count(14) == 10)
+
+
 def test_a_client_certificate_that_is_missing(tls_files: TlsFiles):
     """The broker's alert comes after the handshake, and takes the channel down."""
     required = [f"cafile {tls_files.authority}", "require_certificate true"]

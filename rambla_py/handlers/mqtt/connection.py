@@ -142,9 +142,10 @@ class MqttConnection:
         self._closed = True
         self._room.set()
         self._client.on_publish = None
+        self._answered.clear()  # set since the CONNACK; the end of the connection sets it again
         if self._up and self._lost is None:
             self._client.disconnect()
-            self._answered.wait(_GOODBYE_S)
+            self._wait(self._answered, _GOODBYE_S)
         # The thread ends with its socket, even if something is still to be written, and closes it.
         opened: Any = self._client.socket()
         if opened is not None:
