@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from rambla_py._internal.redaction import MASK
 from rambla_py.analytics.columns import boolean, converter, text
 from rambla_py.analytics.currencies import CURRENCIES
 from rambla_py.analytics.errors import AnalyticsError
-from rambla_py.analytics.privacy import Scrubber
+from rambla_py.analytics.privacy import CUT, UNREADABLE, Scrubber
 
 __all__ = ["OwnFields", "checked"]
 
@@ -145,6 +146,18 @@ class OwnFields:
         if isinstance(user_id, int) and not isinstance(user_id, bool):
             return self.scrubber.user_id(user_id)
         return self.scrubber.user_id(checked(user_id, "user_id"))
+
+    def deletable_user(self, user_id: Any) -> str:
+        """Return the id of a user as it is recorded, if no other user has the same there."""
+        recorded = self.user(user_id)
+        if not recorded:
+            raise AnalyticsError("expected the id of a user", field="user_id")
+        if any(mark in recorded for mark in (MASK, CUT, UNREADABLE)):
+            raise AnalyticsError(
+                "events hold this id masked or cut, as those of other users; delete them by another column",
+                field="user_id",
+            )
+        return recorded
 
     def names(self, event: Any, category: Any, action: Any) -> tuple[str, str, str]:
         """Return the name, the category and the action of a custom event."""

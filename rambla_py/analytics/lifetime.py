@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import cast
 
 from rambla_py._internal.durations import DEFAULT, Default, time_limit
@@ -73,9 +73,9 @@ class Lifetime:
 
     # -- end ------------------------------------------------------------------------------------------
 
-    def flush(self, timeout_s: float | None) -> bool:
-        """Wait until everything accepted by now has ended; return whether it has."""
-        limit, flush = self._limit(timeout_s), self._flush()
+    def flush(self, timeout_s: float | None, channels: Container[str] | None = None) -> bool:
+        """Wait until all accepted by now, on these channels or on all, has ended; return whether it has."""
+        limit, flush = self._limit(timeout_s), self._flush(channels or self._names)
         if flush is None:
             return self.account.audit().pending == 0
         if not flush.done:
@@ -87,7 +87,7 @@ class Lifetime:
 
     async def aflush(self, timeout_s: float | None) -> bool:
         """Wait as ``flush`` does, without blocking the event loop."""
-        limit, flush = self._limit(timeout_s), self._flush()
+        limit, flush = self._limit(timeout_s), self._flush(self._names)
         if flush is None:
             return self.account.audit().pending == 0
         try:
@@ -95,18 +95,23 @@ class Lifetime:
         except ReceiptTimeoutError:
             return False
 
-    def delete_user(self, user_id: str | None) -> dict[str, int]:
-        """Delete the events of a user from each SQL database of the channels."""
+    def delete_user(self, user_id: str) -> dict[str, int]:
+        """Deliver what waits for the SQL databases of the channels, and delete the events of a user there."""
         deleted: dict[str, int] = {}
         targets = [target for target in self.app.config.every_channel() if target.channel in self._names]
         databases = [target for target in targets if hasattr(target.handler, "backend_arguments")]
         if not databases:
             names = ", ".join(target.name for target in targets)
             raise AnalyticsError(f"{names}: events of a user can be deleted from SQL databases only")
+        if not self.flush(None, {target.channel for target in databases}):
+            raise AnalyticsError(
+                "nothing was deleted, because events still wait to be delivered and may be of this user; "
+                "call delete_user again when the database answers"
+            )
         for target in databases:
             arguments = target.handler.backend_arguments(target.settings)  # type: ignore[attr-defined]
             with SqlBackend(**arguments) as db:
-                for table, number in delete_user(db, user_id or "", target.options.tables).items():
+                for table, number in delete_user(db, user_id, target.options.tables).items():
                     deleted[table] = deleted.get(table, 0) + number
         return deleted
 
@@ -133,9 +138,9 @@ class Lifetime:
             end()
         self.listeners.call_all()
 
-    def _flush(self) -> Flush | None:
+    def _flush(self, channels: Container[str]) -> Flush | None:
         try:
-            return self._lifecycle.running().flush(self._names)
+            return self._lifecycle.running().flush(channels)
         except NotRunningError:
             return None
 

@@ -14,9 +14,13 @@ __all__ = ["delete_before", "delete_user", "existing_tables"]
 _AT_ONCE: Final = 10_000
 """Rows of one statement, so that none is long and others can write between two."""
 
-_LISTED: Final = "SELECT table_name AS name FROM information_schema.tables WHERE table_schema "
+_MAIN: Final = "FROM sqlite_master WHERE type IN ('table', 'view')"
+_LISTED: Final = (
+    "SELECT CONCAT(table_schema, '.', table_name) AS name FROM information_schema.tables "
+    "UNION ALL SELECT table_name FROM information_schema.tables WHERE table_schema "
+)
 _LISTINGS: Final = {
-    "sqlite": "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')",
+    "sqlite": f"SELECT name {_MAIN} UNION ALL SELECT 'main.' || name {_MAIN}",
     "postgresql": f"{_LISTED} = ANY (current_schemas(false))",
     "mysql": f"{_LISTED} = DATABASE()",
     "mariadb": f"{_LISTED} = DATABASE()",
@@ -36,7 +40,7 @@ def delete_before(db: SqlBackend, moment: datetime.datetime, tables: Iterable[st
 
 
 def existing_tables(db: SqlBackend) -> set[str] | None:
-    """Return the names of the tables of a database; None if it cannot tell."""
+    """Return the names of the tables of a database, also with their schemas; None if it cannot tell."""
     if db.database.dialect.is_missing:
         return set()  # a query would create the file
     listing = _LISTINGS.get(db.database.dialect.name)

@@ -346,12 +346,12 @@ class Tracker:
         """Delete the events of a user from the tracker's SQL databases; return how many each table had.
 
         Delivers what waits first, and blocks until all are deleted. What further fields tell about the user
-        stays. Raises ``AnalyticsError`` for a tracker without such a database, and ``SqlError``.
+        stays. Raises ``SqlError``, and ``AnalyticsError`` for a tracker without such a database, for an id
+        that events hold masked, and if events still wait: nothing is deleted then.
         """
         if self._life is None:
             return {}
-        self._life.flush(None)
-        return self._life.delete_user(self._own.user(user_id))
+        return self._life.delete_user(self._own.deletable_user(user_id))
 
     def audit(self) -> TrackerAudit:
         """Return the account of this process: exact after ``flush`` and ``close``."""
