@@ -140,6 +140,31 @@ def test_long_strings_take_no_long_time(noise: str) -> None:
     assert len(SCRUBBER.text(noise * 1_000_000)) <= 8192 + len("…[cut]")
 
 
+@pytest.mark.parametrize(
+    ("start", "noise"),
+    [("@ ", "a:"), ("", "Key ()=("), ("' at line ", "near '"), ("' for key ", "Duplicate entry '")],
+)
+def test_a_pattern_that_never_ends_is_tried_once(start: str, noise: str) -> None:
+    """Clients choose such strings: trying the rest of one from each start takes hours."""
+    patient = Scrubber(PrivacySettings(max_text=50_000), salt=b"key")
+    assert patient.text(start + noise * (50_000 // len(noise)))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("DETAIL: Key (email)=(k4n4r1-v0g3l", "DETAIL: Key (email)=(***"),
+        ("Failing row contains (1, k4n4r1-v0g3l, nu", "Failing row contains (***"),
+        ("dial user:k4n4r1-v0g3l:x@db.example refused", "dial ***@db.example refused"),
+        ("dial (a/user:k4n4r1-v0g3l@db.example)", "dial (a/user:***@db.example)"),
+        ("thin:scott/k4n4r1-v0g3l@db.example", "thin:***@db.example"),
+    ],
+)
+def test_values_are_masked_up_to_their_end(text: str, shown: str) -> None:
+    """An error that was cut has no end of the value, and what is before a login stays."""
+    assert SCRUBBER.text(text) == shown
+
+
 def test_each_short_string_is_scrubbed_once() -> None:
     """Strings of events repeat: paths, user agents, plans."""
     scrubber: Any = Scrubber(PrivacySettings(), salt=b"key")

@@ -48,10 +48,11 @@ _TOKEN = re.compile(
     r"|glpat-[\w\-]+|xox[a-z]-[\w\-]+|whsec_[\w+/=\-]+|AIza[\w\-]{20,}|SG\.[\w\-]{10,}\.[\w\-]+|ya29\.[\w\-]{10,}"
     r"|(?<![A-Za-z0-9])(?:sk-[\w\-]{16,}|hf_\w{16,}|npm_\w{16,}|pypi-[\w\-]{16,}|shp(?:at|ss|ca|pa)_\w{16,})"
 )
-# user:password@host, as drivers of databases write it without a scheme.
-_LOGIN = re.compile(
-    r"(?<![\w/.+%\-])[\w.+%\-]++:(?![^\s/@]*\*\*\*@)[^\s/@]+@(?=[\w\[(])|(?<=:)\w++/[^\s/@]+@(?=\w)"
-)
+# user:password@host, as drivers of databases write it without a scheme. The user is searched for in each word
+# that ends with "@", and not the "@" after each user: many colons would take quadratic time.
+_BEFORE_AT = re.compile(r"(?<![^\s/@])[^\s/@]++@(?=[\w\[(])")
+_USER = re.compile(r"(?<![\w/.+%\-])[\w.+%\-]++:(?=.)", re.DOTALL)
+_ORACLE_LOGIN = re.compile(r"(?<=:)\w++/[^\s/@]+@(?=\w)")
 _EMAIL = re.compile(r"(?<![\w.+%\-])[\w.+%\-]++@(?=(?:[\w\-]+\.)+[^\W\d_]{2,})")
 
 
@@ -94,7 +95,7 @@ def mask_text(text: str, is_secret: Callable[[str], bool], *, emails: bool = Tru
         text = mask_key_values(text, is_secret)
     if "@" in text:
         if ":" in text:
-            text = _LOGIN.sub(f"{MASK}@", text)
+            text = _BEFORE_AT.sub(_masked_login, _ORACLE_LOGIN.sub(f"{MASK}@", text))
         if emails:
             text = _EMAIL.sub(f"{MASK}@", text)
     if len(text) >= SHORTEST:
@@ -121,3 +122,11 @@ def _masked_scheme(found: re.Match[str]) -> str:
     if found["scheme"].lower() == "basic" and _WORD_OF_PROSE.fullmatch(found["token"]):
         return found[0]
     return f"{found['scheme']}{found['gap']}{MASK}"
+
+
+def _masked_login(found: re.Match[str]) -> str:
+    """Return a word that ends with ``@`` with its user and password masked, unless they are already."""
+    user = _USER.search(found.string, found.start(), found.end() - 1)
+    if user is None or found[0].endswith(f"{MASK}@"):
+        return found[0]
+    return f"{found.string[found.start() : user.start()]}{MASK}@"
