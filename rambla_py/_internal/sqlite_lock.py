@@ -13,6 +13,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -112,73 +113,92 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 @contextmanager
 def _turn(file: str, deadline: float) -> Iterator[None]:
     """Wait for this writer's turn; go on without it when it does not come, or there cannot be one."""
-    held = _opened(file)
-    if held is not None and not _locked(held, deadline - _LAST_TRY_S - time.monotonic()):
-        held = None  # closed by the thread that waits for it
+    turn = _opened(file)
     try:
+        if turn is not None:
+            turn.wait(deadline - _LAST_TRY_S - time.monotonic())
         yield
     finally:
-        if held is not None:
-            _release(held)
+        if turn is not None:
+            turn.end()
 
 
-def _opened(file: str) -> int | None:
+def _opened(file: str) -> _Turn | None:
     """Open the file of turns, with the mode of the database; None in memory, or where it cannot be made."""
     if not file:
         return None
     with suppress(OSError):
         mode = os.stat(file).st_mode & 0o666
-        return os.open(f"{file}-turn", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, mode)
+        return _Turn(os.open(f"{file}-turn", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, mode))
     return None
 
 
-def _locked(held: int, wait_s: float) -> bool:
-    """Lock within this time; a thread does the waiting, since a blocking ``flock`` knows no time-out."""
-    with suppress(BlockingIOError):
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    waiting = _Waiting(held)
-    try:
-        threading.Thread(target=waiting.run, name="rambla turn", daemon=True).start()
-    except RuntimeError:  # the interpreter is ending, and starts no thread
-        os.close(held)
-        return False
-    return waiting.wait(wait_s)
+class _Turn:
+    """A place in the queue, which is left by ``end``, or at the latest when nothing refers to it any more."""
 
-
-def _release(held: int) -> None:
-    # Unlocked first: a child forked meanwhile has the same open file, and would keep the lock.
-    fcntl.flock(held, fcntl.LOCK_UN)
-    os.close(held)
-
-
-class _Waiting:
-    """A blocking ``flock`` on a thread, which lets go at once of what is no longer waited for."""
-
-    def __init__(self, held: int) -> None:
-        self._held = held
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
         self._lock = threading.Lock()
         self._arrived = threading.Event()
-        self._given_up = False
+        self._waits = self._ended = False
+        _turns.add(self)
 
-    def run(self) -> None:
-        """Wait for the lock, however long."""
-        fcntl.flock(self._held, fcntl.LOCK_EX)
-        with self._lock:
-            self._arrived.set()
-            if self._given_up:
-                _release(self._held)
+    def __del__(self) -> None:
+        self._release()  # an exception from a signal handler came before ``end`` did it
 
-    def wait(self, timeout_s: float) -> bool:
-        """Return whether the lock is held; otherwise it is given up."""
+    def wait(self, timeout_s: float) -> None:
+        """Return once the turn has come, or the time is over."""
+        descriptor = self._descriptor
+        assert descriptor is not None
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        # A thread does the waiting, since a blocking ``flock`` has no time-out.
+        self._waits = True
         try:
-            self._arrived.wait(max(timeout_s, 0.0))
-        except BaseException:  # an interruption: a turn that comes later is released at once
-            with self._lock:
-                self._given_up = True
-                if self._arrived.is_set():
-                    _release(self._held)
-            raise
+            threading.Thread(target=self._block, args=(descriptor,), name="rambla turn", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending, and starts no thread
+            self._waits = False
+            return
+        self._arrived.wait(max(timeout_s, 0.0))
+
+    def end(self) -> None:
+        """Leave the queue: now, or as soon as the lock is there that a thread waits for."""
         with self._lock:
-            self._given_up = not self._arrived.is_set()
-            return not self._given_up
+            self._ended = True
+            if not self._waits:
+                self._release()
+
+    def leave_to_parent(self) -> None:
+        """Close the descriptor in a forked child: it would keep the lock when the parent is killed."""
+        self._lock = threading.Lock()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _block(self, descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with self._lock:
+            self._waits = False
+            self._arrived.set()
+            if self._ended:
+                self._release()
+
+    def _release(self) -> None:
+        descriptor = self._descriptor
+        if descriptor is not None:
+            # Unlocked first: a child forked meanwhile has the same open file, and would keep the lock.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self._descriptor = None
+            os.close(descriptor)
+
+
+_turns: weakref.WeakSet[_Turn] = weakref.WeakSet()
+
+
+def _leave_turns_to_parent() -> None:
+    for turn in list(_turns):
+        turn.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_turns_to_parent)

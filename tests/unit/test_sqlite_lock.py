@@ -6,13 +6,18 @@ import fcntl
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
+from interruptions import Point, every_point, interrupted_at
+from waiting import wait_until
 
+from rambla_py._internal import sqlite_lock as _lock
 from rambla_py._internal.sqlite_lock import WriteLock, begin_writing
 
 Connect = Callable[..., sqlite3.Connection]
@@ -146,6 +151,73 @@ def test_an_interrupted_writer_leaves_the_queue(connect: Connect, turn: Path) ->
     while is_held(turn):  # a thread that kept it would run into the time limit of the test
         pass
     write(connection, "a")
+    assert written(connection) == ["a"]
+
+
+# One of the points is in the finalizer, where exceptions are reported and end.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("queued_behind_another", [False, True])
+def test_an_exception_at_every_point_leaves_the_queue(
+    connect: Connect, turn: Path, queued_behind_another: bool
+) -> None:
+    """Wherever it comes while a writer takes its turn and gives it up: the turn is free afterwards."""
+    connection = connect()
+    turn.touch()
+
+    def interrupt() -> None:
+        raise _InterruptedError
+
+    def run(number: int) -> Point:
+        with turn.open() as other:
+            if queued_behind_another:
+                fcntl.flock(other, fcntl.LOCK_EX)
+                threading.Timer(0.02, fcntl.flock, (other.fileno(), fcntl.LOCK_UN)).start()
+            with suppress(_InterruptedError), interrupted_at(number, (_lock.__file__,), interrupt) as point:
+                begin_writing(connection)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute("PRAGMA busy_timeout = 20000")
+            wait_until(lambda: not is_held(turn))
+        return point
+
+    assert every_point(run) > 10
+
+
+_FORKED = """
+import os, signal, sqlite3, sys, threading
+from pathlib import Path
+from test_sqlite_lock import begin_writing, is_held
+path = Path(sys.argv[1])
+first, second = [sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False) for _ in "ab"]
+begin_writing(first)
+threading.Thread(target=begin_writing, args=(second,), daemon=True).start()
+while not is_held(path.with_name(path.name + "-turn")):
+    pass
+child = os.fork()
+if child:
+    print(child, flush=True)
+signal.pause()
+"""
+
+
+def test_a_forked_child_does_not_keep_the_turn_of_its_killed_parent(
+    connect: Connect, turn: Path, tmp_path: Path
+) -> None:
+    """The parent was forked while a thread of it had the turn; others need not wait until the child ends."""
+    program = [sys.executable, "-c", _FORKED, str(tmp_path / "a.db")]
+    folder = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": folder}
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        try:
+            wait_until(lambda: not is_held(turn))
+        finally:
+            os.kill(child, signal.SIGKILL)
+    write(connection := connect(), "a")
     assert written(connection) == ["a"]
 
 
