@@ -303,6 +303,30 @@ def test_addresses_under_further_keys() -> None:
     assert scrubber(email="drop").fields({"email": "bob@example.com"}) == {"email": "***"}
 
 
+def test_lists_of_addresses_hold_addresses() -> None:
+    """A list under such a key, or one inside it, is no way around it."""
+    fields = SCRUBBER.fields(
+        {"ips": ["203.0.113.7", ("2001:db8:1:2::3",)], "ip_addresses": {"203.0.113.7"}, "ipv4": "203.0.113.7"}
+    )
+    assert fields == {
+        "ips": ["203.0.113.0", ["2001:db8:1::"]],
+        "ip_addresses": ["203.0.113.0"],
+        "ipv4": "203.0.113.0",
+    }
+    assert SCRUBBER.fields({"emails": ["Bob@Example.com"]})["emails"] == [
+        SCRUBBER.fields({"email": "bob@example.com"})["email"]
+    ]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_value_whose_name_is_secret_is_masked(order: int) -> None:
+    """``name`` and ``value`` are fields of their own, in any order, at any level."""
+    given = dict([("name", "password"), ("value", SECRET)][::order])
+    assert SCRUBBER.fields(given) == {"name": "password", "value": "***"}
+    assert SCRUBBER.fields({"a": [given]}) == {"a": [{"name": "password", "value": "***"}]}
+    assert SCRUBBER.fields({**given, "name": "colour"})["value"] == SECRET
+
+
 def test_email_addresses() -> None:
     """Domain and hash; the hash ignores case and the name before the address, and lasts."""
     parts = SCRUBBER.email("Bob <Bob@Example.com>")

@@ -34,7 +34,7 @@ _MEASURES: Final = frozenset(
     )
 )
 _ADDRESSES: Final = re.compile(
-    r"(^|_)(ips?|ip_addr(ess)?|(client|remote|peer|source)_(ip_)?addr(ess)?|forwarded_for)$"
+    r"(^|_)(ip(_?v[46])?(s|_addr(ess(es)?)?)?|(client|remote|peer|source)_(ip_)?addr(ess)?|forwarded_for)$"
 )
 _EMAILS: Final = re.compile(r"(^|_)(e_?mails?|e_?mail_addr(ess)?)$")
 

@@ -27,7 +27,7 @@ from rambla_py.analytics.privacy.sizes import fit
 from rambla_py.analytics.privacy.statements import QueryText, Statements
 from rambla_py.analytics.privacy.texts import mask_text, storable
 from rambla_py.analytics.privacy.urls import mask_url
-from rambla_py.analytics.privacy.values import ITEMS, Cleaner, string_of, unused
+from rambla_py.analytics.privacy.values import ITEMS, NAMED, Cleaner, mask_named_value, string_of, unused
 
 __all__ = ["SALT_VARIABLE", "EmailParts", "QueryText", "Scrubber"]
 
@@ -138,6 +138,8 @@ class Scrubber:
                 if name is not key and name in result:
                     name = unused(name, result)
                 result[name] = value
+            if not NAMED.isdisjoint(result):
+                mask_named_value(result, lambda name: self._plan(name)[1] is Kind.SECRET)
         except Exception:
             result[UNREADABLE] = UNREADABLE
         return result

@@ -20,7 +20,7 @@ from rambla_py.analytics.privacy.cards import is_card_number
 from rambla_py.analytics.privacy.key_names import Kind
 from rambla_py.analytics.privacy.marks import CUT, CYCLE, UNREADABLE
 
-__all__ = ["DEPTH", "ITEMS", "Cleaner", "string_of"]
+__all__ = ["DEPTH", "ITEMS", "NAMED", "Cleaner", "mask_named_value", "string_of", "unused"]
 
 DEPTH: Final = 8
 """Levels of nested containers that are recorded."""
@@ -68,11 +68,11 @@ class Cleaner:
                 return self._address(value)
             if kind is Kind.EMAIL and isinstance(value, str | bytes):
                 return self._email(value)
-            return self._clean(value, depth)
+            return self._clean(value, depth, kind)
         except Exception:
             return UNREADABLE
 
-    def _clean(self, value: object, depth: int) -> Any:
+    def _clean(self, value: object, depth: int, kind: Kind = Kind.PLAIN) -> Any:
         self._values -= 1
         if self._values < 0:
             return CUT
@@ -99,7 +99,7 @@ class Cleaner:
                 return [self._key(value[0])[0], MASK]
             if isinstance(contents, Mapping):
                 return self._mapping(contents.items(), depth + 1)
-            return self._list(contents, depth + 1)
+            return self._list(contents, depth + 1, kind)
         finally:
             self._open.discard(id(value))
 
@@ -140,43 +140,56 @@ class Cleaner:
 
     def _mapping(self, items: Iterable[tuple[object, object]], depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        names_secret = False
         for at, (key, value) in enumerate(items):
             if at == ITEMS:
                 result[CUT] = CUT
                 break
             name, kind = self._key(key)
-            lower = name.lower()
-            if lower in _NAMING and isinstance(value, str | bytes):
-                names_secret = self._key(value)[1] is Kind.SECRET
-            elif names_secret and lower in _NAMED:
-                kind = Kind.SECRET
             result[unused(name, result)] = self.field(kind, value, depth)
+        mask_named_value(result, lambda name: self._key(name)[1] is Kind.SECRET)
         return result
 
     def _is_secret_pair(self, value: Sequence[object]) -> bool:
         """Return whether a value is a pair of a secret name and its value, such as a header."""
         return len(value) == 2 and isinstance(value[0], str | bytes) and self._key(value[0])[1] is Kind.SECRET
 
-    def _list(self, items: Iterable[object], depth: int) -> list[Any]:
+    def _list(self, items: Iterable[object], depth: int, kind: Kind) -> list[Any]:
+        """Return clean items; ``kind`` is that of the list, because a list of addresses holds addresses."""
         result: list[Any] = []
         after_flag = False
         for at, item in enumerate(items):
             if at == ITEMS:
                 result.append(CUT)
                 break
-            kind = Kind.SECRET if after_flag else Kind.PLAIN
+            item_kind = Kind.SECRET if after_flag else kind
             after_flag = False
             if isinstance(item, str) and item.startswith("-") and "=" not in item:  # --password hunter2
                 after_flag = self._key(item.lstrip("-"))[1] is Kind.SECRET
             elif isinstance(item, list) and self._is_secret_pair(item):  # a header
                 item = [self._key(item[0])[0], MASK]
-            result.append(self.field(kind, item, depth))
+            result.append(self.field(item_kind, item, depth))
         return result
 
 
 _NAMING: Final = frozenset(("name", "key", "header", "field", "param", "parameter", "variable", "env"))
-_NAMED: Final = frozenset(("value", "val", "content", "data"))
+NAMED: Final = frozenset(("value", "val", "content", "data"))
+"""Names of the field whose meaning another field names."""
+
+
+def mask_named_value(fields: dict[str, Any], is_secret: Callable[[str], bool]) -> None:
+    """Mask the value of a secret that another field names, in any order of the two.
+
+    >>> fields = {"value": "hunter2", "name": "password"}
+    >>> mask_named_value(fields, lambda name: name == "password")
+    >>> fields
+    {'value': '***', 'name': 'password'}
+    """
+    named = [name for name in fields if name.lower() in NAMED]
+    if named and any(
+        name.lower() in _NAMING and isinstance(value, str) and is_secret(value)
+        for name, value in fields.items()
+    ):
+        fields.update(dict.fromkeys(named, MASK))
 
 
 def unused(name: str, taken: Mapping[str, object]) -> str:
