@@ -10,7 +10,7 @@ from rambla_py.errors import DeliveryError, UnknownOutcomeError
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery, LiveDelivery
 
-__all__ = ["Actions", "Loss", "Losses"]
+__all__ = ["Actions", "Loss", "Losses", "is_single"]
 
 Loss = tuple["Delivery", DeliveryError]
 
@@ -52,8 +52,8 @@ class Losses:
         """Record the end of a request that began at ``began``; ``last``: nothing else is in flight."""
         if not losses and not (last and self.held):
             return None
-        timed_out = [loss for loss in losses if _is_single(loss[1])]
-        self.held += [(now, loss) for loss in losses if not _is_single(loss[1])]
+        timed_out = [loss for loss in losses if is_single(loss[1])]
+        self.held += [(now, loss) for loss in losses if not is_single(loss[1])]
         stops = any(_is_unsent(error) for _, error in losses) and not self.stopped
         self.stopped = self.stopped or stops
         silent = timed_out[0][1] if timed_out and self.answered_at < began else None
@@ -66,7 +66,8 @@ class Losses:
         return Actions(stops, tuple(settle), silent)
 
 
-def _is_single(error: DeliveryError) -> bool:
+def is_single(error: DeliveryError) -> bool:
+    """Return whether a request without an answer failed by itself, on a sound connection."""
     return isinstance(error, UnknownOutcomeError) and not error.connection_lost
 
 

@@ -64,6 +64,12 @@ peers_of_many = pytest.mark.parametrize(
     ids=[name for name in PEERS if name != "http"],
 )
 
+peers_by_size = pytest.mark.parametrize(
+    "peer",
+    [PEERS[name] for name in ("http-batch", "http-ndjson", "clickhouse", "jitsu")],
+    ids=["http-batch", "http-ndjson", "clickhouse", "jitsu"],
+)
+
 
 def numbers(seen: Seen) -> list[int]:
     """Return the messages in a request; none in one that asks about the server."""
@@ -107,6 +113,32 @@ def test_one_of_a_request_that_hangs_fails_alone(web_server: WebServer, peer: Pe
     copies = Counter(n for found in server.sent for n in found)
     assert max(copies.values()) == peer.copies
     assert sum(count > 2 for count in copies.values()) <= (0 if peer.copies == 2 else MANY**0.5)
+
+
+@peers_of_many
+@pytest.mark.parametrize("status", [502, 504])
+def test_one_that_a_gateway_has_no_answer_for_fails_alone(web_server: WebServer, peer: Peer, status: int):
+    """The others are sent once more, without using up a retry."""
+    server = Server(web_server, peer)
+    server.bad, server.hangs = {MANY // 2}, Reply(status)
+    with peer.app(web_server) as c:
+        outcomes = c.send_many([event(n) for n in range(MANY)])
+    assert [n for n, outcome in enumerate(outcomes) if outcome.status != "ok"] == [MANY // 2]
+
+
+@peers_by_size
+def test_a_request_that_hangs_is_no_loss_of_those_that_follow_it(web_server: WebServer, peer: Peer):
+    """A batch over ``max_body_bytes`` is several requests, one after the other: each fails by itself."""
+    server = Server(web_server, peer)
+    server.bad = {0}
+    peer = peer._replace(connection={**peer.connection, "max_body_bytes": 1_000})
+    with peer.app(web_server, timeout_s=2.0) as c:
+        many = c.app.publish_many("to", [event(n) for n in range(MANY)])
+        wait_until(lambda: len(server.sent) == 1)
+        assert c.app.publish("to", event(MANY)).outcomes(timeout_s=TIMEOUT_S)[0].status == "ok"
+        outcomes = many.outcomes(timeout_s=TIMEOUT_S)
+        assert c.status().lost_connections == 0
+    assert [n for n, outcome in enumerate(outcomes) if outcome.status != "ok"] == [0]
 
 
 @peers_of_many

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from pyreqwest.client import SyncClient
 
 from rambla_py.handlers._http.client import Answer, HttpClient, Request, client_for
-from rambla_py.handlers._http.request_pool import Group, RequestPool
+from rambla_py.handlers._http.request_pool import Group, RequestPool, unsent
 from rambla_py.handlers._http.settings import WebSettings
-from rambla_py.handlers._losses import Loss
+from rambla_py.handlers._losses import Loss, is_single
 
 if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
     from rambla_py.handler import Link
 
 __all__ = ["WebConnection"]
@@ -52,6 +53,17 @@ class WebConnection:
         answer = self.client.send(request)
         self._pool.answered(began)
         return answer
+
+    def _with_rest(self, losses: list[Loss], rest: Sequence[Delivery]) -> list[Loss]:
+        """Return the losses of a request with those of deliveries that were to follow it.
+
+        After a request that failed by itself these are none: the deliveries wait for a thread again.
+        """
+        if not all(is_single(error) for _, error in losses):
+            return losses + unsent(rest)
+        if rest:
+            self._pool.submit([rest])
+        return losses
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         """Settle the deliveries of a group, and return those without an answer."""

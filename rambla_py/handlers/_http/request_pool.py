@@ -162,8 +162,8 @@ def lost(group: Iterable[Delivery], error: DeliveryError) -> list[Loss]:
     """Return the loss of each delivery of a group, which shared a request if there are several."""
     losses = [(delivery, error) for delivery in group]
     if len(losses) > 1 and isinstance(error, UnknownOutcomeError):
-        error = UnknownOutcomeError(error.reason, connection_lost=error.connection_lost, together=True)
-        return [(delivery, error) for delivery, _ in losses]
+        shared = UnknownOutcomeError(error.reason, connection_lost=error.connection_lost, together=True)
+        return [(delivery, shared.with_detail(error.detail)) for delivery, _ in losses]
     return losses
 
 

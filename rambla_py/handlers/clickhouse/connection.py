@@ -21,9 +21,9 @@ from rambla_py.handler import secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.connection import WebConnection
-from rambla_py.handlers._http.errors import encoding_error
+from rambla_py.handlers._http.errors import NO_ANSWER, encoding_error
 from rambla_py.handlers._http.groups import grouped
-from rambla_py.handlers._http.request_pool import Group, lost, unsent
+from rambla_py.handlers._http.request_pool import Group, lost
 from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers._losses import Loss
 from rambla_py.handlers.clickhouse.columns import Columns, column_kinds, columns_query
@@ -149,9 +149,13 @@ class ClickHouseConnection(WebConnection):
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         losses: list[Loss] = []
+        rest: list[Delivery] = []
         for part in self._parts(group):
-            losses += unsent(delivery for delivery, _ in part) if losses else self._insert(part)
-        return losses
+            if losses:
+                rest += [delivery for delivery, _ in part]
+            else:
+                losses = self._insert(part)
+        return self._with_rest(losses, rest)
 
     def _parts(self, group: Group) -> Iterator[_Part]:
         """Yield deliveries with their rows, as many as fit a body; what has no valid rows fails alone."""
@@ -185,8 +189,10 @@ class ClickHouseConnection(WebConnection):
         for _ in range(_ROWS_BY_NAME):
             try:
                 error = self._refusal(part)
-            except (ConnectionLostError, UnknownOutcomeError) as no_answer:
+            except NO_ANSWER as no_answer:
                 return lost([delivery for delivery, _ in part], no_answer)
+            if isinstance(error, UnknownOutcomeError):
+                return lost([delivery for delivery, _ in part], error)
             if not isinstance(error, BadRowError) or len(part) == 1:
                 return _settled(part, error)
             at = _position(part, error.row)
@@ -199,7 +205,7 @@ class ClickHouseConnection(WebConnection):
             return self._insert(part)
         losses = self._insert(part[:middle])
         if losses:
-            return losses + unsent(delivery for delivery, _ in part[middle:])
+            return self._with_rest(losses, [delivery for delivery, _ in part[middle:]])
         return self._insert(part[middle:])
 
     def _refusal(self, part: _Part) -> Exception | None:
