@@ -48,12 +48,13 @@ def arguments_of(given: Arguments, environ: Mapping[str, str]) -> Arguments:
 
 
 def _check(chosen: Arguments, sources: Mapping[str, str]) -> None:
-    shares = chosen.sample.values() if isinstance(chosen.sample, Mapping) else (chosen.sample,)
+    sample = {} if chosen.sample is None else chosen.sample
+    shares = sample.values() if isinstance(sample, Mapping) else (sample,)
     size, timeout_s = chosen.batch_size, chosen.batch_timeout_s
     for name, expected, is_right in (
         ("batch_size", "an integer > 0", size is None or (_is_number(size, int) and size > 0)),
         ("batch_timeout_s", "seconds from 0 to 1e9", timeout_s is None or _is_within(timeout_s, 1e9)),
-        ("sample", "a share from 0 to 1", all(one is None or _is_within(one, 1) for one in shares)),
+        ("sample", "a share from 0 to 1", all(_is_within(one, 1) for one in shares)),
     ):
         if not is_right:
             raise AnalyticsError(f"expected {expected}", field=sources.get(name, name))

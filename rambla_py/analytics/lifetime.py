@@ -52,7 +52,7 @@ class Lifetime:
 
     def run(self, now: float) -> float | None:
         """Do what is due."""
-        due = [at for repeated in self._repeated if (at := repeated(now)) is not None]
+        due = [at for repeated in tuple(self._repeated) if (at := repeated(now)) is not None]
         return min(due, default=None)
 
     def after_fork(self) -> None:

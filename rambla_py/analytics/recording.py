@@ -64,29 +64,23 @@ class Recorder:
     ) -> None:
         self._router, self._account, self._own = router, account, own
         self._scrubber = scrubber = own.scrubber
-        self._settings, self._consent, self._debug = settings, consent, debug
+        self._consent, self._debug = consent, debug
         self._looks_at_events = debug or consent is not None
         self._now = EventClock().now
         self._scope: ContextVar[Scope | None] = ContextVar("rambla_analytics", default=None)
+        self._outermost = Scope(None, _process_context(settings), _NO_FIELDS)
         self.closed = False
         self._cleaners: dict[str, Callable[[Any], Any]] = {
             "ip_address": scrubber.ip,
             "query_text": lambda text: scrubber.query(text, None).text,
             "api_endpoint": scrubber.url,
         }
-        self.reset()
 
     def reset(self) -> None:
-        """Write this process's id into the context, also in a forked child."""
-        settings = self._settings
-        known = {
-            "service": settings.service,
-            "environment": settings.environment,
-            "release": settings.release,
-            "host": socket.gethostname(),
-            "process_id": os.getpid(),
-        }
-        self._outermost = Scope(None, {name: value for name, value in known.items() if value}, _NO_FIELDS)
+        """Write the id of a forked child into its context, and into one that the fork was inside of."""
+        for scope in (self._outermost, self._scope.get()):
+            if scope is not None:
+                scope.context["process_id"] = os.getpid()
 
     # -- context --------------------------------------------------------------------------------------
 
@@ -105,12 +99,16 @@ class Recorder:
         context, user_id = outer.context, outer.user_id
         further = dict(outer.fields)
         for name, value in fields.items():
-            if name == "user_id":
-                user_id = self._own.user(value)
-            elif name in _CONTEXT:
-                context = {**context, name: self._scrubber.text(checked(value, name))}
-            else:
-                further[name] = value
+            try:
+                if name == "user_id":
+                    user_id = None  # not the outer one's, if this one is wrong
+                    user_id = self._own.user(value)
+                elif name in _CONTEXT:
+                    context = {**context, name: self._scrubber.text(checked(value, name))}
+                else:
+                    further[name] = value
+            except AnalyticsError as error:
+                self._account.report(error)
         if context is not outer.context and context.get("process_id") != os.getpid():
             context["process_id"] = os.getpid()
         return Scope(user_id, context, further)
@@ -170,7 +168,7 @@ class Recorder:
             own, properties, given_id, at = self._placed(route, own, fields)
             user_id = given_id or user_id
         if "user_id" in own:
-            user_id = own.pop("user_id")
+            user_id = own.pop("user_id") or user_id
         event = {
             "event": names[0],
             "event_category": names[1],
@@ -231,8 +229,10 @@ class Recorder:
     def _agreed(self, event: dict[str, Any]) -> bool:
         """Return whether there is consent, and count the event if not; an error means that there is none."""
         error = None
+        # A copy, for events share containers, and the account recognises an event by its keys.
+        shown = {**event, "context": {**event["context"]}, "properties": {**event["properties"]}}
         try:
-            agreed = self._consent is None or self._consent(event)
+            agreed = self._consent is None or self._consent(shown)
         except Exception as raised:  # the application's
             agreed, error = False, raised
         if not agreed:
@@ -266,6 +266,17 @@ class Recorder:
                 channel._publish_now(event, id=event_id)
             except Exception as error:
                 account.lose_part(event_id, _reason(error), error, each)
+
+
+def _process_context(settings: AnalyticsSettings) -> dict[str, Any]:
+    known = {
+        "service": settings.service,
+        "environment": settings.environment,
+        "release": settings.release,
+        "host": socket.gethostname(),
+        "process_id": os.getpid(),
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def _reason(error: Exception) -> str:

@@ -27,13 +27,13 @@ def shares(settings: AnalyticsSettings, sample: float | Mapping[str, float] | No
     return lambda action: sample
 
 
-def has_failed(own: Mapping[str, Any]) -> bool:
-    """Return whether own fields are those of a failure, which is always kept.
+def has_failed(fields: Mapping[str, Any]) -> bool:
+    """Return whether fields are those of a failure, which is always kept.
 
     >>> has_failed({"status_code": 503}), has_failed({"payment_success": True})
     (True, False)
     """
-    status = own.get("status_code")
-    return (status is not None and status >= FAILED) or any(
-        value is False for name, value in own.items() if name.endswith("_success")
+    status = fields.get("status_code")
+    return (type(status) is int and status >= FAILED) or any(
+        value is False for name, value in fields.items() if name == "success" or name.endswith("_success")
     )

@@ -152,7 +152,7 @@ class Tracker:
             ):
                 status_code, duration_ms = self._own.numbers(status_code, duration_ms)
             rate = 1.0
-            if kind.share < 1.0 and status_code < FAILED:
+            if kind.share < 1.0 and status_code < FAILED and not has_failed(fields):
                 if self._recorder.leaves_out(kind.share):
                     return DONE
                 rate = kind.share
@@ -237,7 +237,7 @@ class Tracker:
         try:
             names = self._own.names(event, event_category, event_action)
             share, rate = self._share(names[2]), 1.0
-            if share < 1.0 and fields.get("success") is not False:
+            if share < 1.0 and not has_failed(fields):
                 if self._recorder.leaves_out(share):
                     return DONE
                 rate = share
@@ -261,7 +261,7 @@ class Tracker:
         next(account.tracked.numbers)
         try:
             kind, own, rate = self._kinds[event], make(*args), 1.0
-            if kind.share < 1.0 and not has_failed(own):
+            if kind.share < 1.0 and not has_failed(own) and not has_failed(fields):
                 if self._recorder.leaves_out(kind.share):
                     return DONE
                 rate = kind.share
@@ -316,8 +316,10 @@ class Tracker:
     def sample_system(self, every_s: float = 60.0) -> Callable[[], None]:
         """Track what the process uses every ``every_s`` seconds, also in forked children; return its end.
 
-        Raises ``AnalyticsError`` without psutil. It ends with the app.
+        Raises ``AnalyticsError`` without psutil, and for a time that is not above 0. It ends with the app.
         """
+        if not 0 < every_s < _INFINITY:
+            raise AnalyticsError("expected seconds above 0", field="every_s")
         if self._life is None:
             return lambda: None
         self._system.prepare()
@@ -371,14 +373,14 @@ class Tracker:
     def close(self, timeout_s: float | None = 5.0) -> None:
         """Deliver within ``timeout_s`` seconds, and stop the app that the tracker owns."""
         if self._life is not None:
+            self._recorder.closed = True  # first: what came during the flush would not be counted any more
             self._life.close(timeout_s)
-            self._recorder.closed = True
 
     async def aclose(self, timeout_s: float | None = 5.0) -> None:
         """Close as ``close`` does, without blocking the event loop."""
         if self._life is not None:
-            await self._life.aclose(timeout_s)
             self._recorder.closed = True
+            await self._life.aclose(timeout_s)
 
     def __enter__(self) -> Self:
         return self

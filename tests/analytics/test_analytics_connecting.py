@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from analytics_cases import counts, rows, track_each, unreachable
+from waiting import wait_until
 
 from rambla_py.analytics import TABLES, AnalyticsError, Tracker
 from rambla_py.analytics.connecting import Wanted, connect
 from rambla_py.app import Rambla
 from rambla_py.config import load_config
 from rambla_py.config.schema import ChannelConfig
+from rambla_py.delivery import Delivery
 from rambla_py.errors import ConfigError
+from rambla_py.handler import Handler, State
 
 WANTED = Wanted("analytics", None, None, None)
 NULL: dict[str, Any] = {"null": {"channels": {"analytics": {}, "orders": {}}}}
@@ -185,6 +189,29 @@ def test_a_borrowed_app_runs_on() -> None:
         audit = tracker.audit()
         assert app.audit()["null.analytics"].accepted == 4
     assert (audit.tracked, audit.delivered, audit.reasons) == (3, 2, {"closed": 1})
+
+
+def test_what_is_tracked_while_a_borrowed_app_is_flushed_is_counted() -> None:
+    """``close`` refuses it: nobody would count its end."""
+    released = threading.Event()
+
+    class Waits(Handler):
+        def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
+            assert released.wait(60)
+            return [None] * len(messages)
+
+    with Rambla({"waits": {"handler": Waits, "channels": {"analytics": {}}}}) as app:
+        tracker = Tracker(app)
+        tracker.track("a")
+        closing = threading.Thread(target=tracker.close, args=(60,))
+        closing.start()
+        try:
+            wait_until(lambda: (tracker.track("late"), tracker.audit().reasons.get("closed"))[1])
+        finally:
+            released.set()
+            closing.join(60)
+    audit = tracker.audit()
+    assert (audit.delivered + audit.lost, audit.pending) == (audit.tracked, 0)
 
 
 def test_a_borrowed_app_is_never_waited_for() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from analytics_cases import recorded
 
-from rambla_py.analytics import Tracker
+from rambla_py.analytics import AnalyticsError, Tracker
 from rambla_py.delivery import Delivery
 from rambla_py.handler import Handler, State
 
@@ -80,10 +80,27 @@ def test_a_context_of_a_generator_that_is_closed_elsewhere() -> None:
 
 
 def test_a_wrong_context_does_not_raise() -> None:
-    with recorded() as case:
-        with case.tracker.context(request_id=object()):
+    """Only what is wrong is left out, and an event is never another user's."""
+    errors: list[BaseException] = []
+    with recorded(on_error=errors.append) as case:
+        with (
+            case.tracker.context(user_id="u-1"),
+            case.tracker.context(user_id=object(), request_id=object(), trace_id="t-1"),
+        ):
             case.tracker.track("a")
-        assert "request_id" not in case.event["context"]
+        event = case.event
+    assert (event["user_id"], "request_id" in event["context"], event["context"]["trace_id"]) == (
+        None,
+        False,
+        "t-1",
+    )
+    assert {type(error) for error in errors} == {AnalyticsError}
+
+
+def test_the_user_of_the_context_is_that_of_a_login_without_one() -> None:
+    with recorded() as case, case.tracker.context(user_id="u-1"):
+        case.tracker.track_user_auth("logout", None, True)
+        assert case.event["user_id"] == "u-1"
 
 
 def test_the_sample_keeps_failures() -> None:
@@ -100,6 +117,16 @@ def test_the_sample_keeps_failures() -> None:
         audit = (case.records, tracker.audit())[1]
         assert {event["sample_rate"] for event in case.events} == {1.0}
     assert (audit.tracked, audit.sampled, audit.delivered) == (9, 4, 5)
+
+
+def test_the_sample_keeps_failures_that_further_fields_tell_of() -> None:
+    with recorded(sample=0.0) as case:
+        case.tracker.track("a", status_code=503)
+        case.tracker.track("b", status_code="503")
+        case.tracker.track_api_request("GET", "/", 200, 1.0, success=False)
+        case.tracker.track_external_api_call("bank", "/pay", 1.0, True, status_code=503)
+        kept = {event["event"] for event in case.events}
+    assert kept == {"a", "API Call", "External API Call"}
 
 
 def test_a_sampled_event_has_its_rate() -> None:
@@ -138,6 +165,24 @@ def test_without_consent_nothing_is_published() -> None:
         audit = case.tracker.audit()
     assert (audit.refused, audit.reasons) == (2, {"no consent": 2})
     assert asked[0]["properties"] == {"plan": "pro"}
+
+
+def test_consent_cannot_change_events() -> None:
+    """What it does to the event that it is shown reaches neither this event nor another one."""
+
+    def consent(event: dict[str, Any]) -> bool:
+        event["properties"]["added"] = event["context"]["added"] = event["event"]
+        del event["event_action"]
+        return True
+
+    with recorded(consent=consent) as case, recorded() as other:
+        case.tracker.track("first")
+        other.tracker.track("second")
+        assert case.tracker.flush(20)
+        assert case.tracker.audit().pending == 0
+        events = [case.event, other.event]
+    assert [(one["properties"], "added" in one["context"]) for one in events] == [({}, False)] * 2
+    assert events[0]["event_action"] == "custom"
 
 
 class Hostile:

@@ -143,6 +143,7 @@ def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
         Arguments(batch_size=0),
         Arguments(batch_size=True),
         Arguments(sample={"api_request": 2}),
+        Arguments(sample={"api_request": None}),  # type: ignore[dict-item]  # what is wrong with it
         Arguments(sample=-1),
     ],
     ids=str,

@@ -11,7 +11,9 @@ import pytest
 from analytics_cases import recorded
 from waiting import wait_until
 
-from rambla_py.analytics import Tracker
+from rambla_py.analytics import AnalyticsError, Tracker
+from rambla_py.analytics.connecting import Wanted, connect
+from rambla_py.analytics.lifetime import Lifetime
 
 
 def measured(events: list[dict[str, Any]]) -> list[tuple[bool, str | None]]:
@@ -142,6 +144,34 @@ def test_the_system_is_sampled_until_its_end() -> None:
         assert case.tracker.flush(20)
         assert {event["event"] for event in case.events} == {"System Performance"}
         assert case.tracker.audit().tracked <= tracked + 1
+
+
+@pytest.mark.parametrize("every_s", [0, -1.0, float("nan"), float("inf")])
+def test_the_system_is_not_sampled_without_a_pause(every_s: float) -> None:
+    with recorded() as case:
+        with pytest.raises(AnalyticsError, match="every_s"):
+            case.tracker.sample_system(every_s)
+        assert case.events == []
+
+
+def test_the_end_of_one_repetition_does_not_skip_another() -> None:
+    """It may be removed while the others are called."""
+    life = Lifetime(connect("null:", Wanted("analytics", None, None, None)), ["analytics"])
+    calls: list[str] = []
+
+    def once(now: float) -> float | None:
+        calls.append("once")
+        end()
+        return None
+
+    def other(now: float) -> float | None:
+        calls.append("other")
+        return now + 1.0
+
+    end = life.repeat(once, 0.0)
+    life.repeat(other, 0.0)
+    assert life.run(5.0) == 6.0
+    assert calls == ["once", "other"]
 
 
 def test_without_psutil_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

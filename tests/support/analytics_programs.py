@@ -23,10 +23,11 @@ def exits(url: str) -> None:
 
 
 def forks(url: str) -> None:
-    """Track in the parent, and in three children that are forked after that; each has an account of its own."""
+    """Track in the parent, and in three children that are forked in a context; each has its own account."""
     tracker = Tracker(url, batch_size=1_000)
-    _track(tracker, 5)
-    children = [child for child in range(3) if _forked(tracker)]
+    with tracker.context(request_id="r-1"):
+        _track(tracker, 5)
+        children = [child for child in range(3) if _forked(tracker)]
     assert len(children) == 3
     for _ in children:
         assert os.wait()[1] == 0
