@@ -17,6 +17,7 @@ from rambla_py.app import Rambla
 from rambla_py.config import Config, load_config
 from rambla_py.config.schema import ChannelConfig
 from rambla_py.errors import ConfigError, UnknownChannelError, nearest
+from rambla_py.handler import Secret
 
 __all__ = ["Connected", "Wanted", "connect"]
 
@@ -32,7 +33,6 @@ _SCHEMES = {
 }
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):(?!\\)", re.IGNORECASE)
 _TABLE_HANDLERS = ("sql", "clickhouse")
-_UNSAID = {"overflow": "drop_newest", "publish_timeout_s": 0.0, "snapshot": False}
 
 
 class Wanted(NamedTuple):
@@ -96,6 +96,7 @@ def _read(source: Any, wanted: Wanted) -> Config:
 
 def _with_arguments(config: Config, wanted: Wanted) -> Config:
     """Return the configuration with the arguments of the tracker, which win over it."""
+    config = _with_write_key(config, wanted)
     given = {"batch_ready": wanted.batch_size, "batch_timeout_s": wanted.batch_timeout_s}
     changes = {name: value for name, value in given.items() if value is not None}
     return _mapped(
@@ -104,6 +105,21 @@ def _with_arguments(config: Config, wanted: Wanted) -> Config:
             msgspec.structs.replace(channel, **changes) if channel.channel == wanted.channel else channel
         ),
     )
+
+
+def _with_write_key(config: Config, wanted: Wanted) -> Config:
+    """Return the configuration with the write key of the tracker, in the connections of its channel."""
+    if not wanted.write_key:
+        return config
+    key = Secret(wanted.write_key)
+
+    def change(channel: ChannelConfig) -> ChannelConfig:
+        if channel.channel != wanted.channel or not hasattr(channel.settings, "write_key"):
+            return channel
+        settings = msgspec.structs.replace(channel.settings, write_key=key)
+        return msgspec.structs.replace(channel, settings=settings)
+
+    return _mapped(config, change)
 
 
 def _mapped(config: Config, change: Callable[[ChannelConfig], ChannelConfig]) -> Config:
@@ -171,10 +187,16 @@ def _rules(tree: Mapping[str, Any]) -> list[Any]:
     return [rule for rule in rules if isinstance(rule, Mapping)] if isinstance(rules, list) else []
 
 
+def _unsaid(durable: bool) -> dict[str, Any]:
+    """Return what the channels of a tracker have unless they say otherwise; durable ones drop nothing."""
+    overflow = "raise" if durable else "drop_newest"
+    return {"overflow": overflow, "publish_timeout_s": 0.0, "snapshot": False}
+
+
 def _channel_defaults(
     name: str, table: Mapping[str, Any], handler: Any, wanted: Wanted, rules: list[Any], mine: set[str]
 ) -> dict[str, Any]:
-    below: dict[str, Any] = dict(_UNSAID)
+    below = _unsaid(table.get("durable") is True)
     if name in mine:
         below.update(batch_ready=_BATCH_SIZE, batch_timeout_s=_BATCH_TIMEOUT_S)
         options = table.get("options")
@@ -214,8 +236,9 @@ def _completed(config: Config, wanted: Wanted) -> Config:
 def _completed_channel(
     channel: ChannelConfig, wanted: Wanted, rules: list[Rule], mine: set[str]
 ) -> ChannelConfig:
-    unsaid = {"overflow": "block", "publish_timeout_s": 5.0, "snapshot": True}
-    changes = {name: _UNSAID[name] for name, value in unsaid.items() if getattr(channel, name) == value}
+    defaults = {"overflow": "block", "publish_timeout_s": 5.0, "snapshot": True}
+    below = _unsaid(channel.durable)
+    changes = {name: below[name] for name, value in defaults.items() if getattr(channel, name) == value}
     if channel.channel not in mine:
         return msgspec.structs.replace(channel, **changes)
     if channel.batch_ready is None:

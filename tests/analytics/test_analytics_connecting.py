@@ -131,6 +131,35 @@ def test_what_a_configuration_says_stays() -> None:
     assert (found.batch_ready, found.batch_timeout_s) == (20, 0.5)
 
 
+def test_a_durable_channel_refuses_what_has_no_room(tmp_path: Path) -> None:
+    """It drops nothing, so that ``drop_newest`` would be an error of a key that nobody has set."""
+    table = {
+        "null": {"channels": {"analytics": {"durable": True}}},
+        "rambla": {"outbox": {"url": f"sqlite:///{tmp_path / 'outbox.db'}"}},
+    }
+    for given in (table, load_config(table)):
+        found = channel(given)
+        assert (found.overflow, found.publish_timeout_s, found.snapshot) == ("raise", 0.0, False)
+    with Tracker(table) as tracker:
+        tracker.track("a")
+        assert tracker.flush(20)
+        assert tracker.audit().delivered == 1
+
+
+@pytest.mark.parametrize("said", [{}, {"write_key": "theirs:secret"}])
+def test_the_write_key_of_the_argument_wins(said: dict[str, str]) -> None:
+    """In the channel of the tracker, also for a checked configuration."""
+    table = {
+        "jitsu": {
+            "connections": {"here": {"url": "https://jitsu.example", **said}},
+            "channels": {"analytics": {"connection": "here"}},
+        }
+    }
+    for given in (table, load_config(table)) if said else (table,):
+        found = channel(given, Wanted("analytics", "mine:secret", None, None))
+        assert found.settings.write_key.reveal() == "mine:secret"
+
+
 def test_tables_that_a_configuration_names_stay() -> None:
     tables = {**TABLES, "more": {"columns": ["a"]}}
     options = {"tables": tables, "create_table": False}
