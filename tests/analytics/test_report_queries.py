@@ -18,6 +18,7 @@ from sql_fixtures import KINDS
 
 from rambla_py.analytics import TABLES, Tracker
 from rambla_py.analytics.report import Report, open_database, read_report, report_of
+from rambla_py.analytics.report.sections import tiles
 from rambla_py.sql import SqlBackend, SqlOptionError
 from rambla_py.testing.databases import DatabaseServer
 
@@ -196,6 +197,23 @@ def test_money_is_added_exactly_in_each_currency(report: Report) -> None:
     assert (dollars.succeeded, dollars.failed) == (4.0, 1.0)
     refund = next(one for one in report.payments if one.action == "refund")
     assert (refund.currency, refund.amount) == ("USD", Decimal("2.5"))
+
+
+def test_amounts_of_all_digits_are_added_exactly(tmp_path: Path) -> None:
+    """A column holds 38 digits, 10 more than arithmetic of decimals keeps; a sampled one counts more often."""
+    url = f"sqlite:///{tmp_path}/large.db"
+    large = "12345678901234567890123456789.123456789"
+    sampled = _payment("charge", "12345678901234567890123456789", "EUR", rate=0.5)
+    write(url, [*[_payment("charge", large, "USD") for _ in range(3)], sampled])
+    db = open_database(url)
+    found = read_report(db, until=NOW)
+    db.disconnect()
+    assert {one.currency: one.amount for one in found.paid} == {
+        "EUR": Decimal("24691357802469135780246913578"),
+        "USD": Decimal("37037036703703703670370370367.370370367"),
+    }
+    (line,) = (line for tile in tiles(found) for line in tile.lines if "USD" in line)
+    assert line == "37,037,036,703,703,703,670,370,370,367.370370367 USD"
 
 
 def test_attempts_and_calls_are_counted_by_outcome(report: Report) -> None:

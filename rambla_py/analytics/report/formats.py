@@ -6,7 +6,7 @@ import datetime
 from decimal import Decimal
 from typing import Final
 
-from rambla_py.analytics.report.model import Report
+from rambla_py.analytics.report.model import MONEY, Report
 
 __all__ = [
     "NOTHING",
@@ -115,7 +115,7 @@ def amount(value: Decimal, currency: str) -> str:
     '0.12345'
     """
     least = 0 if currency in _WITHOUT_CENTS else 3 if currency in _WITH_MILS else 2
-    exponent = value.normalize().as_tuple().exponent
+    exponent = value.normalize(MONEY).as_tuple().exponent
     digits = max(least, -exponent) if isinstance(exponent, int) else least
     return f"{value:,.{digits}f}"
 

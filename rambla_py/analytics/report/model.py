@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
+from typing import Final
 
 import msgspec
 
 __all__ = [
     "CLASSES",
+    "MONEY",
     "Attempts",
     "Calls",
     "ErrorType",
@@ -22,6 +24,9 @@ __all__ = [
 
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
 """The classes of status, in the order of ``Traffic.by_class``."""
+
+MONEY: Final = Context(prec=80)
+"""Arithmetic of amounts: the default context rounds to 28 digits, and amounts have 38."""
 
 
 class Traffic(msgspec.Struct, frozen=True):

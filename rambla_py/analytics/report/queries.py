@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from rambla_py.analytics.report.model import (
+    MONEY,
     Attempts,
     Calls,
     ErrorType,
@@ -198,17 +199,18 @@ def _added(had: Payments, row: Mapping[str, Any], rate: Decimal) -> Payments:
     number = float(row["n"] / rate)
     if not row["payment_success"]:
         return msgspec.structs.replace(had, failed=had.failed + number)
-    amount = Decimal(str(row["amount"] or 0)) * row["times"]
+    amount = MONEY.multiply(Decimal(str(row["amount"] or 0)), Decimal(row["times"]))
     if rate < 1:
-        amount = (amount / rate).quantize(Decimal("1e-9"))
-    return msgspec.structs.replace(had, amount=had.amount + amount, succeeded=had.succeeded + number)
+        amount = MONEY.quantize(MONEY.divide(amount, rate), Decimal("1e-9"))
+    total = MONEY.add(had.amount, amount)
+    return msgspec.structs.replace(had, amount=total, succeeded=had.succeeded + number)
 
 
 def _paid(payments: Iterable[Payments]) -> tuple[Paid, ...]:
     sums: dict[str, Decimal] = {}
     for one in payments:
         if one.action.lower() not in _SENT_BACK and one.succeeded:
-            sums[one.currency] = sums.get(one.currency, Decimal(0)) + one.amount
+            sums[one.currency] = MONEY.add(sums.get(one.currency, Decimal(0)), one.amount)
     return tuple(Paid(currency, amount) for currency, amount in sorted(sums.items()))
 
 
