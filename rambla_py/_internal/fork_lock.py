@@ -10,61 +10,61 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
-__all__ = ["ForkLock"]
+__all__ = ["fork_lock", "fork_rlock"]
 
 
-class ForkLock:
-    """A lock for code that never waits for another ``ForkLock``; use it with ``with``.
+def fork_lock(before_fork: Callable[[], Any] | None = None) -> threading.Lock:
+    """Return a lock for code that never waits for another one of these.
 
     ``before_fork`` is called under the lock in the parent, so that nothing that may not be shared crosses the
-    fork. It must be a bound method, whose object is not kept alive. ``reentrant``: the thread that has it may
-    take it again, in a signal handler or a finalizer; its user finds out and refuses.
+    fork. It must be a bound method, whose object is not kept alive.
+
+    The lock is Python's own: ``with`` takes it in one step. An exception from a signal handler could leave a
+    lock that is taken by a method in Python locked for ever.
     """
+    lock = threading.Lock()
+    _register(lock, before_fork)
+    return lock
 
-    def __init__(self, before_fork: Callable[[], Any] | None = None, *, reentrant: bool = False) -> None:
-        self._lock = threading.RLock() if reentrant else threading.Lock()
-        self._before_fork = None if before_fork is None else weakref.WeakMethod(before_fork)
-        with _guard:
-            _locks.add(self)
 
-    def acquire(self, blocking: bool = True) -> bool:
-        """Take the lock; return whether it was taken, which it may not be without ``blocking``."""
-        return self._lock.acquire(blocking)
+def fork_rlock(before_fork: Callable[[], Any] | None = None) -> threading.RLock:
+    """Return a lock as ``fork_lock`` does, which its thread may take again.
 
-    def release(self) -> None:
-        """Let go of the lock."""
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
+    That is for signal handlers and finalizers, whose user finds out and refuses.
+    """
+    lock = threading.RLock()
+    _register(lock, before_fork)
+    return lock
 
 
 _guard = threading.Lock()
-_locks: weakref.WeakSet[ForkLock] = weakref.WeakSet()
-_held: list[ForkLock] = []
+_locks: weakref.WeakKeyDictionary[
+    threading.Lock | threading.RLock, weakref.WeakMethod[Callable[[], Any]] | None
+]
+_locks = weakref.WeakKeyDictionary()
+_held: list[threading.Lock | threading.RLock] = []
+
+
+def _register(lock: threading.Lock | threading.RLock, before_fork: Callable[[], Any] | None) -> None:
+    with _guard:
+        _locks[lock] = None if before_fork is None else weakref.WeakMethod(before_fork)
 
 
 def _before() -> None:
     _guard.acquire()
-    for lock in list(_locks):
-        lock._lock.acquire()
+    for lock, before_fork in list(_locks.items()):
+        lock.acquire()
         _held.append(lock)
-        prepare = None if lock._before_fork is None else lock._before_fork()
+        prepare = None if before_fork is None else before_fork()
         if prepare is not None:
             prepare()
 
 
 def _after() -> None:
     while _held:
-        _held.pop()._lock.release()
+        _held.pop().release()
     _guard.release()
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.fork_lock import fork_lock
 from rambla_py._internal.private_files import FILE_MODE, make_private_folder, warn_if_readable
 from rambla_py.state.errors import (
     StateAccessError,
@@ -77,7 +77,7 @@ class FileStore(RowStore):
         super().__init__(cleanup_every_s=cleanup_every_s, clock=clock)
         self.path = Path(path).expanduser().absolute()
         self._fsync, self._lock_timeout_s = fsync, lock_timeout_s
-        self._fork_lock = ForkLock()
+        self._fork_lock = fork_lock()
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> FileStore:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.fork_lock import fork_lock
 from rambla_py._internal.named_objects import Named
 from rambla_py.state.errors import StateQuotaError
 from rambla_py.state.record import RemoveRule, Row, WriteRule
@@ -21,7 +21,7 @@ class _Rows:
     def __init__(self, name: str = "") -> None:
         self.by_key: dict[str, Row] = {}
         self.size = 0
-        self.lock = ForkLock()
+        self.lock = fork_lock()
 
 
 _named_rows = Named(_Rows)

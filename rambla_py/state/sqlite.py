@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.fork_lock import fork_lock
 from rambla_py._internal.private_files import make_private_file, make_private_folder, warn_if_readable
 from rambla_py._internal.sqlite_lock import begin_writing
 from rambla_py.state.errors import (
@@ -98,7 +98,7 @@ class SqliteStore(RowStore):
         self._connection: sqlite3.Connection | None = None
         # Not even an idle connection may cross a fork: SQLite assumes locks that the child does not have, and
         # when the parent closes, it removes the log that the child still writes to.
-        self._lock = ForkLock(self._disconnect)
+        self._lock = fork_lock(self._disconnect)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> SqliteStore:

@@ -9,8 +9,6 @@ import pytest
 from forks import in_child
 from sql_worker import Base, pick
 
-from rambla_py._internal.fork_lock import ForkLock
-
 
 @pytest.fixture
 def sqlite(request: pytest.FixtureRequest, tmp_path: Path, unique_name: str) -> Base:
@@ -66,12 +64,3 @@ def test_a_file_that_is_gone_after_a_fork_is_a_lost_connection(sqlite: Base, tmp
         with pytest.raises(Exception, match=r"no table|cannot connect|no such"):
             worker.publish([{"n": 1}])
         assert worker.connection.lost is not None
-
-
-def test_a_fork_lock_can_be_tried() -> None:
-    lock = ForkLock()
-    assert lock.acquire(blocking=False)
-    assert not lock.acquire(blocking=False)
-    lock.release()
-    with lock:
-        assert not lock.acquire(blocking=False)

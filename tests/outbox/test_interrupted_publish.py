@@ -17,12 +17,10 @@ from waiting import wait_until
 
 from rambla_py import NotRunningError, OutboxBusyError, Rambla
 
-FILES = tuple(
-    f"outbox/{name}.py"
-    for name in (
-        *("outbox", "writer", "pending", "feed"),
-        *("sqlite/journal", "sqlite/connection", "sqlite/transaction", "sqlite/statements", "sqlite/room"),
-    )
+FILES = (
+    *(f"outbox/{name}.py" for name in ("outbox", "writer", "pending", "feed")),
+    *(f"outbox/sqlite/{name}.py" for name in ("journal", "connection", "transaction", "statements", "room")),
+    *(f"_internal/{name}.py" for name in ("fork_lock", "sqlite_lock")),
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.fork_lock import fork_lock
 from rambla_py.handlers._tables.options import TablePlan
 from rambla_py.handlers.sql.batch import write_batch
 from rambla_py.handlers.sql.encode import RowMaker
@@ -58,8 +58,8 @@ class SqlConnection:
         self._owner = os.getpid()
         self._closed = self._left = False
         self._dialect = database.dialect
-        self._busy: threading.Lock | ForkLock = (
-            threading.Lock() if self._dialect.crosses_forks else ForkLock(self._leave)
+        self._busy: threading.Lock = (
+            threading.Lock() if self._dialect.crosses_forks else fork_lock(self._leave)
         )
         if self._dialect.is_missing and not options.create_table:
             raise SqlConnectionLostError(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 
-from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.fork_lock import fork_rlock
 from rambla_py.errors import RamblaError
 from rambla_py.outbox.errors import OutboxBusyError, OutboxError
 from rambla_py.outbox.transactional.driver_errors import outbox_error
@@ -41,7 +41,7 @@ class JournalConnection:
         self._connection: PostgresConnection | None = None
         self._pid = os.getpid()
         # Reentrant: a signal handler must not wait for its own thread.
-        self._lock = ForkLock(self.disconnect, reentrant=True)
+        self._lock = fork_rlock(self.disconnect)
         self._in_use = False
 
     @property

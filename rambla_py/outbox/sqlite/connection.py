@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from rambla_py._internal.fork_lock import ForkLock
+from rambla_py._internal.fork_lock import fork_rlock
 from rambla_py._internal.private_files import make_private_file, make_private_folder, warn_if_readable
 from rambla_py._internal.sqlite_lock import WriteLock
 from rambla_py.outbox.errors import OutboxBusyError, OutboxError, OutboxFullError
@@ -39,7 +39,7 @@ class JournalFile:
         self._write_lock: WriteLock | None = None
         self._in_use = False
         # Not even an idle connection may cross a fork: SQLite assumes locks that the child does not have.
-        self._lock = ForkLock(self.disconnect, reentrant=True)
+        self._lock = fork_rlock(self.disconnect)
 
     def check(self) -> None:
         """Open it if it is not."""
