@@ -8,7 +8,8 @@ import pytest
 from deliveries import make_delivery
 
 from rambla_py.delivery import LiveDelivery
-from rambla_py.errors import ConnectionLostError
+from rambla_py.errors import ConnectionLostError, UnknownOutcomeError
+from rambla_py.runtime.delivery.answers import classify
 from rambla_py.runtime.target.in_flight import InFlight, UnsentError
 from rambla_py.runtime.target.settlements import Settlements
 
@@ -66,6 +67,15 @@ def test_some_of_those_that_wait_are_begun(scene: Scene) -> None:
     taken = scene.session.abandon(30.0, ConnectionLostError("gone"))
     assert [type(answer) for _, answer in taken[:3]] == [UnsentError] * 3
     assert scene.link.begin(scene.deliveries) == []
+
+
+def test_a_request_without_an_answer_that_shows_the_loss_is_a_loss_of_the_others(scene: Scene) -> None:
+    """They have not failed by themselves: it uses up none of their retries."""
+    timed_out = UnknownOutcomeError("no answer within 10 s", connection_lost=False, together=True)
+    taken = scene.session.abandon(1e9, timed_out)
+    assert [classify(answer) for _, answer in taken] == ["lost"] * 4
+    assert "no answer within 10 s" in str(taken[0][1])
+    assert not any(isinstance(answer, UnknownOutcomeError) and answer.together for _, answer in taken)
 
 
 def test_several_succeed_at_once(scene: Scene) -> None:

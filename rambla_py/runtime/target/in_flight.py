@@ -225,7 +225,9 @@ class InFlight:
         """
         now = time.monotonic()
         late = AttemptTimeoutError(timeout_s)
-        lost = error if isinstance(error, UnknownOutcomeError) else UnknownOutcomeError(str(error))
+        # A request that had no answer by itself may show the loss; for the others it is one all the same.
+        known = isinstance(error, UnknownOutcomeError) and error.connection_lost
+        lost = error if known else UnknownOutcomeError(str(error))
         batch, answer = self.batch, running or lost
         if self._is_late(self.batch_at, now, timeout_s):
             answer = BatchTimeoutError(timeout_s, len(batch)) if len(batch) > 1 else late
