@@ -126,6 +126,21 @@ def test_one_that_a_gateway_has_no_answer_for_fails_alone(web_server: WebServer,
     assert [n for n, outcome in enumerate(outcomes) if outcome.status != "ok"] == [MANY // 2]
 
 
+@every_peer
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_without_an_answer_is_no_loss_of_the_connection(
+    web_server: WebServer, peer: Peer, status: int
+):
+    """Something answered; the message has failed by itself."""
+    server = Server(web_server, peer)
+    server.bad, server.hangs = {0}, Reply(status)
+    with peer.app(web_server, batch_timeout_s=0.0) as c:
+        outcomes = c.send_many([event(0)])
+        assert c.send_many([event(1)])[0].status == "ok"
+        assert c.status().lost_connections == 0
+    assert (outcomes[0].status, outcomes[0].attempts) == ("fatal", 1)
+
+
 @peers_by_size
 def test_a_request_that_hangs_is_no_loss_of_those_that_follow_it(web_server: WebServer, peer: Peer):
     """A batch over ``max_body_bytes`` is several requests, one after the other: each fails by itself."""

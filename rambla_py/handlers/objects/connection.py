@@ -23,6 +23,7 @@ from rambla_py.handlers.objects.encode import (
     metadata_of,
     metadata_value,
 )
+from rambla_py.handlers.objects.errors import GatewayError
 from rambla_py.handlers.objects.put_pool import PutPool
 from rambla_py.handlers.objects.settings import ObjectsOptions, ObjectsSettings
 from rambla_py.handlers.objects.stores import check_store, open_store
@@ -79,6 +80,8 @@ class ObjectsConnection:
             try:
                 result = self._result(job)
             except (ConnectionLostError, UnknownOutcomeError) as error:
+                if isinstance(error, GatewayError):
+                    self._answered(began)
                 losses = [(message, _shared(error, job)) for message in job.messages]
             except BaseException as error:  # a payload's own code, or the driver's
                 self._answered(began)

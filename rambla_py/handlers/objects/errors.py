@@ -23,7 +23,7 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 
-__all__ = ["StoreTooLargeError", "is_taken", "refused", "store_error"]
+__all__ = ["GatewayError", "StoreTooLargeError", "is_taken", "refused", "store_error"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
@@ -64,6 +64,13 @@ _UNAVAILABLE = frozenset({429, 503})
 _SLOW_DOWN = frozenset({"SlowDown", "ServiceUnavailable", "ServerBusy", "TooManyRequests"})
 _NO_ANSWER_FROM_BEHIND = frozenset({502, 504})
 _NEVER = frozenset({501, 505})
+
+
+class GatewayError(UnknownOutcomeError):
+    """A gateway answered that it has no answer of the store (502, 504); the connection is sound."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, connection_lost=False)
 
 
 class StoreTooLargeError(PayloadTooLargeError):
@@ -138,7 +145,7 @@ def _by_status(status: int, code: str, detail: str) -> DeliveryError:
     if status in _UNAVAILABLE or code in _SLOW_DOWN:
         return UnavailableError(detail)
     if status in _NO_ANSWER_FROM_BEHIND:
-        return UnknownOutcomeError(f"{detail}; the object may have been stored", connection_lost=False)
+        return GatewayError(f"{detail}; the object may have been stored")
     if status in _RETRIED or (status >= 500 and status not in _NEVER) or code == "RequestTimeout":
         return RejectedError(detail)
     return PermanentError(detail)

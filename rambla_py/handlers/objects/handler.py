@@ -14,7 +14,7 @@ from rambla_py.handlers.objects.stores import check_store, missing_folder
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
-    from rambla_py.handler import Preflight, State, Takes
+    from rambla_py.handler import Preflight, State
 
 __all__ = ["ObjectsHandler"]
 
