@@ -30,6 +30,9 @@ from rambla_py.analytics.middleware.paths import OTHER, Exclusions, PathMasks, m
         ("/wp-login.php", "/wp-login.php"),
         ("*", "*"),
         ("", ""),
+        ("/x" * 256, "/x" * 256),
+        ("/x" * 257, OTHER),
+        ("/a/" + "x" * 1_000, "/a/{id}"),
         ("http://user:secret@shop.example/x", OTHER),
     ],
 )

@@ -17,6 +17,8 @@ OTHER: Final = "(other)"
 
 _MASK: Final = "{id}"
 _LONGEST: Final = 32
+_LONGEST_PATH: Final = 512
+"""Longer ones are ``(other)``: the paths that are kept to be counted are what clients send."""
 _SHORTEST_HEX: Final = 16
 _HEX: Final = "0123456789abcdefABCDEF"
 
@@ -25,15 +27,16 @@ def masked(path: str) -> str:
     """Return a path whose variable segments are ``{id}``.
 
     These are digits, UUIDs, 16 or more hexadecimal digits, and segments of more than 32 characters.
-    Parameters of a segment (``;jsessionid=...``) and a query are cut off. What is no path at all is
-    ``(other)``.
+    Parameters of a segment (``;jsessionid=...``) and a query are cut off. What is no path at all, or is
+    still longer than 512 characters, is ``(other)``.
 
     >>> masked("/items/17/parts/9f86d081884c7d65")
     '/items/{id}/parts/{id}'
     """
     if path[:1] != "/":
         return path if path in {"", "*"} else OTHER
-    return "/".join([_masked_segment(segment) for segment in path.partition("?")[0].split("/")])
+    found = "/".join([_masked_segment(segment) for segment in path.partition("?")[0].split("/")])
+    return found if len(found) <= _LONGEST_PATH else OTHER
 
 
 def _masked_segment(segment: str) -> str:
