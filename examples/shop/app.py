@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from starlette.applications import Starlette
@@ -49,7 +50,9 @@ async def product(request: Request) -> Response:
     """Show a product, with its price in a currency: that takes a call to the service of the rates."""
     name, price = _product(request.path_params["number"])
     currency = request.query_params.get("currency", "EUR")
-    answer = await request.state.client.get(str(request.url_for("rate", currency=currency)))
+    # Not request.url_for: its host is the Host header, by which a client would choose whom the shop calls.
+    host, port = request.scope["server"]
+    answer = await request.state.client.get(f"http://{host}:{port}/rates/{quote(currency, safe='')}")
     if answer.status_code != 200:
         raise HTTPException(400, f"no price in {currency}")
     return JSONResponse({"name": name, "price": str(_rounded(price * Decimal(answer.json()), currency))})
@@ -128,7 +131,7 @@ ROUTES = [
     Route("/login", login, methods=["POST"]),
     Route("/products", products),
     Route("/products/{number:int}", product),
-    Route("/rates/{currency}", rate, name="rate"),
+    Route("/rates/{currency}", rate),
     Route("/payments", pay, methods=["POST"]),
     Route("/uploads", upload, methods=["POST"]),
     Route("/broken", broken),

@@ -20,7 +20,7 @@ def visited(shop: ShopServer) -> ShopServer:
     statuses = [
         shop.get("/"),
         shop.get("/products"),
-        shop.get("/products/1?currency=USD"),
+        shop.get("/products/1?currency=USD", host="127.0.0.1:1"),  # not whom the shop calls
         shop.get("/products/9"),
         shop.get("/products/2?currency=XXX"),
         shop.post("/login", {"user": "ada", "password": "engine"}),

@@ -44,9 +44,10 @@ class ShopServer(Server):
     def database(self) -> Path:
         return self.folder / "analytics.db"
 
-    def get(self, path: str) -> int:
-        """Send a GET on a connection of its own; return the status."""
-        return self._send(urllib.request.Request(self.url + path))
+    def get(self, path: str, *, host: str | None = None) -> int:
+        """Send a GET on a connection of its own, with another ``Host`` if given; return the status."""
+        headers = {} if host is None else {"host": host}
+        return self._send(urllib.request.Request(self.url + path, headers=headers))
 
     def post(self, path: str, body: Any, content_type: str = "application/json") -> int:
         """Send a POST with a body of bytes, or of JSON; return the status."""
