@@ -168,9 +168,12 @@ class ObjectsConnection:
 
 
 def _shared(error: DeliveryError, job: Bundle) -> DeliveryError:
-    if isinstance(error, UnknownOutcomeError) and len(job.messages) > 1:
-        return UnknownOutcomeError(error.reason, connection_lost=error.connection_lost, together=True)
-    return error
+    """Return the error of each message of a put without an answer."""
+    if not isinstance(error, UnknownOutcomeError):
+        return error
+    together = len(job.messages) > 1
+    unknown = UnknownOutcomeError(error.reason, connection_lost=error.connection_lost, together=together)
+    return unknown.with_detail(error.detail)
 
 
 def _settle(losses: Sequence[Loss]) -> None:
