@@ -64,7 +64,7 @@ class _Parts:
         self.reason: str | None = None
 
 
-Told = Callable[[str, int, BaseException | None], None]
+Notify = Callable[[str, int, BaseException | None], None]
 """Called with why events were lost or refused, how many, and the error if there is one."""
 
 
@@ -75,8 +75,8 @@ class Account:
     payload is no event.
     """
 
-    def __init__(self, channels: Container[str], told: Told) -> None:
-        self._channels, self._told = channels, told
+    def __init__(self, channels: Container[str], notify: Notify) -> None:
+        self._channels, self._notify = channels, notify
         self.reset()
 
     def reset(self) -> None:
@@ -98,12 +98,12 @@ class Account:
             self._refused += 1
             self._reasons[reason] = self._reasons.get(reason, 0) + 1
         with suppress(RecursionError):
-            self._told(reason, 1, error)
+            self._notify(reason, 1, error)
 
     def report(self, error: BaseException) -> None:
         """Report an error by which no event is lost."""
         with suppress(RecursionError):
-            self._told(type(error).__name__, 0, error)
+            self._notify(type(error).__name__, 0, error)
 
     def lose(self, reason: str, error: BaseException | None = None, number: int = 1) -> None:
         """Count accepted events that were lost."""
@@ -111,7 +111,7 @@ class Account:
             self._lost += number
             self._reasons[reason] = self._reasons.get(reason, 0) + number
         with suppress(RecursionError):
-            self._told(reason, number, error)
+            self._notify(reason, number, error)
 
     def expect_parts(self, event_id: str, number: int) -> None:
         """Expect so many deliveries of one event."""
@@ -150,7 +150,7 @@ class Account:
     ) -> None:
         """Report an error of the connection; no event is lost by it yet."""
         if error is not None and target.channel in self._channels:
-            self._told(f"{target.name}: {state}", 0, error)
+            self._notify(f"{target.name}: {state}", 0, error)
 
     def audit(self) -> TrackerAudit:
         """Return the account."""

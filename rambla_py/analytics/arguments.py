@@ -97,7 +97,7 @@ class OwnFields:
         """Return the fields of a payment."""
         code = str(checked(currency, "payment_currency")).upper()
         if code not in CURRENCIES:
-            raise AnalyticsError("expected a code of ISO 4217, as EUR", field="payment_currency")
+            raise AnalyticsError("expected an ISO 4217 code such as EUR", field="payment_currency")
         return {
             "payment_action": self._text(action, "payment_action"),
             "payment_amount": checked(amount, "payment_amount", _amount),

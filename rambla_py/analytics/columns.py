@@ -177,7 +177,7 @@ def _date(value: Any) -> str:
     try:
         return datetime.date.fromisoformat(text(value)).isoformat()
     except ValueError:
-        raise ValueError("expected a date, as 2024-01-15") from None
+        raise ValueError("expected a date such as 2024-01-15") from None
 
 
 def _time(value: Any) -> str:
@@ -185,7 +185,7 @@ def _time(value: Any) -> str:
         if not isinstance(value, datetime.datetime):
             value = datetime.datetime.fromisoformat(text(value))
     except ValueError:
-        raise ValueError("expected a time in ISO form, as 2024-01-15T10:30:00Z") from None
+        raise ValueError("expected a time in ISO form such as 2024-01-15T10:30:00Z") from None
     return str(value.isoformat())
 
 

@@ -187,7 +187,7 @@ def _rules(tree: Mapping[str, Any]) -> list[Any]:
     return [rule for rule in rules if isinstance(rule, Mapping)] if isinstance(rules, list) else []
 
 
-def _unsaid(durable: bool) -> dict[str, Any]:
+def _tracker_defaults(durable: bool) -> dict[str, Any]:
     """Return what the channels of a tracker have unless they say otherwise; durable ones drop nothing."""
     overflow = "raise" if durable else "drop_newest"
     return {"overflow": overflow, "publish_timeout_s": 0.0, "snapshot": False}
@@ -196,7 +196,7 @@ def _unsaid(durable: bool) -> dict[str, Any]:
 def _channel_defaults(
     name: str, table: Mapping[str, Any], handler: Any, wanted: Wanted, rules: list[Any], mine: set[str]
 ) -> dict[str, Any]:
-    below = _unsaid(table.get("durable") is True)
+    below = _tracker_defaults(table.get("durable") is True)
     if name in mine:
         below.update(batch_ready=_BATCH_SIZE, batch_timeout_s=_BATCH_TIMEOUT_S)
         options = table.get("options")
@@ -237,7 +237,7 @@ def _completed_channel(
     channel: ChannelConfig, wanted: Wanted, rules: list[Rule], mine: set[str]
 ) -> ChannelConfig:
     defaults = {"overflow": "block", "publish_timeout_s": 5.0, "snapshot": True}
-    below = _unsaid(channel.durable)
+    below = _tracker_defaults(channel.durable)
     changes = {name: below[name] for name, value in defaults.items() if getattr(channel, name) == value}
     if channel.channel not in mine:
         return msgspec.structs.replace(channel, **changes)
@@ -281,4 +281,4 @@ def _advice(target: str, missing: list[str], known: list[str]) -> str:
         )
     close = nearest(missing[0], known)
     hint = f"; did you mean {close!r}?" if close else ""
-    return f"{target} has no table {missing[0]!r}, to which a rule or an event leads{hint}"
+    return f"{target} has no table {missing[0]!r}, which a rule or an event needs{hint}"

@@ -182,7 +182,7 @@ class FileOperation(Event, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ExternalApiCall(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A call to a service of somebody else."""
+    """A call to another service."""
 
     EVENT: ClassVar[str] = "External API Call"
     ACTION: ClassVar[str] = "external_api_call"

@@ -59,13 +59,13 @@ class Listeners:
 
     def report(self, reason: str, number: int, error: BaseException | None) -> None:
         """Call the listeners soon: the first time at once, then once a second."""
-        tells_drop, tells_error = self._by_topic["drop"], error is not None and self._by_topic["error"]
-        if not tells_drop and not tells_error:
+        wants_drop, wants_error = self._by_topic["drop"], error is not None and self._by_topic["error"]
+        if not wants_drop and not wants_error:
             return
         with self._lock:
-            if tells_drop and number:
+            if wants_drop and number:
                 self._dropped[reason] += number
-            if tells_error and error is not None:
+            if wants_error and error is not None:
                 self._errors.setdefault(reason, error)
             if self._due is not None:
                 return

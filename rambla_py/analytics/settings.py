@@ -61,7 +61,9 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """
 
     service: Annotated[_Name | None, Meta(description="name of the service, in context")] = None
-    environment: Annotated[_Name | None, Meta(description="environment, as production, in context")] = None
+    environment: Annotated[_Name | None, Meta(description="environment, such as production, in context")] = (
+        None
+    )
     release: Annotated[_Name | None, Meta(description="release, in context")] = None
     retention_days: Annotated[
         float | None, Meta(gt=0, description="age at which rambla analytics purge deletes events")
@@ -80,7 +82,7 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         list[_Name],
         Meta(
             description="addresses, networks, or unix for socket files, whose X-Forwarded-For middleware "
-            "believes"
+            "trusts"
         ),
     ] = []
     rules: Annotated[list[Rule], Meta(description="where events go, tried in order")] = []
@@ -96,7 +98,7 @@ class AnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
                 ipaddress.ip_network(proxy, strict=False)
             except ValueError:
                 raise ValueError(
-                    f"trusted_proxies has {proxy!r}, which is no address and no network as 10.0.0.0/8"
+                    f"trusted_proxies has {proxy!r}, which is no address or network such as 10.0.0.0/8"
                 ) from None
         _check_reachable(self.rules)
 

@@ -33,7 +33,7 @@ Url = Annotated[
 
 def schema(
     table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="Only the events of this table, as api_events.")
+        str | None, typer.Option(metavar="TABLE", help="Only the events of this table, such as api_events.")
     ] = None,
 ) -> None:
     """Print the JSON Schema of the events, made from their structs."""
@@ -90,7 +90,7 @@ def _age(older_than: str | None, settings: Any) -> float:
             raise typer.BadParameter(str(error), param_hint="--older-than") from None
     if settings is None or settings.retention_days is None:
         raise typer.BadParameter(
-            "give an age, as 90d, or set retention_days in [rambla.analytics]", param_hint="--older-than"
+            "give an age, such as 90d, or set retention_days in [rambla.analytics]", param_hint="--older-than"
         )
     return float(settings.retention_days) * _DAY_S
 

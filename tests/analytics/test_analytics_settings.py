@@ -71,7 +71,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"rules": [{"acton": "a"}]}, "rambla.analytics.rules[0].acton: expected a known key"),
     ({"rules": [{"tables": ["x"], "columns": {"a": "numbr"}}]}, "columns.a: unknown type 'numbr'"),
     ({"rules": [{"columns": {"a": "text"}}]}, "columns without tables"),
-    ({"trusted_proxies": ["10.0.0.0/99"]}, "'10.0.0.0/99', which is no address and no network"),
+    ({"trusted_proxies": ["10.0.0.0/99"]}, "'10.0.0.0/99', which is no address or network"),
     ({"sample": 2}, "rambla.analytics.sample: expected a number >= 0 and <= 1 or a table, got 2"),
     ({"retention_days": 0}, "rambla.analytics.retention_days: expected a number > 0"),
     ({"privacy": {"mod": "allow"}}, "rambla.analytics.privacy.mod"),
