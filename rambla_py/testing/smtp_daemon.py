@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import ssl
 import sys
@@ -146,7 +147,10 @@ async def listen(table: dict[str, Any], kept: Path) -> asyncio.Server:
 async def main() -> None:
     """Listen on all ports until the process ends."""
     given = json.loads(sys.argv[1])
-    servers = [await listen(table, Path(given["kept"])) for table in given["listeners"]]
+    kept = Path(given["kept"])
+    kept.touch()
+    os.truncate(kept, kept.read_bytes().rfind(b"\n") + 1)  # a kill may have cut the last line
+    servers = [await listen(table, kept) for table in given["listeners"]]
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 

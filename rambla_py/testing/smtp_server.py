@@ -68,8 +68,10 @@ class SmtpServer(Server):
 
     def mails(self, to: str = "") -> list[KeptMail]:
         """Return every mail that has arrived since the server was made, in order; ``to`` one recipient."""
-        lines = self._kept.read_text().splitlines() if self._kept.exists() else []
-        found = [_kept(json.loads(line)) for line in lines if to in line]
+        text = self._kept.read_text() if self._kept.exists() else ""
+        # A line may be incomplete while it is written, and for good if the server was killed at that moment.
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n") and to in line]
+        found = [_kept(json.loads(line)) for line in lines]
         return [mail for mail in found if not to or to in mail.recipients]
 
     def _listeners(self) -> list[dict[str, Any]]:

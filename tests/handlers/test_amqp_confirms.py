@@ -15,6 +15,7 @@ from pika.exceptions import ChannelClosedByBroker, StreamLostError
 from rambla_py.delivery import Delivery
 from rambla_py.errors import (
     AccessError,
+    ConnectionLostError,
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
@@ -22,15 +23,20 @@ from rambla_py.errors import (
     UnknownOutcomeError,
     UnroutableError,
 )
-from rambla_py.handlers.amqp.confirms import LARGE_BYTES, ConfirmLedger, Confirms
+from rambla_py.handlers.amqp.confirms import ConfirmLedger, Confirms
+from rambla_py.handlers.amqp.encode import LARGE_BYTES, Batch
 from rambla_py.handlers.amqp.settings import default_key
 from rambla_py.message import Ok
 
 
 def in_flight(*deliveries: Delivery) -> Confirms:
     confirms = Confirms()
-    confirms.await_confirm(deliveries, 0)
+    confirms.await_confirm(batch(*deliveries))
     return confirms
+
+
+def batch(*deliveries: Delivery, largest: int = 0, repeated: bool = False) -> Batch:
+    return Batch([], deliveries, largest, repeated)
 
 
 def nack(tag: int, *, multiple: bool = False) -> Any:
@@ -148,7 +154,7 @@ def test_the_exchange_of_the_channel_concerns_all() -> None:
     options = amqp_options(exchange="nope")
     bad = amqp_delivery(notes=notes, options=options)
     confirms = Confirms(options)
-    confirms.await_confirm([bad], 1)
+    confirms.await_confirm(batch(bad, largest=1))
     confirms.on_channel_closed(ChannelClosedByBroker(404, "NOT_FOUND - no exchange 'nope' in vhost '/'"))
     assert kinds(notes, bad) == [AccessError]
 
@@ -167,7 +173,7 @@ def test_a_refused_exchange_fails_what_was_sent_to_it() -> None:
     assert notes.answers[topics[1].id].scope == "exchange 't', routing key 'b'"
     reply = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'shop'"
     confirms.on_channel_closed(ChannelClosedByBroker(403, reply))
-    assert kinds(notes, plain, *topics) == [AccessError, None, UnavailableError]
+    assert kinds(notes, plain, *topics) == [AccessError, ConnectionLostError, UnavailableError]
 
 
 def test_a_refused_user_id_fails_the_messages_that_have_it() -> None:
@@ -178,6 +184,35 @@ def test_a_refused_user_id_fails_the_messages_that_have_it() -> None:
     reply = "PRECONDITION_FAILED - user_id property set to 'somebody' but authenticated user was 'guest'"
     in_flight(good, bad).on_channel_closed(ChannelClosedByBroker(406, reply))
     assert kinds(notes, good, bad) == [None, PermanentError]
+
+
+def test_what_came_after_the_one_that_closed_the_channel_was_not_taken() -> None:
+    """The broker ignores it, so it has not been attempted; what came before may have arrived."""
+    notes = Notes()
+    before, after = amqp_delivery(notes=notes), amqp_delivery(notes=notes)
+    bad = [amqp_delivery(notes=notes, options=amqp_options(properties={"user_id": "me"})) for _ in range(2)]
+    reply = "PRECONDITION_FAILED - user_id property set to 'me' but authenticated user was 'guest'"
+    confirms = in_flight(before, bad[0], after, bad[1])
+    confirms.on_channel_closed(ChannelClosedByBroker(406, reply))
+    assert kinds(notes, *bad, after, before) == [PermanentError, PermanentError, ConnectionLostError, None]
+    confirms.on_lost(StreamLostError("gone"))
+    assert kinds(notes, before) == [UnknownOutcomeError]
+
+
+def test_nothing_new_follows_what_may_have_arrived_until_it_is_confirmed() -> None:
+    """If the broker closed the channel for what follows, the others would come a third time."""
+    again = [batch(amqp_delivery(), repeated=True) for _ in range(2)]
+    confirms = in_flight(amqp_delivery())
+    assert confirms.may_write(again[0])
+    confirms.await_confirm(again[0])
+    assert (confirms.may_write(again[1]), confirms.may_write(batch())) == (True, False)
+    confirms.await_confirm(again[1])
+    confirms.on_ack(2, True)
+    assert not confirms.may_write(batch())
+    confirms.on_ack(3, False)
+    assert confirms.may_write(batch())
+    confirms.await_confirm(batch(amqp_delivery()))
+    assert confirms.may_write(batch())
 
 
 @pytest.mark.parametrize("configured", ["configured ", ""])
@@ -213,27 +248,33 @@ def test_a_large_body_is_written_alone_until_its_size_is_confirmed() -> None:
     one, large, other = (amqp_delivery() for _ in range(3))
     size = LARGE_BYTES + 1
     confirms = in_flight(one)
-    assert (confirms.may_write(LARGE_BYTES), confirms.may_write(size)) == (True, False)
+    assert (confirms.may_write(batch(largest=LARGE_BYTES)), confirms.may_write(batch(largest=size))) == (
+        True,
+        False,
+    )
     confirms.on_ack(1, False)
-    assert confirms.may_write(size)
-    confirms.await_confirm([large], size)
-    assert (confirms.may_write(0), confirms.may_write(size)) == (False, False)
+    assert confirms.may_write(batch(largest=size))
+    confirms.await_confirm(batch(large, largest=size))
+    assert (confirms.may_write(batch()), confirms.may_write(batch(largest=size))) == (False, False)
     confirms.on_ack(2, False)
-    confirms.await_confirm([other], 0)
-    assert (confirms.may_write(size), confirms.may_write(size + 1)) == (True, False)
+    confirms.await_confirm(batch(other))
+    assert (confirms.may_write(batch(largest=size)), confirms.may_write(batch(largest=size + 1))) == (
+        True,
+        False,
+    )
 
 
 def test_a_nack_and_a_return_prove_a_size_too() -> None:
     """The broker checks the size before it routes the message."""
     for turn in range(2):
         large, confirms, size = amqp_delivery(), Confirms(), LARGE_BYTES + 1
-        confirms.await_confirm([large], size)
+        confirms.await_confirm(batch(large, largest=size))
         if turn:
             returned(confirms, large)
         else:
             confirms.on_confirm(nack(1))
-        confirms.await_confirm([amqp_delivery()], 0)
-        assert confirms.may_write(size)
+        confirms.await_confirm(batch(amqp_delivery()))
+        assert confirms.may_write(batch(largest=size))
 
 
 def test_a_lost_connection_fails_nothing() -> None:

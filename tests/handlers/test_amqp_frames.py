@@ -19,8 +19,7 @@ from pika import data, spec
 
 from rambla_py.delivery import Delivery
 from rambla_py.errors import PayloadTooLargeError, PermanentError, SerializationError
-from rambla_py.handlers.amqp.confirms import LARGE_BYTES
-from rambla_py.handlers.amqp.encode import FrameEncoder, SizeLimit
+from rambla_py.handlers.amqp.encode import LARGE_BYTES, FrameEncoder, SizeLimit
 from rambla_py.handlers.amqp.properties import table
 from rambla_py.handlers.amqp.settings import AmqpOptions, Properties, default_key
 

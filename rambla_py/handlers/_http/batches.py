@@ -9,7 +9,7 @@ from rambla_py.errors import PayloadTooLargeError, PermanentError, UnknownOutcom
 from rambla_py.handlers._http.client import Answer, Request
 from rambla_py.handlers._http.connection import WebConnection
 from rambla_py.handlers._http.errors import NO_ANSWER, RefusedError, encoding_error
-from rambla_py.handlers._http.request_pool import Group, lost
+from rambla_py.handlers._http.request_pool import Group, lost, unsent
 from rambla_py.handlers._http.result import HttpResult
 from rambla_py.handlers._http.settings import LIMIT_NAME, WebSettings
 from rambla_py.handlers._http.status_codes import StatusRules, refusal
@@ -72,13 +72,9 @@ class BatchConnection(WebConnection):
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         losses: list[Loss] = []
-        rest: list[Delivery] = []
         for part, events in self._parts(group):
-            if losses:
-                rest += part
-            else:
-                losses = self._deliver_part(part, events)
-        return self._with_rest(losses, rest)
+            losses += unsent(part) if losses else self._deliver_part(part, events)
+        return losses
 
     def _parts(self, group: Group) -> Iterator[tuple[list[Delivery], list[bytes]]]:
         """Yield deliveries with their events, as many as fit a body; what cannot be an event fails alone."""
@@ -119,9 +115,8 @@ class BatchConnection(WebConnection):
             # One bad event must not fail the others: each half is sent by itself.
             middle = len(part) // 2
             losses = self._deliver_part(part[:middle], events[:middle])
-            if losses:
-                return self._with_rest(losses, part[middle:])
-            return self._deliver_part(part[middle:], events[middle:])
+            rest = part[middle:]
+            return losses + (unsent(rest) if losses else self._deliver_part(rest, events[middle:]))
         if isinstance(verdict, UnknownOutcomeError):
             return lost(part, verdict)
         self._settle(part, verdict, None if isinstance(answer, Exception) else HttpResult.of(answer))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyreqwest.client import SyncClient
 
 from rambla_py.handlers._http.client import Answer, HttpClient, Request, client_for
-from rambla_py.handlers._http.request_pool import Group, RequestPool, unsent
+from rambla_py.handlers._http.request_pool import Group, RequestPool
 from rambla_py.handlers._http.settings import WebSettings
-from rambla_py.handlers._losses import Loss, is_single
+from rambla_py.handlers._losses import Loss
 
 if TYPE_CHECKING:
-    from rambla_py.delivery import Delivery
     from rambla_py.handler import Link
 
 __all__ = ["WebConnection"]
@@ -49,22 +47,14 @@ class WebConnection:
 
     def _send(self, request: Request) -> Answer:
         """Send a request on one of the pool's threads; raises what ``HttpClient.send`` raises."""
-        began = time.monotonic()
+        began = self._pool.begins()
         answer = self.client.send(request)
         self._pool.answered(began)
         return answer
 
-    def _with_rest(self, losses: list[Loss], rest: Sequence[Delivery]) -> list[Loss]:
-        """Return the losses of a request with those of deliveries that were to follow it.
-
-        After a request that failed by itself these are none: the deliveries wait for a thread again.
-        """
-        if not all(is_single(error) for _, error in losses):
-            return losses + unsent(rest)
-        if rest:
-            self._pool.submit([rest])
-        return losses
-
     def _deliver(self, group: Group) -> Sequence[Loss]:
-        """Settle the deliveries of a group, and return those without an answer."""
+        """Settle the deliveries of a group, and return those without an answer.
+
+        With the loss of a request come those of the deliveries that were to follow it, as ``unsent``.
+        """
         raise NotImplementedError

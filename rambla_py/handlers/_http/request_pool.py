@@ -39,9 +39,9 @@ class RequestPool:
     """Threads that each take one group of deliveries at a time and make a request of it.
 
     ``work`` settles the deliveries of a group, and returns those without an answer instead; it calls
-    ``answered`` for each answer. There are few threads at first, and twice as many, up to ``limit``, whenever
-    groups wait and the threads made less than one request each in 10 ms, because then they mostly wait, too.
-    All end with ``close``.
+    ``begins`` before each request and ``answered`` for each answer. There are few threads at first, and twice
+    as many, up to ``limit``, whenever groups wait and the threads made less than one request each in 10 ms,
+    because then they mostly wait, too. All end with ``close``.
     """
 
     def __init__(self, work: Callable[[Group], Sequence[Loss]], *, limit: int, link: Link, name: str) -> None:
@@ -54,6 +54,7 @@ class RequestPool:
         self._finished = 0
         self._busy, self._closed = threading.Event(), threading.Event()
         self._losses = Losses(time.monotonic())
+        self._request = threading.local()
 
     def __repr__(self) -> str:
         return f"<RequestPool {self._threads} of {self._limit} threads, {self._pending} groups>"
@@ -73,6 +74,11 @@ class RequestPool:
         if not self._threads:
             self._queue.put(None)
             self._run()
+
+    def begins(self) -> float:
+        """Record that this thread begins a request, and return when: of several, the last may be lost."""
+        self._request.began = began = time.monotonic()
+        return began
 
     def answered(self, began: float) -> None:
         """Record an answer, of whatever status, to a request that began at a monotonic time."""
@@ -127,8 +133,9 @@ class RequestPool:
 
     def _run(self) -> None:
         while (group := self._queue.get()) is not None:
-            began = time.monotonic()
-            self._finish(began, self._attempt(group))
+            self.begins()
+            losses = self._attempt(group)
+            self._finish(self._request.began, losses)
             del group  # an idle thread would keep its messages in memory
 
     def _attempt(self, queued: Group) -> Sequence[Loss]:
@@ -156,6 +163,8 @@ class RequestPool:
         _settle(actions.settle)
         if actions.lost is not None:
             self._link.lost(actions.lost)
+        if actions.again:
+            self.submit([actions.again])
 
 
 def lost(group: Iterable[Delivery], error: DeliveryError) -> list[Loss]:

@@ -5,32 +5,32 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pika.spec import Basic
 
-from rambla_py.errors import RejectedError, UnroutableError
+from rambla_py.errors import ConnectionLostError, RejectedError, UnroutableError
+from rambla_py.handlers.amqp.encode import LARGE_BYTES, Batch
 from rambla_py.handlers.amqp.errors import refusal
 from rambla_py.handlers.amqp.settings import AmqpOptions, default_key
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["LARGE_BYTES", "ConfirmLedger", "Confirms"]
+__all__ = ["ConfirmLedger", "Confirms"]
 
 log = logging.getLogger("rambla_py.handlers.amqp")
 
 T = TypeVar("T")
-
-LARGE_BYTES: Final = 65_536
-"""A larger body may be over the broker's ``max_message_size``, which the broker announces nowhere."""
 
 
 class Confirms:
     """What was written on one channel and awaits a confirm, or the socket.
 
     A large body over every size that the broker has confirmed so far is written alone: if the broker closes
-    the channel for its size, no other message shares its fate.
+    the channel for its size, no other message shares its fate. Nothing new follows messages that the broker
+    may have already, until they are confirmed: if it closed the channel for what follows, they would come a
+    third time.
 
     Not thread-safe: it belongs to the I/O thread.
     """
@@ -41,22 +41,25 @@ class Confirms:
         self._unwritten: deque[tuple[int, Sequence[Delivery]]] = deque()
         self._proven = LARGE_BYTES
         self._alone = 0  # size of the body that was written alone and is not confirmed yet
+        self._repeated = False
         self._returned = 0
 
     def __repr__(self) -> str:
         return f"Confirms({len(self._ledger)} unconfirmed, {len(self._unwritten)} batches unwritten)"
 
-    def may_write(self, largest: int) -> bool:
-        """Return whether a batch whose largest body has this size may be written now."""
-        if self._alone or largest > self._proven:
-            return not len(self._ledger)
-        return True
+    def may_write(self, batch: Batch) -> bool:
+        """Return whether a batch may be written now, or has to wait until nothing is unconfirmed."""
+        if not len(self._ledger):
+            self._repeated = False
+            return True
+        return not (self._alone or batch.largest > self._proven or (self._repeated and not batch.repeated))
 
-    def await_confirm(self, deliveries: Sequence[Delivery], largest: int) -> None:
+    def await_confirm(self, batch: Batch) -> None:
         """Record what is written next, in confirm mode."""
-        self._ledger.add(deliveries)
-        if largest > self._proven:
-            self._alone = largest
+        self._ledger.add(batch.deliveries)
+        self._repeated = self._repeated or batch.repeated
+        if batch.largest > self._proven:
+            self._alone = batch.largest
 
     def await_write(self, deliveries: Sequence[Delivery], until: int) -> None:
         """Record what is ok as soon as the socket has taken ``until`` bytes in all."""
@@ -104,14 +107,23 @@ class Confirms:
             log.warning("%s; it was counted as ok (%d so far)", reason, self._returned)
 
     def on_channel_closed(self, reason: BaseException) -> int | None:
-        """Settle the messages that the reply identifies; return the broker's size limit if it names one."""
+        """Settle the messages that the reply identifies; return the broker's size limit if it names one.
+
+        The broker has ignored what came after the first of them.
+        """
         alone = len(self._ledger) == 1
-        limit = None
-        for delivery in list(self._ledger):
+        limit, found = None, False
+        ignored: list[Delivery] = []
+        for delivery in self._ledger:
             error = refusal(reason, delivery, alone=alone, configured=self._configured)
             if error is not None:
                 delivery.failed(error)  # settled again as unknown later, which is ignored
                 limit = getattr(error, "limit", limit)
+                found = True
+            elif found:
+                ignored.append(delivery)
+        for delivery in reversed(ignored):  # each goes back to the head of the mailbox
+            delivery.failed(ConnectionLostError("the broker closed the channel before the message"))
         return limit
 
     def on_lost(self, error: BaseException | None) -> None:

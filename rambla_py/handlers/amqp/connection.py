@@ -207,13 +207,13 @@ class AmqpConnection:
             self._defer_inbox()
             return
         confirm, confirms = self._options.confirm, self._confirms
-        while inbox and confirms.may_write(inbox[0].largest):
+        while inbox and confirms.may_write(inbox[0]):
             try:
                 batch = inbox.popleft()
             except IndexError:  # refused by the thread that published it
                 return
             if confirm:
-                confirms.await_confirm(batch.deliveries, batch.largest)
+                confirms.await_confirm(batch)
                 connection.emit(batch.pieces)
             else:
                 connection.emit(batch.pieces)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rambla_py.errors import PayloadTooLargeError, PermanentError, describe
-from rambla_py.handlers.amqp.confirms import LARGE_BYTES
 from rambla_py.handlers.amqp.properties import (
     HEADERS_FLAG,
     MESSAGE_ID_FLAG,
@@ -39,6 +38,9 @@ _FIXED = 14
 _SHAPES_KEPT = 1_024
 _PIECE_BYTES = 1_048_576
 
+LARGE_BYTES: Final = 65_536
+"""A larger body may be over the broker's ``max_message_size``, which the broker announces nowhere."""
+
 EVENT_PREFIX: Final = "ce-"
 """Prefix of the attributes of a CloudEvent, by the binding for RabbitMQ."""
 
@@ -59,11 +61,16 @@ class SizeLimit:
 
 
 class Batch(NamedTuple):
-    """Frames to be written together, their deliveries, and the largest body over ``LARGE_BYTES``, or 0."""
+    """Frames to be written together, and their deliveries.
+
+    ``largest``: size of the largest body over ``LARGE_BYTES``, or 0. ``repeated``: earlier attempts may have
+    reached the broker.
+    """
 
     pieces: list[bytes | memoryview]
     deliveries: Sequence[Delivery]
     largest: int = 0
+    repeated: bool = False
 
 
 def publish_frame(channel_number: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
@@ -131,30 +138,29 @@ class FrameEncoder:
     def batches(self, deliveries: Sequence[Delivery]) -> list[Batch]:
         """Return the deliveries as batches to write, in order; one that cannot be encoded fails for good.
 
-        A large body is a batch of its own, so that it can be written alone.
+        A large body is a batch of its own, so that it can be written alone; so are those of later attempts.
         """
         made: list[Batch] = []
         parts: list[bytes | memoryview] = []
         accepted: list[Delivery] = []
-        size, alone_over, encode = 0, LARGE_BYTES, self.encode
+        size, alone_over, encode, repeated = 0, LARGE_BYTES, self.encode, False
         for delivery in deliveries:
             try:
                 frames = encode(delivery)
             except Exception as error:  # a serializer of the application may raise anything
                 delivery.failed(_permanent(error))
                 continue
-            if self._size > alone_over:
-                made += _joined(parts, accepted)
-                made += _joined(frames, [delivery], self._size)
-                parts, accepted, size = [], [], 0
+            large, again = self._size > alone_over, delivery.attempts > 1
+            if large or again is not repeated or size >= _PIECE_BYTES:
+                made += _joined(parts, accepted, repeated=repeated)
+                parts, accepted, size, repeated = [], [], 0, again
+            if large:
+                made += _joined(frames, [delivery], self._size, repeated=again)
                 continue
             parts += frames
             accepted.append(delivery)
             size += self._size
-            if size >= _PIECE_BYTES:
-                made += _joined(parts, accepted)
-                parts, accepted, size = [], [], 0
-        made += _joined(parts, accepted)
+        made += _joined(parts, accepted, repeated=repeated)
         return made
 
     def encode(self, delivery: Delivery) -> tuple[bytes | memoryview, ...]:
@@ -260,11 +266,11 @@ class FrameEncoder:
 
 
 def _joined(
-    parts: Sequence[bytes | memoryview], deliveries: Sequence[Delivery], largest: int = 0
+    parts: Sequence[bytes | memoryview], deliveries: Sequence[Delivery], largest: int = 0, *, repeated: bool
 ) -> Iterator[Batch]:
     if deliveries:
         # A memory view: what the socket does not take at once is then not copied.
-        yield Batch([memoryview(b"".join(parts))], deliveries, largest)
+        yield Batch([memoryview(b"".join(parts))], deliveries, largest, repeated)
 
 
 def _permanent(error: Exception) -> Exception:

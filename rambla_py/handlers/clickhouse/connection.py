@@ -23,7 +23,7 @@ from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.connection import WebConnection
 from rambla_py.handlers._http.errors import NO_ANSWER, encoding_error
 from rambla_py.handlers._http.groups import grouped
-from rambla_py.handlers._http.request_pool import Group, lost
+from rambla_py.handlers._http.request_pool import Group, lost, unsent
 from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers._losses import Loss
 from rambla_py.handlers.clickhouse.columns import Columns, column_kinds, columns_query
@@ -149,13 +149,9 @@ class ClickHouseConnection(WebConnection):
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         losses: list[Loss] = []
-        rest: list[Delivery] = []
         for part in self._parts(group):
-            if losses:
-                rest += [delivery for delivery, _ in part]
-            else:
-                losses = self._insert(part)
-        return self._with_rest(losses, rest)
+            losses += unsent(delivery for delivery, _ in part) if losses else self._insert(part)
+        return losses
 
     def _parts(self, group: Group) -> Iterator[_Part]:
         """Yield deliveries with their rows, as many as fit a body; what has no valid rows fails alone."""
@@ -205,7 +201,7 @@ class ClickHouseConnection(WebConnection):
             return self._insert(part)
         losses = self._insert(part[:middle])
         if losses:
-            return self._with_rest(losses, [delivery for delivery, _ in part[middle:]])
+            return losses + unsent(delivery for delivery, _ in part[middle:])
         return self._insert(part[middle:])
 
     def _refusal(self, part: _Part) -> Exception | None:
