@@ -273,8 +273,8 @@ class HandlerCase(FlaggedTests):
         ids = defaultdict(set)
         for one in self.received():
             ids[comparable(one.payload)].add(one.id)
-        missing = [o.message_id for o in outcomes if comparable(self.arrives_as(o.payload)) not in ids]
-        assert not missing, f"{len(missing)} confirmed and not there: {missing[:5]}"
+        missing = [o for o in outcomes if comparable(self.arrives_as(o.payload)) not in ids]
+        assert not missing, f"{len(missing)} of {len(outcomes)} confirmed and not there: {missing[:5]}"
         if self.carries_ids:
             wrong = [o for o in outcomes if ids[comparable(self.arrives_as(o.payload))] != {o.message_id}]
             assert not wrong, f"arrived with another id: {wrong[:3]}"
