@@ -56,11 +56,11 @@ matrix:  ## unit and contract tests on every interpreter from 3.11 up, with pinn
 newest:  ## the unit tests with the newest dependencies
 	scripts/matrix.sh --unit-only --newest $(PYTHON)
 
-bench: $(READY)  ## every case beside its peers; CASE=amqp,redis; ARGS="--rounds 5"
+bench: $(READY)  ## every case beside its peers; CASE=amqp,redis; BASE=REF; ARGS="--rounds 5"
 	scripts/install_servers.sh
 	@$(BIN)/python -c 'import aio_pika, celery, dramatiq, faststream, matplotlib' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	PYTHONPATH=scripts $(BIN)/python -m bench $(CASE) $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python -m bench $(CASE) $(if $(BASE),--base $(BASE)) $(ARGS)
 
 lint: $(READY)  ## ruff, spelling, and the words that our prose does without
 	$(BIN)/ruff check

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,7 @@ from bench.cases import CASES
 from bench.isolated import run_alone
 from bench.plots import draw
 from bench.private_servers import start
-from bench.report import Result, print_report
+from bench.report import BEFORE, Result, print_report
 
 ROUNDS = 3
 
@@ -30,17 +32,40 @@ def main() -> int:
     console = Console()
     chosen = [CASES[name] for name in given.cases or CASES]
     given.out.mkdir(parents=True, exist_ok=True)
-    for case in chosen:
-        result = measure(case, rounds=given.rounds, scale=given.scale, console=console)
-        (given.out / f"{case.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
-        print_report(console, case, result)
-        draw(case, result, given.out / f"{case.name}.png")
+    with checkout(given.base) as base:
+        for case in chosen:
+            result = measure(case, rounds=given.rounds, scale=given.scale, console=console, base=base)
+            (given.out / f"{case.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
+            print_report(console, case, result)
+            draw(case, result, given.out / f"{case.name}.png")
     return 0
 
 
-def measure(case: Case, *, rounds: int, scale: float, console: Console) -> Result:
-    """Run each contender once a round, one after the other, so that a busy moment of the machine hits all."""
-    runs: dict[str, list[Figures]] = {name: [] for name in case.contenders}
+@contextmanager
+def checkout(revision: str | None) -> Iterator[Path | None]:
+    """Check out a revision of this project beside it; None for none."""
+    if revision is None:
+        yield None
+        return
+    folder = Path("build/base").resolve()
+    subprocess.run(["git", "worktree", "add", "--quiet", "--detach", "--force", folder, revision], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", folder], check=True)
+
+
+def measure(case: Case, *, rounds: int, scale: float, console: Console, base: Path | None = None) -> Result:
+    """Run each contender once a round, one after the other, so that a busy moment of the machine hits all.
+
+    ``base``: another checkout of this project, whose figures are taken in the same rounds.
+    """
+    turns: list[tuple[str, str, Path | None]] = []
+    for name in case.contenders:
+        turns.append((name, name, None))
+        if base is not None and name.startswith("rambla"):
+            turns.append((name + BEFORE, name, base))
+    runs: dict[str, list[Figures]] = {shown: [] for shown, _, _ in turns}
     failed: dict[str, str] = {}
     with ExitStack() as stack:
         servers: dict[str, str] = {}
@@ -48,15 +73,17 @@ def measure(case: Case, *, rounds: int, scale: float, console: Console) -> Resul
             servers |= stack.enter_context(start(name))
         context = Context(servers, scale)
         for number in range(rounds):
-            for contender in case.contenders:
-                if contender in failed:
+            for shown, contender, where in turns:
+                if shown in failed:
                     continue
-                with console.status(f"{case.name}: {contender}, round {number + 1} of {rounds}"):
-                    figures, trouble = run_alone(case.name, contender, context, slow_disk=case.slow_disk)
+                with console.status(f"{case.name}: {shown}, round {number + 1} of {rounds}"):
+                    figures, trouble = run_alone(
+                        case.name, contender, context, slow_disk=case.slow_disk, base=where
+                    )
                 if figures is None:
-                    failed[contender] = trouble
+                    failed[shown] = trouble
                 else:
-                    runs[contender].append(figures)
+                    runs[shown].append(figures)
     return Result(case=case.name, runs={name: found for name, found in runs.items() if found}, failed=failed)
 
 
@@ -65,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", help=f"all when none is named; of {', '.join(CASES)}")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each contender")
     parser.add_argument("--scale", type=float, default=1.0, help="a factor on the number of messages")
+    parser.add_argument("--base", metavar="REF", help="a commit to measure beside this one")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where JSON and pictures go")
     parser.add_argument("--alone", nargs=3, metavar=("CASE", "CONTENDER", "CONTEXT"), help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -28,10 +28,14 @@ def _slow_disk() -> str:
 
 
 def run_alone(
-    case: str, contender: str, context: Context, *, slow_disk: bool = False
+    case: str, contender: str, context: Context, *, slow_disk: bool = False, base: Path | None = None
 ) -> tuple[Figures | None, str]:
-    """Return its figures, or None and the last line of what it said."""
-    environment = {**os.environ, "LD_PRELOAD": _slow_disk()} if slow_disk else None
+    """Return its figures, or None and the last line of what it said; ``base``: the checkout to measure."""
+    environment = dict(os.environ)
+    if slow_disk:
+        environment["LD_PRELOAD"] = _slow_disk()
+    if base is not None:
+        environment["PYTHONPATH"] = f"{environment.get('PYTHONPATH', '')}{os.pathsep}{base}".strip(os.pathsep)
     argv = [
         *(sys.executable, "-m", "bench"),
         *("--alone", case, contender, msgspec.json.encode(context).decode()),

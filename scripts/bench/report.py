@@ -10,7 +10,10 @@ from rich.table import Table
 
 from bench.case import Case, Figures, Goal
 
-__all__ = ["Result", "print_report", "ratio", "spread", "verdict"]
+__all__ = ["BEFORE", "Result", "print_report", "ratio", "spread", "verdict"]
+
+BEFORE = ", before"
+"""Ends the name of a contender that is measured in another checkout."""
 
 
 class Result(msgspec.Struct):
@@ -55,6 +58,11 @@ def print_report(console: Console, case: Case, result: Result) -> None:
             found = ratio(result, goal.ours, goal.theirs, goal.figure)
             style = {"reached": "green", "missed": "red"}.get(word := verdict(goal, result), "")
             console.print(f"  {goal.text}: {found:.2f}  {word}", highlight=False, style=style)
+    for name in case.contenders:
+        if name + BEFORE in result.runs:
+            found = {figure: ratio(result, name, name + BEFORE, figure) for figure in result.runs[name][0]}
+            shown = ", ".join(f"{figure} {value:.2f}" for figure, value in found.items())
+            console.print(f"  {name} / before: {shown}", highlight=False)
     console.print()
 
 
