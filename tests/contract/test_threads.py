@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from small_apps import TIMEOUT_S, Seen, one, probe, running, service, table, until
@@ -151,3 +155,20 @@ def test_a_worker_that_cannot_start_is_logged_without_the_lock_of_its_pool() -> 
     finally:
         logger.removeHandler(waiting)
     assert free == [True]
+
+
+def test_a_publish_that_meets_the_recursion_limit_leaves_the_channel_working() -> None:
+    """Wherever in the first publish it is met, the next message starts the workers, and both end."""
+    for left in range(2, 40):
+        with Rambla({"memory": {"channels": {"c": {}}}}) as app:
+            depth = sys.getrecursionlimit() - len(inspect.stack()) - left
+            with contextlib.suppress(RecursionError):
+                _at_depth(depth, lambda: app.publish("c", "first"))
+            assert app.publish("c", "second").outcomes(timeout_s=TIMEOUT_S)[0].status == "ok"
+            app.flush(timeout_s=TIMEOUT_S)
+            assert app.audit()["memory.c"].pending == 0
+
+
+def _at_depth(calls: int, call: Callable[[], object]) -> object:
+    """Call a function with so many calls on the stack."""
+    return call() if calls == 0 else _at_depth(calls - 1, call)

@@ -110,8 +110,12 @@ class Wakeup:
             waker = self.idle.popleft()
         except IndexError:
             return
-        waker.wake()
-        self._timer.watch()
+        try:
+            waker.wake()
+            self._timer.watch()
+        except BaseException:  # a signal, or no stack left: the next publisher must find it
+            self.idle.append(waker)
+            raise
 
     def wake_for(self, delivery: LiveDelivery) -> None:
         """Wake a worker that may take this delivery: that of its key, or any."""
