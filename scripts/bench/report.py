@@ -60,8 +60,8 @@ def print_report(console: Console, case: Case, result: Result) -> None:
             console.print(f"  {goal.text}: {found:.2f}  {word}", highlight=False, style=style)
     for name in case.contenders:
         if name + BEFORE in result.runs:
-            found = {figure: ratio(result, name, name + BEFORE, figure) for figure in result.runs[name][0]}
-            shown = ", ".join(f"{figure} {value:.2f}" for figure, value in found.items())
+            ratios = {figure: ratio(result, name, name + BEFORE, figure) for figure in result.runs[name][0]}
+            shown = ", ".join(f"{figure} {value:.2f}" for figure, value in ratios.items())
             console.print(f"  {name} / before: {shown}", highlight=False)
     console.print()
 
