@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rambla_py.channel import Channel
     from rambla_py.config import Config, load_config
     from rambla_py.delivery import Delivery
+    from rambla_py.described import Described
     from rambla_py.errors import (
         AccessError,
         AlreadyRunningError,
@@ -82,6 +83,7 @@ __all__ = [
     "ConnectionLostError",
     "Delivery",
     "DeliveryError",
+    "Described",
     "DroppedError",
     "DuplicateIdError",
     "Event",
@@ -147,6 +149,7 @@ _MODULES: Final = {
     "channel": ("Channel",),
     "config": ("Config", "load_config"),
     "delivery": ("Delivery",),
+    "described": ("Described",),
     "external_server": ("ChildSpec", "Command"),
     "handler": ("Handler", "Link", "Preflight", "Secret", "State"),
     "message": ("RETRY", "STOP", "Failed", "Message", "Ok", "Retry", "Stop"),

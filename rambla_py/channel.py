@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rambla_py.receipt import Receipt
 
 if TYPE_CHECKING:
-    from rambla_py.runtime.fan_out import FanOut
     from rambla_py.runtime.publisher import Publisher
-    from rambla_py.runtime.target.admission import Admission
+    from rambla_py.runtime.traced_path import FastPath
 
 __all__ = ["Channel"]
 
@@ -18,7 +17,7 @@ __all__ = ["Channel"]
 class _Bound(NamedTuple):
     """Fast path to the only target of a channel, with options bound to it."""
 
-    admission: Admission | FanOut | None
+    admission: FastPath | None
     accept: Callable[[Any], Receipt | None]
 
 
@@ -96,6 +95,6 @@ class Channel:
             both["headers"] = {**below, **over}
         return both
 
-    def _bind(self, admission: Admission | FanOut) -> Callable[[Any], Receipt | None]:
+    def _bind(self, admission: FastPath) -> Callable[[Any], Receipt | None]:
         self._bound = _Bound(admission, admission.bound(self._options))
         return self._bound.accept

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn
 import msgspec
 
 from rambla_py._internal.endpoints import endpoint_of
+from rambla_py.described import Described
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -286,6 +287,10 @@ class Handler(Generic[ConnectionT, OptionsT, SettingsT]):
     def endpoint(cls, settings: SettingsT | Any) -> str | None:
         """Return where a connection leads, for status pages: its address without secrets, or None."""
         return endpoint_of(settings)
+
+    def describe(self, options: OptionsT | Any) -> Described:
+        """Return where the channel sends to, for traces; ``options`` are those of the channel."""
+        return Described()
 
     @classmethod
     def event_prefix(cls, options: Any) -> str | None:

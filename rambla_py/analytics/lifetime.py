@@ -60,6 +60,9 @@ class Lifetime:
         for reset in self.resets:
             reset()
 
+    def stopped(self) -> None:
+        """Do nothing: the account is that of all runs."""
+
     def repeat(self, repeated: Repeated, at: float) -> Callable[[], None]:
         """Call a function on the timer, at that time first; return a function that ends it."""
         self._repeated.append(repeated)

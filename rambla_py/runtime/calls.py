@@ -24,6 +24,7 @@ from rambla_py.runtime.target.durability import Durability
 from rambla_py.runtime.target.gathering import home_of
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.worker_threads import must_not_wait
+from rambla_py.telemetry.tracing import CallTrace
 
 __all__ = ["Call", "accept", "accept_async", "plan"]
 
@@ -41,6 +42,7 @@ class Call(msgspec.Struct, frozen=True):
     deliveries: list[LiveDelivery]
     receipt: Receipt
     many: bool
+    trace: CallTrace | None = None
 
     @property
     def durability(self) -> Durability | None:
@@ -60,8 +62,29 @@ def plan(
     options: Mapping[str, Any],
     *,
     many: bool,
+    trace: CallTrace | None = None,
 ) -> Call:
-    """Return the checked deliveries of a call; raises ``OptionError`` and ``SerializationError``."""
+    """Return the checked deliveries of a call; raises ``OptionError`` and ``SerializationError``.
+
+    It ends the ``trace`` if it raises, and ``accept`` ends it otherwise.
+    """
+    try:
+        return _plan(home, targets, messages, options, many=many, trace=trace)
+    except BaseException as error:
+        if trace is not None:
+            trace.ended(error)
+        raise
+
+
+def _plan(
+    home: Home,
+    targets: tuple[Target, ...],
+    messages: Sequence[Any],
+    options: Mapping[str, Any],
+    *,
+    many: bool,
+    trace: CallTrace | None,
+) -> Call:
     durable = any(target.durability is not None for target in targets)
     kind = DurableReceipt if durable else Receipt
     receipt = kind._expecting(home_of(home, targets), len(messages), len(targets), many=many)
@@ -69,16 +92,30 @@ def plan(
     if len(targets) == 1:
         (target,) = targets
         for slot, message in enumerate(messages):
-            deliveries.append(_draft_for_one(target, message, options, receipt, slot))
+            deliveries.append(_draft_for_one(target, message, options, receipt, slot, trace))
     else:
         for message in messages:
-            _draft(targets, message, options, receipt, deliveries)
-    return Call(home, targets, deliveries, receipt, many)
+            _draft(targets, message, options, receipt, deliveries, trace)
+    if trace is not None:
+        trace.drafted(deliveries)
+    return Call(home, targets, deliveries, receipt, many, trace)
 
 
 def accept(call: Call, *, may_wait: bool = True) -> Receipt:
     """Accept the deliveries of a call; raises ``MailboxFullError`` if there is no room for any of them."""
-    now, may_wait = time.monotonic(), may_wait and not must_not_wait()
+    may_wait = may_wait and not must_not_wait()
+    try:
+        receipt = _accept(call, time.monotonic(), may_wait=may_wait)
+    except BaseException as error:
+        if call.trace is not None:
+            call.trace.ended(error)
+        raise
+    if call.trace is not None:
+        call.trace.ended(None)
+    return receipt
+
+
+def _accept(call: Call, now: float, *, may_wait: bool) -> Receipt:
     if call.durability is not None:
         return _accept_durable(call, call.durability, now, may_wait=may_wait)
     admission = CallAdmission(call.targets, call.deliveries, now, may_wait=may_wait)
@@ -94,6 +131,18 @@ async def accept_async(call: Call, check_running: Callable[[], None]) -> Receipt
 
     Yields to other tasks every 1,000 messages. ``check_running`` raises if the app has stopped accepting.
     """
+    try:
+        receipt = await _accept_async(call, check_running)
+    except BaseException as error:
+        if call.trace is not None:
+            call.trace.ended(error)
+        raise
+    if call.trace is not None:
+        call.trace.ended(None)
+    return receipt
+
+
+async def _accept_async(call: Call, check_running: Callable[[], None]) -> Receipt:
     if call.durability is not None:
         return await _accept_durable_async(call, call.durability, check_running)
     admission = CallAdmission(call.targets, call.deliveries, time.monotonic(), may_wait=True)
@@ -153,12 +202,19 @@ def _others(call: Call, others: list[LiveDelivery], now: float, *, may_wait: boo
 
 
 def _draft_for_one(
-    target: Target, message: Any, options: Mapping[str, Any], receipt: Receipt, slot: int
+    target: Target,
+    message: Any,
+    options: Mapping[str, Any],
+    receipt: Receipt,
+    slot: int,
+    trace: CallTrace | None,
 ) -> LiveDelivery:
     """Return the delivery of a message to one target: the same as ``_draft``, which costs twice as much."""
     payload, given = _read(target, message, options)
     if given:
         check_names([target.config], given)
+    if trace is not None:
+        given = trace.options(target.config, given)
     checked = target.admission.drafts.check(given)
     delivery = SharedPayload(payload).delivery(checked, receipt, None, slot)
     if target.durability is not None:
@@ -172,6 +228,7 @@ def _draft(
     options: Mapping[str, Any],
     receipt: Receipt,
     deliveries: list[LiveDelivery],
+    trace: CallTrace | None,
 ) -> None:
     read = [_read(target, message, options) for target in targets]
     names = {name: None for _, given in read for name in given}
@@ -181,6 +238,8 @@ def _draft(
     payloads: list[SharedPayload] = []
     for target, (payload, given) in zip(targets, read, strict=True):
         mine = _accepted_by(target, given)
+        if trace is not None:
+            mine = trace.options(target.config, mine)
         checked = target.admission.drafts.check(mine)
         shared = _shared(payloads, payload)
         delivery = shared.delivery(checked, receipt, shared_id, len(deliveries))

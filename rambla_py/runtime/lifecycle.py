@@ -16,12 +16,13 @@ from rambla_py.runtime.process_hooks import hook_multiprocessing, register, unre
 from rambla_py.runtime.stopping import Shutdown
 from rambla_py.runtime.supervision.plan import make_plan
 from rambla_py.runtime.system import System
-from rambla_py.runtime.target.admission import Admission
 from rambla_py.runtime.target.target import Target
+from rambla_py.runtime.traced_path import FastPath, TracedPath
 from rambla_py.telemetry.error_text import ErrorText
 from rambla_py.telemetry.events import Event, EventObserver
 from rambla_py.telemetry.observer import Observer
 from rambla_py.telemetry.observers import Observers
+from rambla_py.telemetry.tracing import Tracing
 
 __all__ = ["AttachedOutbox", "Companion", "Lifecycle"]
 
@@ -48,6 +49,9 @@ class Companion(Protocol):
     def after_fork(self) -> None:
         """Reset in a forked child."""
 
+    def stopped(self) -> None:
+        """End what belongs to this run of the app: all of its messages have ended."""
+
 
 Attach = Callable[[Config, Iterable[Target]], AttachedOutbox | None]
 """Returns the outbox of an app with durable targets."""
@@ -69,7 +73,7 @@ class Lifecycle:
     def __init__(self, config: Config, error_text: ErrorText, attach: Attach) -> None:
         self.state: Literal["not started", "running", "stopping", "stopped"] = "not started"
         self.system: System | None = None
-        self.fast_paths: dict[str, Admission | FanOut] = {}
+        self.fast_paths: dict[str, FastPath] = {}
         self._config, self._error_text, self._attach = config, error_text, attach
         self.outbox: AttachedOutbox | None = None
         self._observers = Observers()
@@ -157,6 +161,23 @@ class Lifecycle:
 
         return end
 
+    @property
+    def tracing(self) -> Tracing | None:
+        """What traces the app; None unless it is traced."""
+        return self._observers.tracing
+
+    def trace(self, tracing: Tracing) -> Callable[[], None]:
+        """Trace what is published from now on; return a function that ends it."""
+        self._observers.tracing = tracing
+        self._update_fast_paths()
+
+        def end() -> None:
+            if self._observers.tracing is tracing:
+                self._observers.tracing = None
+                self._update_fast_paths()
+
+        return end
+
     def accompany(self, companion: Companion) -> Callable[[], None]:
         """Let something live with this app; return a function that ends it."""
         with self._lock:
@@ -223,6 +244,8 @@ class Lifecycle:
         try:
             if outbox is not None:
                 outbox.close()
+            for companion in self._companions:
+                companion.stopped()
         finally:
             self.state = "stopped"
             unregister(self)
@@ -268,6 +291,8 @@ class Lifecycle:
             self.fast_paths.clear()
             if self.system is None or self.state != "running" or self._observers.published:
                 return
+            tracing = self._observers.tracing
             for name, targets in self.system.routes.items():
                 if all(target.plain for target in targets):
-                    self.fast_paths[name] = targets[0].admission if len(targets) == 1 else FanOut(targets)
+                    path: FastPath = targets[0].admission if len(targets) == 1 else FanOut(targets)
+                    self.fast_paths[name] = path if tracing is None else TracedPath(path, targets, tracing)

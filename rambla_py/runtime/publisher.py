@@ -71,7 +71,9 @@ class Publisher:
         many: bool = False,
     ) -> Call:
         system = self._lifecycle.running()
-        return plan(system.home, find_targets(system.routes, channels), messages, options, many=many)
+        targets, tracing = find_targets(system.routes, channels), self._lifecycle.tracing
+        trace = None if tracing is None else tracing.begin()
+        return plan(system.home, targets, messages, options, many=many, trace=trace)
 
     async def _accepted(self, call: Call) -> Receipt:
         def check_running() -> None:

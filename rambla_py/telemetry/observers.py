@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rambla_py.telemetry.observer import Observer
+
+if TYPE_CHECKING:
+    from rambla_py.telemetry.tracing import Tracing
 
 __all__ = ["Observers"]
 
@@ -22,7 +25,8 @@ class Observers:
     """The functions to call, by kind; without observers, a call site costs one look at an empty tuple.
 
     Each attribute is a tuple of functions in the order of registration. ``published`` is for listeners only:
-    it is called once a message, and all messages take the slow path while it is used.
+    it is called once a message, and all messages take the slow path while it is used. ``tracing`` is None
+    unless the app is traced.
     """
 
     def __init__(self) -> None:
@@ -32,6 +36,7 @@ class Observers:
         self.connection: tuple[Call, ...] = ()
         self.refused: tuple[Call, ...] = ()
         self.outbox: tuple[Call, ...] = ()
+        self.tracing: Tracing | None = None
         self._lock = threading.Lock()
         self._entries: list[dict[str, Call]] = []
 

@@ -16,7 +16,7 @@ PACKAGE = Path(rambla_py.__file__).parent
 LAYERS = [
     {"errors"},
     {"_internal", "message", "outcome"},
-    {"policy", "receipt", "delivery", "delivery_history", "external_server", "status"},
+    {"policy", "receipt", "delivery", "delivery_history", "described", "external_server", "status"},
     {"handler", "handler_levels"},
     {"telemetry"},
     {"serialization", "sql", "state"},

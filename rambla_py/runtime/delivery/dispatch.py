@@ -104,8 +104,9 @@ class Dispatcher:
         return batch
 
     def _each(self, session: InFlight, batch: Sequence[LiveDelivery], now: float) -> None:
+        handle = self._handle if self._target.observers.tracing is None else self._handle_traced
         for delivery in batch:
-            self._one(session, delivery, self._handle, now)
+            self._one(session, delivery, handle, now)
 
     def _one(self, session: InFlight, delivery: LiveDelivery, fn: Callable[..., Any], now: float) -> None:
         session.begin_together((delivery,), now)
@@ -128,7 +129,8 @@ class Dispatcher:
 
     def _each_async(self, session: InFlight, batch: Sequence[LiveDelivery], now: float) -> None:
         session.begin_each(batch, now)
-        self._loop.deliver_each(session, batch, self._handle)
+        traced = self._target.observers.tracing is not None
+        self._loop.deliver_each(session, batch, self._handle_traced_async if traced else self._handle)
 
     def _batch_async(self, session: InFlight, batch: Sequence[LiveDelivery], now: float) -> None:
         def settle(raised: BaseException | None, answers: Any) -> None:
@@ -192,6 +194,20 @@ class Dispatcher:
         self, batch: Sequence[LiveDelivery], answers: list[tuple[LiveDelivery, Any]]
     ) -> list[tuple[LiveDelivery, Any]]:
         return hold_back(self._target, batch, answers) if self._target.takes_runs else answers
+
+    def _handle_traced(self, delivery: LiveDelivery, options: Any, state: State) -> Any:
+        tracing = self._target.observers.tracing
+        if tracing is None:
+            return self._handle(delivery, options, state)
+        with tracing.attempt(self._target.config, delivery):
+            return self._handle(delivery, options, state)
+
+    async def _handle_traced_async(self, delivery: LiveDelivery, options: Any, state: State) -> Any:
+        tracing = self._target.observers.tracing
+        if tracing is None:
+            return await self._handle(delivery, options, state)
+        with tracing.attempt(self._target.config, delivery):
+            return await self._handle(delivery, options, state)
 
     def _call_payload(self, delivery: LiveDelivery, options: Any, state: State) -> Any:
         return delivery.payload(

@@ -1,0 +1,92 @@
+"""Trace context in the headers of messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
+from opentelemetry.trace.propagation import get_current_span
+
+__all__ = ["MALFORMED", "Carriers", "carrier_of", "context_of", "has_own_context", "parent_of"]
+
+MALFORMED: Final = "malformed"
+_FIELD: Final = "traceparent"
+_TRACEPARENT = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<rest>-.*)?"
+)
+_MOST_CONTEXTS: Final = 64
+
+
+class Carriers:
+    """The headers of contexts, made once for each context: messages of one span share them. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Context, dict[str, str]]] = {}
+
+    def of(self, context: Context) -> dict[str, str]:
+        """Return the headers that the global propagator makes of a context; do not change them."""
+        known = self._known.get(id(context))
+        if known is not None and known[0] is context:
+            return known[1]
+        carrier = carrier_of(context)
+        if len(self._known) >= _MOST_CONTEXTS:
+            self._known.clear()
+        self._known[id(context)] = (context, carrier)  # kept alive, so that its id is not used again
+        return carrier
+
+
+def carrier_of(context: Context) -> dict[str, str]:
+    """Return the headers that the global propagator makes of a context."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context=context)
+    return carrier
+
+
+def parent_of(headers: Mapping[str, Any]) -> SpanContext | str | None:
+    """Return the context of a message's headers: None without one, ``MALFORMED`` if it cannot be read.
+
+    >>> parent_of({"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01"}).trace_flags.sampled
+    True
+    >>> parent_of({"traceparent": "00-1"}), parent_of({"other": "x"})
+    ('malformed', None)
+    """
+    given = headers.get(_FIELD)
+    if given is not None:
+        return _parsed(given, headers.get("tracestate"))
+    # Those of another propagator: B3, for one.
+    fields = propagate.get_global_textmap().fields
+    carrier = {name: value for name, value in headers.items() if name in fields and isinstance(value, str)}
+    if not carrier:
+        return None
+    found = get_current_span(propagate.extract(carrier, Context())).get_span_context()
+    return found if found.is_valid else None
+
+
+def has_own_context(headers: Mapping[str, Any]) -> bool | str:
+    """Return whether the user gave a message a trace context; ``MALFORMED`` if it cannot be read."""
+    if _FIELD not in headers:
+        fields = propagate.get_global_textmap().fields
+        if _FIELD in fields:
+            return False
+    found = parent_of(headers)
+    return MALFORMED if found == MALFORMED else found is not None
+
+
+def context_of(headers: Mapping[str, Any], parent: SpanContext) -> Context:
+    """Return the context in which a message is attempted: its parent, and its baggage."""
+    carrier = {name: value for name, value in headers.items() if isinstance(value, str)}
+    return set_span_in_context(NonRecordingSpan(parent), propagate.extract(carrier, Context()))
+
+
+def _parsed(given: Any, state: Any) -> SpanContext | str:
+    found = _TRACEPARENT.fullmatch(given) if isinstance(given, str) else None
+    if found is None or found["version"] == "ff" or (found["version"] == "00" and found["rest"]):
+        return MALFORMED
+    trace_state = TraceState.from_header([state]) if isinstance(state, str) and state else None
+    flags = TraceFlags(int(found["flags"], 16))
+    parent = SpanContext(int(found["trace"], 16), int(found["span"], 16), True, flags, trace_state)
+    return parent if parent.is_valid else MALFORMED

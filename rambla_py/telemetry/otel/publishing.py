@@ -1,0 +1,147 @@
+"""Spans and headers of publishes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation import get_current_span
+
+from rambla_py.telemetry.otel.callers import Caller, Callers
+from rambla_py.telemetry.otel.propagation import MALFORMED, Carriers, carrier_of, has_own_context
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+    from rambla_py.telemetry.otel.sending import Sending
+    from rambla_py.telemetry.otel.targets import Targets
+    from rambla_py.telemetry.tracing import TracedTarget
+
+__all__ = ["Publishing"]
+
+log = logging.getLogger("rambla_py.telemetry")
+
+_NOTHING: Final[Mapping[str, str]] = {}
+
+ErrorText = Callable[[BaseException | None], str]
+
+
+class Publishing:
+    """Traces the publishes of one app: the ``Tracing`` of its runtime.
+
+    ``create_spans`` is False to add the caller's own context to messages, without spans of their own.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        targets: Targets,
+        callers: Callers,
+        sending: Sending,
+        error_text: ErrorText,
+        *,
+        create_spans: bool,
+    ) -> None:
+        self.tracer, self.targets, self.callers, self.error_text = tracer, targets, callers, error_text
+        self.create_spans, self.carriers = create_spans, Carriers()
+        self._sending = sending
+
+    def headers(self) -> Mapping[str, str] | None:
+        """Return the headers that a call adds to all of its messages alike; None for a span each."""
+        context = get_current()
+        if not context:
+            return _NOTHING
+        caller = get_current_span(context).get_span_context()
+        if not caller.is_valid:
+            return _NOTHING
+        if caller.trace_flags.sampled and self.create_spans:
+            return None
+        return self.carriers.of(context)
+
+    def begin(self) -> CallTrace | None:
+        """Begin the trace of a call; None without a caller's span."""
+        context = get_current()
+        span = get_current_span(context)
+        return CallTrace(self, context, span) if span.get_span_context().is_valid else None
+
+    def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
+        """Return what a handler's call with one message is made in: its span is current."""
+        return self._sending.attempt(target, delivery)
+
+
+class _Made(NamedTuple):
+    """A ``create`` span; ``caller`` where it is the last one under it."""
+
+    span: Span
+    caller: Caller | None
+
+
+class CallTrace:
+    """The ``create`` spans of one call, which began when this object was made."""
+
+    def __init__(self, publishing: Publishing, context: Context, caller: Span) -> None:
+        self._publishing, self._context, self._caller = publishing, context, caller
+        self._given = caller.get_span_context()
+        self._traced = self._given.trace_flags.sampled and publishing.create_spans
+        self._began_ns = time.time_ns()
+        self._spans: list[_Made | None] = []
+
+    def options(self, target: TracedTarget, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the options of one delivery with the headers of its trace."""
+        own = given.get("headers") or _NOTHING
+        if not isinstance(own, Mapping):  # refused later
+            self._spans.append(None)
+            return given
+        found = has_own_context({**(target.headers or _NOTHING), **own})
+        if found == MALFORMED:
+            self._publishing.targets.malformed(target)
+        elif found:
+            self._spans.append(None)
+            return given
+        added = self._carrier(target)
+        # Baggage is the user's, where it is given; the other fields belong together.
+        baggage = {"baggage": own["baggage"]} if "baggage" in own else _NOTHING
+        return {**given, "headers": {**own, **added, **baggage}}
+
+    def drafted(self, deliveries: Sequence[Delivery[Any]]) -> None:
+        """Show the ids of the messages on their spans."""
+        for made, delivery in zip(self._spans, deliveries, strict=True):
+            if made is not None:
+                made.span.set_attribute("messaging.message.id", delivery.id)
+
+    def ended(self, error: BaseException | None) -> None:
+        """End the spans of the call."""
+        spans, self._spans = self._spans, []
+        if not spans:
+            return
+        now, text = time.time_ns(), self._publishing.error_text(error)
+        for made in spans:
+            if made is None:
+                continue
+            if error is not None:
+                made.span.set_attribute("error.type", type(error).__name__)
+                made.span.set_status(Status(StatusCode.ERROR, text))
+            if made.caller is None:
+                made.span.end(now)
+            else:
+                self._publishing.callers.hold(made.caller, self._caller, made.span, now)
+
+    def _carrier(self, target: TracedTarget) -> Mapping[str, str]:
+        publishing = self._publishing
+        may_make, last_of = publishing.callers.admit(self._given) if self._traced else (False, None)
+        if not may_make:
+            self._spans.append(None)
+            return publishing.carriers.of(self._context)
+        span = publishing.tracer.start_span(
+            f"create {target.channel}",
+            context=self._context,
+            kind=SpanKind.PRODUCER,
+            attributes=publishing.targets.of(target).create,
+            start_time=self._began_ns,
+        )
+        self._spans.append(_Made(span, last_of))
+        return carrier_of(set_span_in_context(span, self._context))

@@ -1,0 +1,147 @@
+"""Spans of attempts, and of deliveries that end without success."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    set_span_in_context,
+)
+
+from rambla_py.telemetry.otel.attributes import epoch_ns
+from rambla_py.telemetry.otel.propagation import context_of, parent_of
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery, LiveDelivery
+    from rambla_py.telemetry.observer import ObservedTarget
+    from rambla_py.telemetry.otel.targets import Targets
+
+__all__ = ["Sending"]
+
+ErrorText = Callable[[BaseException | None], str]
+
+
+class Sending:
+    """An observer that makes spans of deliveries whose headers have a sampled context.
+
+    Spans are made after the fact, except around ``handle_publish``, where they are live.
+    """
+
+    def __init__(self, tracer: Tracer, targets: Targets, error_text: ErrorText) -> None:
+        self._tracer, self._targets, self._error_text = tracer, targets, error_text
+        self._live: dict[Delivery[Any], Span] = {}
+
+    def after_fork(self) -> None:
+        """Leave the spans to the parent process."""
+        self._live.clear()
+
+    @contextmanager
+    def attempt(self, target: ObservedTarget, delivery: Delivery[Any]) -> Iterator[None]:
+        """Make the span of an attempt current while the handler is called."""
+        parent = self._parent(target, delivery)
+        if parent is None:
+            yield
+            return
+        span = self._start(target, delivery, parent, time.time_ns(), 1)
+        self._live[delivery] = span
+        token = attach(set_span_in_context(span, context_of(delivery.headers, parent)))
+        try:
+            yield
+        finally:
+            detach(token)
+
+    # -- observer -------------------------------------------------------------------------------------
+
+    def attempted(
+        self,
+        target: ObservedTarget,
+        deliveries: Sequence[Delivery[Any]],
+        started_at: float,
+        ended_at: float,
+        error: BaseException | None,
+    ) -> None:
+        """Make the spans of attempts that ended."""
+        for delivery in deliveries:
+            if not delivery.headers:
+                continue
+            span = self._live.pop(delivery, None) if self._live else None
+            if span is None:
+                parent = self._parent(target, delivery)
+                if parent is None:
+                    continue
+                span = self._start(target, delivery, parent, epoch_ns(started_at), len(deliveries))
+            if error is not None:
+                self._fail(span, error)
+            span.end(epoch_ns(ended_at))
+
+    def ended(self, target: ObservedTarget, deliveries: Sequence[LiveDelivery], status: str) -> None:
+        """Make the spans of deliveries that ended without success."""
+        if status == "ok":
+            return
+        for delivery in deliveries:
+            parent = parent_of(delivery.headers) if delivery.headers else None
+            if not isinstance(parent, SpanContext) or not parent.trace_flags.sampled:
+                continue
+            attributes = {
+                **self._targets.of(target).common,
+                "messaging.message.id": delivery.id,
+                "rambla.status": status,
+            }
+            span = self._tracer.start_span(
+                f"not delivered {target.channel}",
+                context=_context(parent),
+                attributes=attributes,
+                start_time=epoch_ns(delivery.accepted_at),
+            )
+            if delivery.error is not None:
+                self._fail(span, delivery.error)
+            else:
+                span.set_status(Status(StatusCode.ERROR))
+            span.end(epoch_ns(delivery.ended_at))
+
+    # -- details --------------------------------------------------------------------------------------
+
+    def _parent(self, target: ObservedTarget, delivery: Delivery[Any]) -> SpanContext | None:
+        parent = parent_of(delivery.headers) if delivery.headers else None
+        if not isinstance(parent, SpanContext):
+            if parent is not None and delivery.attempts == 1:
+                self._targets.malformed(target)
+            return None
+        return parent if parent.trace_flags.sampled else None
+
+    def _start(
+        self, target: ObservedTarget, delivery: Delivery[Any], parent: SpanContext, start_ns: int, size: int
+    ) -> Span:
+        known = self._targets.of(target)
+        attributes = {
+            **known.send,
+            "messaging.message.id": delivery.id,
+            "rambla.attempt": delivery.attempts,
+            "rambla.batch_size": size,
+        }
+        return self._tracer.start_span(
+            f"send {known.destination}",
+            context=_context(parent),
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=start_ns,
+        )
+
+    def _fail(self, span: Span, error: BaseException) -> None:
+        span.set_attribute("error.type", type(error).__name__)
+        span.set_status(Status(StatusCode.ERROR, self._error_text(error)))
+
+
+def _context(parent: SpanContext) -> Context:
+    return set_span_in_context(NonRecordingSpan(parent), Context())

@@ -1,0 +1,52 @@
+"""Interface of tracing, as the runtime sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rambla_py.telemetry.observer import ObservedTarget
+
+if TYPE_CHECKING:
+    from rambla_py.delivery import Delivery
+
+__all__ = ["CallTrace", "TracedTarget", "Tracing"]
+
+
+class TracedTarget(ObservedTarget, Protocol):
+    """The target of a delivery that is traced."""
+
+    @property
+    def headers(self) -> Mapping[str, Any] | None:
+        """The headers of its channel."""
+        ...
+
+
+class CallTrace(Protocol):
+    """The trace of one call of ``publish``, in the thread that publishes."""
+
+    def options(self, target: TracedTarget, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the options of one delivery with the headers of its trace; asked once a delivery."""
+
+    def drafted(self, deliveries: Sequence[Delivery[Any]]) -> None:
+        """Take the deliveries of the call, in the order in which their options were asked for."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """End the trace: all were accepted, or the call raised ``error``. Only the first call counts."""
+
+
+class Tracing(Protocol):
+    """Traces an app: adds headers to what is published, and spans to the calls of handlers."""
+
+    def headers(self) -> Mapping[str, str] | None:
+        """Return the headers that a call adds to all of its messages alike.
+
+        Empty without a caller's span; None if ``begin`` decides for each delivery.
+        """
+
+    def begin(self) -> CallTrace | None:
+        """Begin the trace of a call; None without a caller's span."""
+
+    def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
+        """Return what a handler's call with one message is made in."""
