@@ -34,6 +34,9 @@ class ChannelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     count: Annotated[int, Meta(ge=1, description="workers")] = 1
     lazy: Annotated[bool, Meta(description="start workers at the first publish, not with the app")] = True
+    idle_timeout_s: Annotated[
+        float, duration("time without messages after which lazy workers disconnect and end", gt=0)
+    ] = 60.0
     batch_size: Annotated[int, Meta(ge=1, description="maximum number of messages in a batch")] = 500
     batch_bytes: Annotated[_Bytes | None, Meta(description="maximum number of bytes in a batch")] = None
     batch_ready: Annotated[

@@ -17,6 +17,7 @@ from rambla_py.runtime.chains import chain_of, closing_order
 from rambla_py.runtime.delivery.orphaned import NoWorkers, finish_callbacks
 from rambla_py.runtime.fallback import FallbackSink
 from rambla_py.runtime.flushing import Flush
+from rambla_py.runtime.resting import Resting
 from rambla_py.runtime.stopping import Shutdown
 from rambla_py.runtime.supervision.plan import Plan
 from rambla_py.runtime.target.collaborators import Collaborators
@@ -68,6 +69,7 @@ class System:
         for channel in config.every_channel():
             self._add(channel, collaborators, config.rambla.enabled)
         self._tree = Tree(plan, self.targets, self._watch, with_servers=with_servers)
+        self._resting = Resting(self.targets.values(), self._fallbacks)
         for target in self.targets.values():
             if target.config.fallbacks:
                 channels = [self.routes[name] for name in target.config.fallbacks]
@@ -167,7 +169,10 @@ class System:
     def _ensure(self, target: Target) -> None:
         """Start a target and its fallbacks now: when they are needed, no thread might start any more."""
         for one in chain_of(target, self._fallbacks):
-            self._tree.ensure(one.service, one.channel)
+            pool = self._tree.ensure(one.service, one.channel)
+            if pool is not None:
+                self._resting.add(one, pool)
+        self._watch.add(self._resting.check, time.monotonic() + self._resting.interval_s)
 
     def _fallbacks(self, target: Target) -> tuple[Target, ...]:
         return tuple(one for name in target.config.fallbacks for one in self.routes[name])

@@ -52,10 +52,12 @@ class Tree:
         for key in self._eager:
             self.ensure(*key)
 
-    def ensure(self, service: str, channel: str) -> None:
-        """Start a channel unless it already runs; from any thread."""
-        if not self._stopping:
-            self._channels[service, channel].start()
+    def ensure(self, service: str, channel: str) -> Pool | None:
+        """Start a channel unless it already runs, and return its pool; None after a stop. From any thread."""
+        if self._stopping:
+            return None
+        self._channels[service, channel].start()
+        return self._channels[service, channel].pool
 
     @property
     def supervised(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from rambla_py.errors import ConnectionLostError, DeliveryError, UnknownOutcomeE
 from rambla_py.policy import restarts_exceeded
 from rambla_py.runtime.delivery.key_runs import hold_back
 from rambla_py.runtime.delivery.reconnect import Reconnect
+from rambla_py.runtime.delivery.stuck import busy_since, is_held, is_stuck
 from rambla_py.runtime.delivery.worker import IDLE_CHECK_S, Worker
 from rambla_py.runtime.target.shutdown import drop_waiting
 from rambla_py.runtime.worker_threads import leave_worker
@@ -49,6 +51,8 @@ class Pool:
         self._target = target
         self._workers: list[Worker | None] = [None] * target.config.count
         self._isolated: Worker | None = None
+        self._leaving: weakref.WeakSet[Worker] = weakref.WeakSet()
+        self._resting = False
         self._restarts: deque[float] = deque(maxlen=target.config.max_restarts + 1)
         self._slow_until = 0.0
         self._given_up: dict[int, Reconnect | None] = {}
@@ -69,7 +73,7 @@ class Pool:
     def states(self) -> list[str]:
         """Return each worker's state; ``blocked`` too for one that waits inside its handler."""
         ordinary = [worker for worker in self._workers if worker is not None]
-        return ["blocked" if _is_held(worker) else worker.state for worker in ordinary]
+        return ["blocked" if is_held(worker) else worker.state for worker in ordinary]
 
     def turned_at(self, now: float) -> float | None:
         """Return when a worker last began its loop, ``now`` while one is in user code; None before that."""
@@ -109,7 +113,7 @@ class Pool:
         """Abandon stuck workers, and replace missing ones; on the timer's thread."""
         wakeup = self._target.wakeup
         for worker in self._living():
-            if self._stuck(worker, now):
+            if is_stuck(worker, now, self._target.config.attempt_timeout_s):
                 self._time_out(worker, now)
         wakeup.forget_returned()
         self._replace_missing(now)
@@ -117,12 +121,16 @@ class Pool:
             self.try_suspects()
 
     def _living(self) -> list[Worker]:
-        return [worker for worker in (*self._workers, self._isolated) if worker is not None]
+        return [worker for worker in (*self._workers, self._isolated, *self._leaving) if worker is not None]
 
     # -- life -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the workers that do not run; from any thread."""
+        with self._lock:
+            if self._resting:
+                self._resting = False
+                self._target.wakeup.attach(self)
         for index in range(len(self._workers)):
             self._start_worker(index)
         self._log_failed_starts()
@@ -137,6 +145,25 @@ class Pool:
         target.timer.watch()
         self._open.set()
         self.start()
+
+    def rest(self) -> bool:
+        """Let the workers end, which have nothing to do, until ``start``; return whether they do."""
+        target = self._target
+        with self._lock:
+            if self._stopping or not self._open.is_set() or target.state.name not in ("up", "idle"):
+                return False
+            target.wakeup.detach()
+            if target.pending() or any(session.in_flight for session in self.sessions()):  # meanwhile
+                target.wakeup.attach(self)
+                self.wake_workers()
+                return False
+            leaving, self._resting = self._living(), True
+            self._leaving.update(leaving)
+            self._workers, self._isolated = [None] * len(self._workers), None
+        for worker in leaving:
+            worker.leave()
+        target.state.changed()
+        return True
 
     def is_alive(self) -> bool:
         """Return True; a pool has no thread that could die."""
@@ -252,7 +279,7 @@ class Pool:
     def _restart_missing(self, now: float) -> str | None:
         """Restart dead workers; return the reason if one may not be restarted, with the target down."""
         for index, worker in enumerate(self._workers):
-            if self._stopping or self.threadless or now < self._slow_until:
+            if self._stopping or self._resting or self.threadless or now < self._slow_until:
                 return None
             if worker is not None and worker.is_alive():
                 continue
@@ -284,20 +311,13 @@ class Pool:
 
     # -- stuck workers ------------------------------------------------------------------------------------
 
-    def _stuck(self, worker: Worker, now: float) -> bool:
-        timeout_s = self._target.config.attempt_timeout_s
-        busy_since, session = _busy_since(worker), worker.session
-        if busy_since is not None and now - busy_since >= timeout_s:
-            return True
-        return session is not None and not session.lost and session.overdue(now, timeout_s)
-
     def _time_out(self, worker: Worker, now: float) -> None:
         config, session = self._target.config, worker.session
         late = UnknownOutcomeError(
             f"an attempt took longer than attempt_timeout_s = {config.attempt_timeout_s:g}"
         )
-        busy_since = _busy_since(worker)
-        if busy_since is None or now - busy_since < config.attempt_timeout_s:
+        since = busy_since(worker)
+        if since is None or now - since < config.attempt_timeout_s:
             if session is not None:
                 self._time_out_attempts(worker, session, late, now)
             return
@@ -333,6 +353,8 @@ class Pool:
         worker.stop()  # its thread ends if the call ever returns
         if worker.isolated:
             self._isolated = None
+        elif worker in self._leaving:
+            self._leaving.discard(worker)
         else:
             self._workers[worker.index] = None
         self._target.wakeup.add_abandoned(worker)
@@ -374,15 +396,3 @@ class Pool:
             closer.start()
         except RuntimeError:  # the interpreter is ending and starts no threads
             log.debug("%s: its connection is closed by the exit", worker.name, extra=worker.log_extra)
-
-
-def _is_held(worker: Worker) -> bool:
-    return worker.state == "up" and worker.session is not None and worker.session.held
-
-
-def _busy_since(worker: Worker) -> float | None:
-    """Return since when a worker runs user code; None while its connection is held."""
-    busy_since, session = worker.busy_since, worker.session
-    if busy_since is None or session is None:
-        return busy_since
-    return None if session.held else max(busy_since, session.resumed_at)

@@ -90,6 +90,7 @@ class Worker(Actor):
         self._reconnect = reconnect or Reconnect(target, index, isolated=isolated)
         self._sleeping = False
         self._in_idle = False
+        self._leaves = False
 
     # -- the loop -------------------------------------------------------------------------------------
 
@@ -147,10 +148,15 @@ class Worker(Actor):
     def wake(self) -> None:
         """Wake it; called by a publisher that removed it from the list of idle workers."""
         self._in_idle = False
-        if self.actor_stopped.is_set():
+        if self.asked_to_stop or self._leaves:
             self._target.wakeup.wake()
         else:
             self._target.wakeup.wake_limiter.wake(self)
+
+    def leave(self) -> None:
+        """Stop once nothing is in flight."""
+        self._leaves = True
+        super().wake()
 
     def wake_now(self) -> None:
         """Wake it without the limiter."""
@@ -383,13 +389,12 @@ class Worker(Actor):
         leave_worker()
 
     def _end_if_idle(self) -> bool:
-        """Stop an isolated worker that has been idle; return whether it stops."""
-        session = self.session
-        busy = session is not None and session.in_flight
-        due = self.actor_inbox.due
-        if not self.isolated or busy or due is None or time.monotonic() < due:
+        """Stop one that leaves, or an isolated one that has been idle; return whether it stops."""
+        session, due = self.session, self.actor_inbox.due
+        if session is not None and session.in_flight:
             return False
-        if self._target.mailbox.has_suspects:
+        over = self.isolated and due is not None and time.monotonic() >= due
+        if not self._leaves and not (over and not self._target.mailbox.has_suspects):
             return False
         self.stop()
         return True

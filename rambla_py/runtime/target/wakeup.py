@@ -93,8 +93,15 @@ class Wakeup:
 
     def attach(self, workers: WorkerGroup) -> None:
         """Wake this pool's workers from now on."""
-        self.workers = workers
+        if self.workers is not workers:
+            self.workers = workers
+            self.idle.clear()
+
+    def detach(self) -> None:
+        """Start the channel at the next message, as at the first."""
+        self.workers = self.no_workers
         self.idle.clear()
+        self.idle.append(WakeCallback(self.start))
 
     def add_abandoned(self, worker: Stuck) -> None:
         """Count a worker whose thread is stuck in user code."""
