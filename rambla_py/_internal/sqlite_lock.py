@@ -64,7 +64,12 @@ def begin_writing(connection: sqlite3.Connection) -> None:
     try:
         lock.begin_writing()
     finally:
-        lock.before_reading()
+        try:
+            lock.before_reading()
+        except BaseException:
+            # A signal handler may raise where a function begins, before the timeout is what it was.
+            lock.before_reading()
+            raise
 
 
 def _file_of(connection: sqlite3.Connection) -> str:

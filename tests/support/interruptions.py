@@ -23,10 +23,13 @@ class Point:
 
 
 @contextmanager
-def interrupted_at(number: int, files: tuple[str, ...], action: Callable[[], Any]) -> Iterator[Point]:
+def interrupted_at(
+    number: int, files: tuple[str, ...], action: Callable[[], Any], *, entries: bool = False
+) -> Iterator[Point]:
     """Call ``action`` on this thread, once, at the ``number``-th point of ``files`` where a signal may come.
 
-    What the action raises is raised there.
+    What the action raises is raised there. ``entries``: with CPython 3.11 too, the beginnings of functions
+    are among the points.
     """
     point, seen = Point(), 0
     last: tuple[FrameType | None, str] = (None, "")
@@ -41,6 +44,8 @@ def interrupted_at(number: int, files: tuple[str, ...], action: Callable[[], Any
                 return None
             frame.f_trace = trace  # CPython 3.13 reports opcodes only of a frame that has a function by then
             frame.f_trace_opcodes = True
+            if entries:
+                last = (frame, "RESUME")
             return trace
         if event == "opcode":
             last = (frame, dis.opname[frame.f_code.co_code[frame.f_lasti]])

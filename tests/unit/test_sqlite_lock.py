@@ -183,6 +183,25 @@ def test_an_exception_at_every_point_leaves_the_queue(
     assert every_point(run) > 10
 
 
+def test_an_exception_at_every_point_leaves_the_busy_timeout(connect: Connect) -> None:
+    """Whoever uses the connection afterwards is as patient as before, and so is the next to write."""
+    connection = connect()
+
+    def interrupt() -> None:
+        raise _InterruptedError
+
+    def run(number: int) -> Point:
+        files = (_lock.__file__,)
+        with suppress(_InterruptedError), interrupted_at(number, files, interrupt, entries=True) as point:
+            begin_writing(connection)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (20_000,)
+        return point
+
+    assert every_point(run) > 10
+
+
 _FORKED = """
 import os, signal, sqlite3, sys, threading
 from pathlib import Path

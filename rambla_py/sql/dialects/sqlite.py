@@ -260,8 +260,8 @@ def _begin_writing_async(raw: Any, sleep: Callable[[float], Any]) -> None:
     """Take the write lock over the adapted connection of the asyncio driver, without blocking its loop."""
     ((timeout_ms,),) = _fetch(raw, "PRAGMA busy_timeout")
     deadline = time.monotonic() + timeout_ms / 1_000
-    _fetch(raw, "PRAGMA busy_timeout = 0")
     try:
+        _fetch(raw, "PRAGMA busy_timeout = 0")  # in the block: a cancelled task may have done it
         while True:
             try:
                 _fetch(raw, "BEGIN IMMEDIATE")
