@@ -39,7 +39,8 @@ def fork_rlock(before_fork: Callable[[], Any] | None = None) -> threading.RLock:
     return lock
 
 
-_guard = threading.Lock()
+# Reentrant: a signal handler may make a lock while its own thread does, or forks.
+_guard = threading.RLock()
 _locks: weakref.WeakKeyDictionary[
     threading.Lock | threading.RLock, weakref.WeakMethod[Callable[[], Any]] | None
 ]
@@ -54,12 +55,20 @@ def _register(lock: threading.Lock | threading.RLock, before_fork: Callable[[], 
 
 def _before() -> None:
     _guard.acquire()
-    for lock, before_fork in list(_locks.items()):
+    for lock, before_fork in _all():
         lock.acquire()
         _held.append(lock)
         prepare = None if before_fork is None else before_fork()
         if prepare is not None:
             prepare()
+
+
+def _all() -> list[tuple[threading.Lock | threading.RLock, weakref.WeakMethod[Callable[[], Any]] | None]]:
+    while True:
+        try:
+            return list(_locks.items())
+        except RuntimeError:  # a signal handler has added one in between
+            continue
 
 
 def _after() -> None:

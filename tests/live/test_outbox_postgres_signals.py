@@ -10,7 +10,10 @@ from outbox_relays import TARGET, Relays, row, store
 from outboxes import Backend, running, table_of
 
 from rambla_py import OutboxBusyError
+from rambla_py.outbox.postgres.journal import PostgresJournal
 
+# Statements are where the thread has what others wait for.
+MAKING = ("outbox/postgres/migration.py", "outbox/postgres/journal.py")
 FILES = ("outbox/postgres/connection.py", "outbox/postgres/journal.py")
 
 
@@ -48,3 +51,30 @@ def test_an_audit_at_every_point_of_a_publish(empty_postgres: Database, tmp_path
 
         assert every_point(publish) > 2
         assert all(audit.balanced for audit in audits)
+
+
+def test_a_reader_at_points_of_the_making_of_the_tables(empty_postgres: Database) -> None:
+    """It makes them, or raises ``OutboxBusyError``: it does not wait for the transaction of its own thread."""
+    refused = []
+
+    def inner() -> None:
+        reader = PostgresJournal(empty_postgres.url, read_timeout_s=2.0)
+        try:
+            reader.open(delivers=False)
+        except OutboxBusyError as error:
+            refused.append(error)
+        finally:
+            reader.close()
+
+    def make(number: int) -> Point:
+        empty_postgres.query("DROP SCHEMA public CASCADE")
+        empty_postgres.query("CREATE SCHEMA public")
+        journal = PostgresJournal(empty_postgres.url)
+        with interrupted_at(number * 7, MAKING, inner) as point:
+            journal.open(delivers=False)
+        assert journal.accounts() == {}
+        journal.close()
+        return point
+
+    assert every_point(make) > 2
+    assert refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -18,6 +19,8 @@ from rambla_py.sql.dialects.postgresql_connection import PostgresConnection
 __all__ = ["JournalConnection", "connect", "fetch"]
 
 _CONNECT_TIMEOUT_S: Final = 5
+_writing: set[tuple[int, str]] = set()
+"""The threads that write, each with the database: a signal handler has a connection of its own, and would wait."""
 
 
 def connect(url: str, read_timeout_s: float, name: str) -> PostgresConnection:
@@ -57,8 +60,11 @@ class JournalConnection:
 
     @contextmanager
     def writing(self) -> Iterator[PostgresConnection]:
-        """Give the connection in a transaction, which is committed at the end of the block."""
-        with self._lock, self._used():
+        """Give the connection in a transaction, which is committed at the end of the block.
+
+        Raises ``OutboxBusyError`` on a thread that was interrupted while it was writing to the same database.
+        """
+        with self._lock, self._used(), self._writes():
             committing = False
             try:
                 connection = self._opened()
@@ -83,6 +89,17 @@ class JournalConnection:
             yield
         finally:
             self._in_use = False
+
+    @contextmanager
+    def _writes(self) -> Iterator[None]:
+        place = (threading.get_ident(), self._url)
+        if place in _writing:
+            raise OutboxBusyError(self._name, "this thread was interrupted while it was writing")
+        try:
+            _writing.add(place)
+            yield
+        finally:
+            _writing.discard(place)
 
     @contextmanager
     def _mapped_errors(self) -> Iterator[None]:

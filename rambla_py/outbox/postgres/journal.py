@@ -10,24 +10,22 @@ from typing import Any, Final
 import psycopg
 
 from rambla_py._internal.redaction import redact_url
-from rambla_py.outbox.errors import OutboxError, OutboxSchemaError
+from rambla_py.outbox.errors import OutboxError
 from rambla_py.outbox.journal import Acceptance, Account, Changes, Share, Totals
 from rambla_py.outbox.postgres.connection import JournalConnection, fetch
 from rambla_py.outbox.postgres.leases import Leases
 from rambla_py.outbox.postgres.listener import Listener
+from rambla_py.outbox.postgres.migration import are_made, make_tables
 from rambla_py.outbox.postgres.reading import Reading
-from rambla_py.outbox.postgres.tables import BUCKETS, DDL
+from rambla_py.outbox.postgres.tables import BUCKETS
 from rambla_py.outbox.postgres.writing import OWN, POLLED, Writing
 from rambla_py.outbox.room import CommitRoom
-from rambla_py.outbox.rows import SCHEMA_VERSION, Row
+from rambla_py.outbox.rows import Row
 from rambla_py.outcome import Status
 
 __all__ = ["PostgresJournal"]
 
 log = logging.getLogger("rambla_py.outbox")
-
-_LOCK: Final = 0x72616D626C61
-"""The advisory lock under which tables are made."""
 
 _COUNTS: Final = """
 SELECT target, count(*), max(seq) FROM rambla_message WHERE bucket = ANY(%s) GROUP BY target
@@ -122,10 +120,16 @@ class PostgresJournal:
 
     def open(self, *, delivers: bool) -> None:
         """Connect, make the tables where there are none; with ``delivers``, become a relay."""
+        with self._connection.using() as connection:
+            made = are_made(connection, self.name)
+        if not made:
+            with self._connection.writing() as connection:
+                make_tables(connection, self.name)
+        if delivers:
+            self._become_relay()
+
+    def _become_relay(self) -> None:
         with self._connection.writing() as connection:
-            _migrate(connection, self.name)
-            if not delivers:
-                return
             connection.execute(
                 "INSERT INTO rambla_bucket (number) SELECT generate_series(0, %s) ON CONFLICT DO NOTHING",
                 (BUCKETS - 1,),
@@ -357,25 +361,3 @@ class PostgresJournal:
 
 def _sleep_on() -> None:
     """Do nothing for a notification: polling finds the rows."""
-
-
-def _migrate(connection: psycopg.Connection[Any], name: str) -> None:
-    """Make the tables where there are none. Raises ``OutboxSchemaError`` for a newer version."""
-    if not _has_tables(connection):
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        if not _has_tables(connection):  # another process may have made them in the meantime
-            try:
-                for statement in DDL:
-                    connection.execute(statement.encode())
-            except psycopg.errors.InsufficientPrivilege as error:
-                raise OutboxSchemaError(name, found=0, known=SCHEMA_VERSION) from error
-            return
-    found = fetch(connection, "SELECT max(version) FROM rambla_schema")[0][0]
-    if found is None:  # made by an application's migrations
-        connection.execute("INSERT INTO rambla_schema (version) VALUES (%s)", (SCHEMA_VERSION,))
-    elif found > SCHEMA_VERSION:
-        raise OutboxSchemaError(name, found=found, known=SCHEMA_VERSION)
-
-
-def _has_tables(connection: psycopg.Connection[Any]) -> bool:
-    return fetch(connection, "SELECT to_regclass('rambla_message') IS NOT NULL")[0][0] is True

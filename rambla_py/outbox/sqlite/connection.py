@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +17,12 @@ from rambla_py._internal.sqlite_lock import WriteLock
 from rambla_py.outbox.errors import OutboxBusyError, OutboxError, OutboxFullError
 from rambla_py.outbox.sqlite.errors import is_io_error, journal_error
 from rambla_py.outbox.sqlite.files import Reserve, check_place, has_room
-from rambla_py.outbox.sqlite.tables import migrate
+from rambla_py.outbox.sqlite.tables import are_missing, migrate
 
 __all__ = ["JournalFile", "file_errors"]
 
+_writing: set[tuple[int, str]] = set()
+"""The threads that write, each with the file: a signal handler has a connection of its own, and would wait."""
 _LOG_LIMIT: Final = 64 * 1024 * 1024
 _PAGES_BETWEEN_CHECKPOINTS: Final = 256
 
@@ -34,6 +38,7 @@ class JournalFile:
         self, path: Path, *, reserve: Reserve, busy_timeout_s: float = 10.0, allow_network: bool = False
     ) -> None:
         self.path, self.name = path, str(path)
+        self._place = os.path.realpath(path)
         self._reserve, self._busy_timeout_s, self._allow_network = reserve, busy_timeout_s, allow_network
         self._targets: dict[str, int] = {}
         self._write_lock: WriteLock | None = None
@@ -71,8 +76,11 @@ class JournalFile:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection in a transaction that has the write lock."""
-        with self._opened() as lock:
+        """Give the connection in a transaction that has the write lock.
+
+        Raises ``OutboxBusyError`` on a thread that was interrupted while it was writing to the same file.
+        """
+        with self._opened() as lock, self._writes():
             connection = lock.connection
             if connection.in_transaction:  # an exception from a signal handler came before the block below
                 connection.execute("ROLLBACK")
@@ -90,6 +98,17 @@ class JournalFile:
                 if isinstance(error, sqlite3.Error):
                     raise self._mapped(error, committing=committing) from error
                 raise
+
+    @contextmanager
+    def _writes(self) -> Iterator[None]:
+        place = (threading.get_ident(), self._place)
+        if place in _writing:
+            raise OutboxBusyError(self.name, "this thread was interrupted while it was writing")
+        try:
+            _writing.add(place)
+            yield
+        finally:
+            _writing.discard(place)
 
     def _mapped(self, error: sqlite3.Error, *, committing: bool = False) -> OutboxError:
         mapped = journal_error(self.name, error, committing=committing)
@@ -122,15 +141,20 @@ class JournalFile:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_PAGES_BETWEEN_CHECKPOINTS}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
         lock = WriteLock(connection)
-        lock.begin_writing()
-        try:
-            migrate(connection, self.name)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        if are_missing(connection, self.name):  # else a reader need not wait for writers
+            self._make_tables(lock)
         return lock
+
+    def _make_tables(self, lock: WriteLock) -> None:
+        with self._writes():
+            lock.begin_writing()
+            try:
+                migrate(lock.connection, self.name)
+                lock.connection.execute("COMMIT")
+            except BaseException:
+                if lock.connection.in_transaction:
+                    lock.connection.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Close the connection under the lock; the next use opens another."""

@@ -5,23 +5,41 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rambla_py._internal.private_files import make_private_folder
+from rambla_py.outbox.errors import OutboxBusyError
 
 __all__ = ["Owners"]
 
 # Record locks belong to a process: they end with it, and a forked child has none of them. Closing any
 # descriptor of a file gives up the process's locks on it, so no process opens a file that it has locked.
 _held: dict[tuple[str, int], int] = {}
-_guard = threading.Lock()
+# Reentrant: a signal handler must not wait for its own thread. It is refused: what it opens and closes could
+# be a file that its thread has just locked.
+_guard = threading.RLock()
+_in_use = False
+
+
+@contextmanager
+def _guarded(name: str) -> Iterator[None]:
+    global _in_use
+    with _guard:
+        if _in_use:
+            raise OutboxBusyError(name, "this thread was interrupted while it was taking or giving up a lock")
+        try:
+            _in_use = True
+            yield
+        finally:
+            _in_use = False
 
 
 def _start_over() -> None:
     """Forget, in a forked child, the locks that its parent has."""
-    global _guard
-    _guard = threading.Lock()
+    global _guard, _in_use
+    _guard, _in_use = threading.RLock(), False
     for descriptor in _held.values():
         os.close(descriptor)  # the parent's locks stay: they are not this process's
     _held.clear()
@@ -43,7 +61,7 @@ class Owners:
 
     def lock(self, number: int) -> bool:
         """Take the lock of an owner; return False if a process has it, even this one. Raises ``OSError``."""
-        with _guard:
+        with _guarded(self._name):
             if (self._name, number) in _held:
                 return False
             make_private_folder(self._folder)
@@ -59,7 +77,7 @@ class Owners:
 
     def unlock(self, number: int, *, remove: bool = False) -> None:
         """Let go of an owner; ``remove`` its file if it has no rows any more."""
-        with _guard:
+        with _guarded(self._name):
             descriptor = _held.pop((self._name, number), None)
             if descriptor is None:
                 return
@@ -71,7 +89,7 @@ class Owners:
 
     def is_alive(self, number: int) -> bool:
         """Return whether a process has the lock of an owner; leaves the lock as it is."""
-        with _guard:
+        with _guarded(self._name):
             if (self._name, number) in _held:
                 return True
             try:

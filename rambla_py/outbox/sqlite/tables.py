@@ -10,7 +10,7 @@ from rambla_py.outbox.digests import DUPLICATE
 from rambla_py.outbox.errors import OutboxSchemaError
 from rambla_py.outbox.rows import SCHEMA_VERSION
 
-__all__ = ["DDL", "migrate"]
+__all__ = ["DDL", "are_missing", "migrate"]
 
 _ENTRY = """SELECT 1 FROM rambla_seen AS seen JOIN rambla_target AS target ON number = seen.target
         WHERE name = NEW.target AND id = NEW.id AND (until IS NULL OR until > NEW.accepted)"""
@@ -139,11 +139,10 @@ WHERE found.type = 'table' AND substr(found.name, 1, 7) = 'rambla_'
 """
 
 
-def migrate(connection: sqlite3.Connection, name: str) -> None:
-    """Make the tables where there are none; the caller has begun a transaction.
+def are_missing(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether there are no tables of an outbox.
 
-    The file may be an application's: every name begins with ``rambla_``. Raises ``OutboxSchemaError`` for a
-    newer version, and for tables that lack something.
+    Raises ``OutboxSchemaError`` for a newer version, and for tables that lack something.
     """
     version, found = _version_of(connection), _columns_of(connection)
     if version > SCHEMA_VERSION:
@@ -151,8 +150,18 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     if version or any(column.startswith("rambla_message.") for column in found):
         if lacking := _lacking(found):
             raise OutboxSchemaError(name, found=version, known=SCHEMA_VERSION, lacking=lacking)
-        return
-    _make(connection)
+        return False
+    return True
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Make the tables where there are none; the caller has begun a transaction.
+
+    The file may be an application's: every name begins with ``rambla_``. Raises ``OutboxSchemaError`` as
+    ``are_missing`` does.
+    """
+    if are_missing(connection, name):
+        _make(connection)
 
 
 def _make(connection: sqlite3.Connection) -> None:

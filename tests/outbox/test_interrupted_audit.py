@@ -1,0 +1,76 @@
+"""Audits from signal handlers: they have a connection of their own, and wait for nothing of their thread."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from interruptions import Point, every_point, interrupted_at
+from outboxes import Backend, running, table_of
+
+from rambla_py import OutboxBusyError, Rambla
+from rambla_py._internal.fork_lock import fork_rlock
+from rambla_py.outbox.sqlite.journal import SqliteJournal
+
+FILES = tuple(f"outbox/sqlite/{name}.py" for name in ("journal", "connection", "transaction"))
+BUSY = {"busy_timeout_s": 0.3}
+
+
+def test_an_audit_at_every_point_of_a_publish(tmp_path: Path) -> None:
+    """It answers: a reader of a file with tables needs no write lock, which its own thread may have."""
+    with running(table_of(tmp_path, Backend().handler(), BUSY)) as app:
+        audits = []
+
+        def publish(number: int) -> Point:
+            action = lambda: audits.append(app.outbox.audit())  # noqa: E731 - it has no frame that is traced
+            with interrupted_at(number * 3, FILES, action) as point:
+                app.publish("orders", number)
+            return point
+
+        assert every_point(publish) > 5
+        assert all(audit.balanced for audit in audits)
+
+
+def test_an_audit_at_every_point_of_a_start(tmp_path: Path) -> None:
+    """While the tables are made, or a lock is taken, it answers or raises ``OutboxBusyError``."""
+    refused: list[Any] = []
+
+    def look(app: Rambla) -> None:
+        try:
+            assert app.outbox.audit().balanced
+            app.outbox.status()
+        except OutboxBusyError as error:
+            refused.append(error)
+            assert "interrupted" in str(error)
+
+    def start(number: int) -> Point:
+        app = Rambla(table_of(tmp_path / str(number), Backend().handler(), BUSY))
+        files = (*FILES, "outbox/sqlite/owners.py")
+        with interrupted_at(number * 3, files, lambda: look(app)) as point:
+            app.start()
+        assert app.publish("orders", 1).result(10) is None
+        journal = SqliteJournal(tmp_path / str(number) / "outbox.db")
+        journal.open(delivers=False)
+        assert journal.totals().owners_alive == 1
+        journal.close()
+        app.stop()
+        return point
+
+    assert every_point(start) > 10
+    assert refused
+
+
+def test_a_lock_is_made_at_every_point_of_a_fork() -> None:
+    """By a signal handler of the thread that forks, which holds all of these locks meanwhile."""
+
+    def fork(number: int) -> Point:
+        child = 0
+        with interrupted_at(number, ("_internal/fork_lock.py",), fork_rlock) as point:
+            child = os.fork()
+            if not child:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        return point
+
+    assert every_point(fork) > 2
