@@ -20,7 +20,7 @@ __all__ = ["JournalConnection", "connect", "fetch"]
 
 _CONNECT_TIMEOUT_S: Final = 5
 _writing: set[tuple[int, str]] = set()
-"""The threads that write, each with the database: a signal handler has a connection of its own, and would wait."""
+"""The threads that write, each with its database: a signal handler on one of them would wait for it."""
 
 
 def connect(url: str, read_timeout_s: float, name: str) -> PostgresConnection:

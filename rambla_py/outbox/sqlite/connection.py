@@ -22,7 +22,7 @@ from rambla_py.outbox.sqlite.tables import are_missing, migrate
 __all__ = ["JournalFile", "file_errors"]
 
 _writing: set[tuple[int, str]] = set()
-"""The threads that write, each with the file: a signal handler has a connection of its own, and would wait."""
+"""The threads that write, each with its file: a signal handler on one of them would wait for it."""
 _LOG_LIMIT: Final = 64 * 1024 * 1024
 _PAGES_BETWEEN_CHECKPOINTS: Final = 256
 
