@@ -1,9 +1,10 @@
-"""What every test run sets up: hypothesis profiles, short collections, and the end of processes left behind."""
+"""What every test run sets up: hypothesis profiles, temporary files, and the end of processes left behind."""
 
 from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from memory_folder import use_memory
 
 # Few examples on a developer's machine, so that tests/unit takes seconds; the usual hundred in CI.
 # A busy machine is no reason to fail.
@@ -26,14 +28,22 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
 
 _MARK = "RAMBLA_TEST_RUN"
 _leaked = pytest.StashKey[list[str]]()
+_memory = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Mark the environment: whatever this run starts inherits it, however far it moves away."""
     os.environ[_MARK] = uuid.uuid4().hex
+    if (folder := use_memory()) is not None:
+        config.stash[_memory] = folder
     # A run in the background of a shell ignores it, and so would all that tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (folder := config.stash.get(_memory, None)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.hookimpl(trylast=True)

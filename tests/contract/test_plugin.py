@@ -30,6 +30,20 @@ headers = { origin = "shop" }
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_other_plugins(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes load our plugin by its entry point, and none of those whose imports take two seconds."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.plugins.append("rambla")
+
+
+@pytest.fixture
+def every_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _no_other_plugins: None) -> None:
+    """The processes load every plugin that is installed, as pytest does by itself."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    pytester.plugins.clear()
+
+
 @pytest.fixture
 def application(pytester: pytest.Pytester) -> pytest.Pytester:
     """An application with a configuration of two services, and an ini file that names it."""
@@ -354,6 +368,7 @@ def test_a_missing_configuration_is_reported(pytester: pytest.Pytester) -> None:
     assert "rambla.toml" in done.stdout.str()
 
 
+@pytest.mark.usefixtures("every_plugin")
 def test_the_plugin_is_listed(application: pytest.Pytester) -> None:
     """``--markers``, ``--fixtures`` and ``--help`` know it, under names of its own."""
     assert "@pytest.mark.rambla_config(source):" in application.runpytest_subprocess("--markers").stdout.str()
@@ -361,6 +376,7 @@ def test_the_plugin_is_listed(application: pytest.Pytester) -> None:
     assert "rambla_stop_timeout_s" in application.runpytest_subprocess("--help").stdout.str()
 
 
+@pytest.mark.usefixtures("every_plugin")
 def test_the_plugin_can_be_left_out(application: pytest.Pytester) -> None:
     """``-p no:rambla`` leaves nothing of it behind."""
     application.makeini("[pytest]\n")
