@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked_program
 import pytest
 
 from rambla_py.cli.program import COMMANDS
@@ -58,16 +59,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run the program in a folder, with stdin, stdout and stderr that are no terminals."""
     clean = {name: value for name, value in os.environ.items() if name != "RAMBLA_CONFIG"}
-    done = subprocess.run(
-        [*PROGRAM, *arguments],
-        check=False,
-        cwd=folder,
-        input=given,
-        capture_output=True,
-        env={**clean, **environ},
-        timeout=60,
-    )
-    return subprocess.CompletedProcess(arguments, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return forked_program.PROGRAM.run(folder, arguments, {**clean, **environ}, given)
 
 
 def kept(folder: Path) -> list[Any]:

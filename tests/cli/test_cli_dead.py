@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import forked_program
 import pytest
 from dead_files import kill, row
 from waiting import wait_until
@@ -60,16 +61,7 @@ def outbox(folder: Path) -> Path:
 @pytest.fixture
 def run(folder: Path) -> Run:
     def run_it(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*PROGRAM, *arguments],
-            cwd=folder,
-            input=text,
-            env={**os.environ, "TZ": "UTC"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = forked_program.PROGRAM.run(folder, arguments, {**os.environ, "TZ": "UTC"}, text.encode())
         assert "Traceback" not in done.stderr
         return done
 

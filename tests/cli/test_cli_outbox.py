@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forked_program
 import pytest
 from dead_files import accept, kill, row
 from typer.testing import CliRunner
@@ -54,9 +55,7 @@ def outbox(folder: Path) -> Path:
 @pytest.fixture
 def run(folder: Path) -> Run:
     def run_it(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*PROGRAM, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = forked_program.PROGRAM.run(folder, arguments, os.environ)
         assert "Traceback" not in done.stderr
         return done
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import forked_program
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
@@ -41,16 +42,7 @@ def run(rabbitmq: RabbitMqServer, tmp_path: Path) -> Run:
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name != "RAMBLA_CONFIG"}
-    return subprocess.run(
-        [*PROGRAM, *arguments],
-        check=False,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=clean,
-        timeout=60,
-    )
+    return forked_program.PROGRAM.run(folder, ["rabbit", *arguments], clean)
 
 
 @pytest.fixture

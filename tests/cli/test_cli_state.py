@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_program
 import pytest
 
 from rambla_py.state import SqliteStore, generate_key
@@ -28,15 +29,8 @@ connection = "main"
 def run(
     folder: Path, *arguments: str, text: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*PROGRAM, *arguments],
-        cwd=folder,
-        input=text,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = forked_program.PROGRAM.run(
+        folder, ["state", *arguments], {**os.environ, **environment}, text.encode()
     )
     assert "Traceback" not in done.stderr
     return done

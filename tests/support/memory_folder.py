@@ -12,7 +12,7 @@ __all__ = ["use_memory"]
 
 _MEMORY = Path("/dev/shm")
 _NEEDED_BYTES = 8 * 2**30  # a whole run takes about 2 GiB
-_PREFIX = "rambla-tests-"
+_PREFIX = "rambla-"  # short, for the paths of sockets
 
 
 def use_memory(parent: Path = _MEMORY, needed_bytes: int = _NEEDED_BYTES) -> Path | None:
@@ -27,10 +27,12 @@ def use_memory(parent: Path = _MEMORY, needed_bytes: int = _NEEDED_BYTES) -> Pat
     """
     if "TMPDIR" in os.environ or not _is_fit(parent, needed_bytes):
         return None
-    for left in parent.glob(f"{_PREFIX}*-*"):
-        if not Path("/proc", left.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+    for left in parent.glob(f"{_PREFIX}*"):
+        if not Path("/proc", left.name.removeprefix(_PREFIX)).exists():
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+    folder = parent / f"{_PREFIX}{os.getpid()}"
+    folder.mkdir()
+    folder.chmod(0o711)  # PostgreSQL runs as a user of its own
     os.environ["TMPDIR"] = str(folder)  # for processes that are started, those of pytest-xdist too
     tempfile.tempdir = None  # it is looked up once
     return folder

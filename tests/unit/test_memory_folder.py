@@ -30,6 +30,7 @@ def test_temporary_files_go_there(tmp_path: Path) -> None:
     """The environment says so too, for the processes that tests start."""
     got, environ, temporary = used(tmp_path)
     assert Path(got).parent == tmp_path
+    assert Path(got).stat().st_mode & 0o777 == 0o711
     assert got == environ == temporary
 
 
@@ -46,7 +47,7 @@ def test_a_memory_that_is_too_small_is_left_alone(tmp_path: Path) -> None:
 
 def test_folders_of_runs_that_were_killed_are_removed(tmp_path: Path) -> None:
     """Those of runs that are still there stay."""
-    ours, dead = tmp_path / f"rambla-tests-{os.getpid()}-a", tmp_path / "rambla-tests-999999999-b"
+    ours, dead = tmp_path / f"rambla-{os.getpid()}", tmp_path / "rambla-999999999"
     ours.mkdir()
     (dead / "data").mkdir(parents=True)
     used(tmp_path)
