@@ -12,7 +12,7 @@ SECONDS ?= 60
 # Without bytecode on disk each test process rewrites the assertions of all tests, which takes it eight seconds.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv demo shop-demo unit test soak mutants coverage matrix newest bench lint types clean
+.PHONY: help venv demo shop-demo unit test soak mutants coverage matrix newest dist bench lint types clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,6 +55,11 @@ matrix:  ## unit and contract tests on every interpreter from 3.11 up, with pinn
 
 newest:  ## the unit tests with the newest dependencies
 	scripts/matrix.sh --unit-only --newest $(PYTHON)
+
+dist: $(READY)  ## the sdist and the wheel in dist/, built twice, checked, and installed on Python 3.11, 3.12 and 3.13
+	@$(BIN)/python -c 'import twine' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dist]'
+	interpreters=$$(scripts/interpreters.sh 3.11 3.12 3.13) && $(BIN)/python scripts/dist.py $$interpreters
 
 bench: $(READY)  ## every case beside its peers; CASE=amqp,redis; BASE=REF; ARGS="--rounds 5"
 	scripts/install_servers.sh

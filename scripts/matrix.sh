@@ -15,17 +15,7 @@ for argument in "$@"; do
     esac
 done
 
-# The first one of a version wins; an interpreter that does not run here (a pyenv shim without a version) is left out.
-found() {
-    local seen=" " candidate version
-    for candidate in python3.{11,12,13,14} "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[1-9]*/bin/python3; do
-        version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
-        [[ $seen == *" $version "* ]] && continue
-        seen+="$version "
-        echo "$candidate"
-    done
-}
-[ ${#interpreters[@]} -gt 0 ] || mapfile -t interpreters < <(found)
+[ ${#interpreters[@]} -gt 0 ] || mapfile -t interpreters < <(scripts/interpreters.sh)
 
 prepare() { # folder, interpreter, dependencies: an environment with what the tests need
     local extras=dev
