@@ -236,6 +236,7 @@ class Rambla:
     def flush(self, timeout_s: float | Default | None = DEFAULT) -> bool:
         """Wait until all that was accepted by now has its outcome; return whether it has.
 
+        What others have stored in the outbox for this process to deliver counts as accepted.
         Without a time it raises ``ReceiptTimeoutError`` once none of it has ended for
         ``[rambla] result_timeout_s`` seconds. ``None`` and ``inf`` mean no limit.
         """

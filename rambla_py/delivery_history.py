@@ -66,11 +66,12 @@ class History(msgspec.Struct, gc=False, eq=False):
 class Stored(msgspec.Struct, gc=False, eq=False):
     """What the outbox knows of a durable delivery: its row, and how often its process died with it.
 
-    ``adopted``: the row was stored before this process delivered its share of the outbox, or by another one.
+    ``adoption``: under which number its target adopted it, if the row was stored before this process
+    delivered its share of the outbox, or by another one; else 0.
     ``readable``: the delivery has the payload of the row, and not None in its place.
     """
 
     row: Any
-    adopted: bool = False
+    adoption: int = 0
     crashes: int = 0
     readable: bool = True

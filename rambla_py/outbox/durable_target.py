@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rambla_py.outbox.keeper import Keeper
     from rambla_py.outbox.pending import Pending
     from rambla_py.outbox.same_ids import SameIds
-    from rambla_py.outcome import Status
+    from rambla_py.outcome import Outcome, Status
 
 __all__ = ["DurableTarget", "stored_of"]
 
@@ -45,6 +45,8 @@ class _Outbox(Protocol):
     def hand_over(self, deliveries: Sequence[LiveDelivery], replaces: list[tuple[Row, Status]]) -> None: ...
 
     def mark(self, changes: Changes) -> None: ...
+
+    def when_read(self, feed: Feed, read: Callable[[], None]) -> None: ...
 
 
 class DurableTarget:
@@ -72,15 +74,20 @@ class DurableTarget:
         try:
             for fallback in fallbacks:
                 _prepare(fallback.target.config, fallback, given)
-            replaces = [(row, status)] if row is not None and row.seq and status is not None else []
+            replaces = [(row, status)] if row is not None and row.seq > 0 and status is not None else []
             self._outbox.hand_over(fallbacks, replaces)
         except RamblaError as error:
             extra = target_extra(self._config)
-            log.warning("%s: its fallback is not stored: %s", self._config.name, error, extra=extra)
+            reason = "a message is taken as a fallback without a row of its own"
+            log.warning("%s: %s: %s", self._config.name, reason, error, extra=extra)
             return False
         if row is not None:
-            row.seq = 0
+            row.leave()
         return True
+
+    def when_read(self, read: Callable[[], None]) -> None:
+        """Call ``read`` once what was stored so far for this process is accepted here."""
+        self._outbox.when_read(self._feed, read)
 
     def begin(self, deliveries: Sequence[LiveDelivery]) -> None:
         """Record that attempts begin; raises ``OutboxError``."""
@@ -113,7 +120,7 @@ class DurableTarget:
             if delivery.stored is not None:
                 row = delivery.stored.row
                 alone = self._feed.attempted(delivery.stored) or alone
-                if row.seq:  # not one that has become a dead letter, or fallbacks
+                if row.seq > 0:  # not one that has become a dead letter, or fallbacks
                     rows.append((row, status))
                 if row.given_id:
                     self._outbox.same_ids.share_outcome(delivery, row, status)
@@ -131,16 +138,16 @@ class DurableTarget:
         """Make a fatal delivery a dead letter, and end it once that is stored; an end sink."""
         succeeded = delivery.fallback is not None and delivery.fallback.succeeded
         # Without a number: its fallbacks have rows of their own, which may be dead letters.
-        if delivery.stored is None or succeeded or not delivery.stored.row.seq:
+        if delivery.stored is None or succeeded or delivery.stored.row.seq <= 0:
             proceed()
             return
         if delivery.fallback is not None and self._feed.target.state.closed:
             # The app stopped before the fallback had delivered it: the row stays for the next run.
             self._pending.progress(delivery.stored.row.seq, _progress_of(delivery).dump(), None, 0.0)
-            delivery.stored.row.seq = 0
+            delivery.stored.row.leave()
             proceed()
             return
-        if delivery.status != "fatal":
+        if delivery.status != "fatal" and not _failed_for_good(delivery.fallback):
             proceed()
             return
         letter, message_id = letter_of(self._feed.target, delivery), delivery.id
@@ -155,6 +162,13 @@ class DurableTarget:
 
         self._pending.bury(letter, buried, kept)
         self._keeper.notify(at_once=True)
+
+
+def _failed_for_good(fallback: Outcome | None) -> bool:
+    """Return whether the last fallback failed for good; its message has no other row."""
+    while fallback is not None and fallback.fallback is not None:
+        fallback = fallback.fallback
+    return fallback is not None and fallback.status == "fatal"
 
 
 def _prepare(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:

@@ -28,7 +28,8 @@ class Source(msgspec.Struct, eq=False):
     """The rows of one share for one target, from the one after ``after`` to ``last``, which may be unknown.
 
     ``deaths`` has, for each process that died with the share, the last row that had been handed out.
-    ``more``: the last look found as many rows as there was room for.
+    ``more``: the last look found as many rows as there was room for, or there was none to look.
+    ``adoption`` is the number under which its rows were adopted together; 0 if each has one of its own.
     """
 
     share: int
@@ -37,6 +38,7 @@ class Source(msgspec.Struct, eq=False):
     adopted: bool = False
     deaths: tuple[int, ...] = ()
     more: bool = False
+    adoption: int = 0
 
     @property
     def exhausted(self) -> bool:
@@ -106,9 +108,19 @@ class Feed:
         """Return whether a row of this process is among those that wait here."""
         return any(not source.adopted and (source.last or 0) >= row.seq for source in self.sources)
 
-    def adopt(self, share: Share, last: int | None) -> None:
-        """Add the rows of an earlier owner, before this process's own; without ``last``, those to come."""
+    @property
+    def unread(self) -> bool:
+        """Whether the last look into a polled source may have left rows there."""
+        return any(source.more for source in self.polled.values())
+
+    def adopt(self, share: Share, last: int | None, number: int = 0) -> None:
+        """Add the ``number`` rows of an earlier owner, before this process's own.
+
+        Without ``last``, those to come.
+        """
         source = Source(share.number, 0, last, adopted=True, deaths=share.deaths.get(self.name, ()))
+        if number:
+            source.adoption = self.target.counters.adopt(number)
         if last is None:
             self.polled[share.number] = source
             return

@@ -45,9 +45,7 @@ class Feeder:
     @property
     def has_more(self) -> bool:
         """Whether a polled share had more rows than there was room for, and there is room now."""
-        return any(
-            feed.low and any(source.more for source in feed.polled.values()) for feed in self._feeds.values()
-        )
+        return any(feed.low and feed.unread for feed in self._feeds.values())
 
     def claim(self) -> None:
         """Take over what processes that have ended left, and set aside what no channel here can deliver."""
@@ -55,8 +53,11 @@ class Feeder:
         while self._new:
             self._take_over(self._new[0])
             self._new.popleft()
-        for name in self._journal.others(self._known):
-            self._set_aside(Share(0), name)
+        for name in self._journal.others(self._feeds.keys()):
+            if name in self._known:
+                self._leave(name)
+            else:
+                self._set_aside(Share(0), name)
 
     def release(self) -> None:
         """Let go of adopted shares whose rows have all ended."""
@@ -93,8 +94,7 @@ class Feeder:
         for name in found.keys() & self._feeds.keys():
             number, last = found[name]
             feed = self._feeds[name]
-            feed.target.counters.adopt(number)
-            feed.adopt(share, last)
+            feed.adopt(share, last, number)
             feed.observe("adopted", number)
         self._adopted.add(share.number)
 
@@ -125,14 +125,15 @@ class Feeder:
         )
 
     def _restore(self, feed: Feed, source: Source, row: Row) -> None:
+        adoption = source.adoption
         if source.last is None and not row.mine:
-            feed.target.counters.adopt(1)
+            adoption = feed.target.counters.adopt(1)
         if not source.adopted:
             feed.last_resident = row.seq
         receipt, slot = feed.recall(row.seq)
         # Before it is delivered, and one by one: an error must not skip the rows that follow.
         source.after = row.seq
-        restored(feed, row, source, receipt, slot)
+        restored(feed, row, source, adoption, receipt, slot)
 
     @contextmanager
     def _given_back(self, rows: deque[Row]) -> Iterator[None]:
@@ -147,6 +148,7 @@ class Feeder:
         """Hand out rows of a source as far as there is room; return whether there may be more."""
         room = min(feed.target.mailbox.free_places(), _ROWS)
         if room <= 0 or feed.alone is not None:
+            source.more = True
             return False
         found = self._journal.read(source.share, feed.name, source.after, room)
         rows = feed.next_of(source, found)

@@ -44,6 +44,17 @@ class Changes(msgspec.Struct, eq=False):
     started: list[int] = []
     cursors: dict[tuple[int, str], int | None] = {}
 
+    def merged(self, marks: Sequence[Changes]) -> Changes:
+        """Return these with the ``progress`` and ``started`` of others."""
+        marks = [mark for mark in marks if mark]
+        if not marks:
+            return self
+        merged = msgspec.structs.replace(self, progress=dict(self.progress), started=list(self.started))
+        for mark in marks:
+            merged.progress.update(mark.progress)
+            merged.started.extend(mark.started)
+        return merged
+
     def __bool__(self) -> bool:
         return bool(self.ended or self.dead or self.progress or self.started or self.cursors)
 
@@ -147,6 +158,9 @@ class Journal(Protocol):
 
     def read(self, share: int, target: str, after: int, limit: int) -> list[Row]:
         """Return the rows of a share for a target, in order, from the one after ``after``."""
+
+    def look_again(self) -> None:
+        """Let the next ``read`` of each target find rows that were committed late, too."""
 
     def counts(self, share: int) -> dict[str, tuple[int, int]]:
         """Return, by target, how many rows a share has and the number of the last one."""

@@ -69,6 +69,11 @@ class Keeper:
                     if not isinstance(error, RuntimeError):  # an interruption
                         raise
 
+    @property
+    def runs(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread is not None and not self._stopping
+
     def stop(self) -> None:
         """Let the thread end, and wait for it."""
         with self._lock:

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
 
-from rambla_py.outbox.errors import DuplicateIdError
+from rambla_py.outbox.errors import DuplicateIdError, OutboxFullError
 from rambla_py.outbox.journal import Acceptance, Account, Changes, Share, Totals
 from rambla_py.outbox.room import CommitRoom
 from rambla_py.outbox.rows import Letter, Row
@@ -82,10 +82,10 @@ class MemoryJournal:
         with self.tables.lock:
             self._apply(changes)
             room = CommitRoom(self.name, rows=len(self.tables.rows), max_rows=self._max_rows)
-            for one in room.refuse_others(acceptances):
+            for one in acceptances:
                 try:
-                    self._set_duplicates_aside(one)
-                except DuplicateIdError as error:
+                    self._set_duplicates_aside(one, room)
+                except (DuplicateIdError, OutboxFullError) as error:
                     one.error = error
                     continue
                 for row in one.rows:
@@ -103,7 +103,7 @@ class MemoryJournal:
         tables.rows[row.seq] = copied(row)
         self._account(row.target).accepted += 1
 
-    def _set_duplicates_aside(self, one: Acceptance) -> None:
+    def _set_duplicates_aside(self, one: Acceptance, room: CommitRoom) -> None:
         seen, now = self.tables.seen, self._clock()
         fresh: dict[tuple[str, str], tuple[bytes, Status | None, float | None]] = {}
         duplicates: list[tuple[Row, Status | None]] = []
@@ -119,11 +119,12 @@ class MemoryJournal:
             else:
                 row.share = self._share_of(place, new=place in fresh)
                 duplicates.append((row, found[1]))
+        rows = [row for row in one.rows if not any(row is other for other, _ in duplicates)]
+        room.take(rows, len(one.replaces))
         seen.update(fresh)
         for row, _ in duplicates:
             self._account(row.target).duplicates += 1
-        one.duplicates = duplicates
-        one.rows = [row for row in one.rows if not any(row is other for other, _ in duplicates)]
+        one.duplicates, one.rows = duplicates, rows
 
     def _share_of(self, place: tuple[str, str], *, new: bool) -> int:
         """Return the share of a stored message if this journal delivers it, else -1."""
@@ -198,6 +199,9 @@ class MemoryJournal:
                 if row.share == share and row.target == target and row.seq > after
             ]
         return sorted(found, key=lambda row: row.seq)[:limit]
+
+    def look_again(self) -> None:
+        """Do nothing: no row is committed after one with a higher number."""
 
     def counts(self, share: int) -> dict[str, tuple[int, int]]:
         """Return, by target, how many rows an owner has and the number of the last one."""

@@ -21,6 +21,7 @@ from rambla_py.outbox.keeper import Keeper
 from rambla_py.outbox.letters import SetAsideError
 from rambla_py.outbox.log_watch import LogWatch
 from rambla_py.outbox.pending import Pending
+from rambla_py.outbox.read_requests import ReadRequests
 from rambla_py.outbox.same_ids import SameIds
 from rambla_py.outbox.writer import Writer
 from rambla_py.runtime.target.shutdown import drop_waiting
@@ -75,6 +76,7 @@ class Outbox:
         self.keeper = Keeper(self, poll_s=settings.poll_s)
         self.written_at = 0.0
         self._closed = False
+        self._reads = ReadRequests()
         self._unread = False
         self._takes = True
         self._log_watch = LogWatch(journal)
@@ -124,6 +126,7 @@ class Outbox:
                 log.error("%s; what was delivered since the last commit will be delivered again", error)
                 self.pending.give_up()
             self.same_ids.keep_all()
+            self._reads.give_up()
             try:
                 self.journal.close()
             except OutboxError as error:
@@ -158,6 +161,17 @@ class Outbox:
     def hand_over(self, deliveries: Sequence[LiveDelivery], replaces: list[tuple[Row, Status]]) -> None:
         """Store fallback deliveries in place of the rows that end, and admit them; raises ``OutboxError``."""
         self._submit(deliveries, replaces)
+
+    def when_read(self, feed: Feed, read: Callable[[], None]) -> None:
+        """Call ``read`` once all rows that are stored so far for this process are counted as accepted."""
+        if not self.delivers or self._writer.is_mine:  # a signal handler would wait for its own thread
+            read()
+            return
+        self.keeper.start()
+        self._reads.add(feed, read)
+        self._look()
+        if self._closed or not self.keeper.runs:
+            self._reads.give_up()
 
     def mark(self, changes: Changes) -> None:
         """Write changes now, on this thread or with another one's commit; raises ``OutboxError``."""
@@ -216,7 +230,7 @@ class Outbox:
         for entry in entries:
             self._unsettled.extend(entry.deliveries)
         acceptances = [entry.acceptance for entry in entries if entry.deliveries]
-        self.journal.write(acceptances, _merged(changes, entries))
+        self.journal.write(acceptances, changes.merged([entry.changes for entry in entries]))
         self.same_ids.removed(row for row, _ in changes.ended)
         self._report_lost()
         for entry in entries:
@@ -245,7 +259,7 @@ class Outbox:
             self._unsettled.popleft()
 
     def _is_stored(self, row: Row) -> bool:
-        if not row.seq or row.share != self.journal.own:
+        if row.seq <= 0 or row.share != self.journal.own:
             return False
         found = self.journal.read(row.share, row.target, row.seq - 1, 1)
         return bool(found) and (found[0].seq, found[0].id) == (row.seq, row.id)
@@ -317,12 +331,17 @@ class Outbox:
                 return
             self._settle()
             self._write_pending()
-            if claim and self._takes:
+            asked = self._reads.new
+            if asked:
+                self.journal.look_again()
+            if (claim or asked) and self._takes:
                 self._feeder.release()
                 self._feeder.claim()
                 self._keep_elsewhere()
+            self._reads.begin(asked)
             unread, self._unread = self._unread, False
-            self._feed(polled=claim or unread or self._feeder.has_more)
+            self._feed(polled=claim or unread or self._reads.begun or self._feeder.has_more)
+            (self._reads.answer if self._takes else self._reads.give_up)()
 
     def end_old(self) -> None:
         """Make dead letters of waiting messages that are older than ``max_age_s``."""
@@ -377,15 +396,3 @@ class Outbox:
 
 def _is_durable(target: Target) -> bool:
     return target.config.durable and target.config.enabled
-
-
-def _merged(changes: Changes, entries: Sequence[_Entry]) -> Changes:
-    """Return changes with the marks of entries."""
-    marks = [entry.changes for entry in entries if entry.changes]
-    if not marks:
-        return changes
-    merged = msgspec.structs.replace(changes, progress=dict(changes.progress), started=list(changes.started))
-    for mark in marks:
-        merged.progress.update(mark.progress)
-        merged.started.extend(mark.started)
-    return merged

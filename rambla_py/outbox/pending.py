@@ -74,7 +74,7 @@ class Pending:
         self._taken_progress.clear()
         while self._taken_letters:
             letter, proceed, _ = self._taken_letters.popleft()
-            letter.row.seq = 0
+            letter.row.leave()
             proceed()
 
     def give_up(self) -> None:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["restored"]
 
 
-def restored(feed: Feed, row: Row, source: Source, receipt: Receipt | None, slot: int) -> None:
+def restored(feed: Feed, row: Row, source: Source, adoption: int, receipt: Receipt | None, slot: int) -> None:
     """Put a stored row into its target's mailbox as a delivery, or end it if it cannot be attempted."""
     target = feed.target
-    stored = Stored(row, source.adopted, source.crashes(row))
+    stored = Stored(row, adoption, source.crashes(row))
     try:
         progress = _progress(row)
         delivery = _built(target, row, receipt, slot)

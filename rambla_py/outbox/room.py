@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rambla_py.outbox.errors import OutboxFullError
-from rambla_py.outbox.journal import Acceptance
+from rambla_py.outbox.rows import Row
 
 __all__ = ["CommitRoom"]
 
@@ -34,19 +34,18 @@ class CommitRoom:
         self.was_full = False
         """Whether a call did not fit."""
 
-    def refuse_others(self, acceptances: Sequence[Acceptance]) -> list[Acceptance]:
-        """Return those that fit, in order; the others get an ``OutboxFullError``."""
-        fitting = []
-        for one in acceptances:
-            reason = self._reason(len(one.rows))
-            if reason is None:
-                self._rows += len(one.rows)
-                self._size += sum(len(row.payload) + _ROW_BYTES for row in one.rows)
-                fitting.append(one)
-            else:
-                self.was_full = True
-                one.error = OutboxFullError(self._name, reason)
-        return fitting
+    def take(self, rows: Sequence[Row], replaced: int = 0) -> None:
+        """Take the room of the new rows of a call, which end as many as ``replaced``.
+
+        Raises ``OutboxFullError``; not for rows that only replace others, or none at all.
+        """
+        more = len(rows) - replaced
+        reason = self._reason(more) if more > 0 else None
+        if reason is not None:
+            self.was_full = True
+            raise OutboxFullError(self._name, reason)
+        self._rows += more
+        self._size += sum(len(row.payload) + _ROW_BYTES for row in rows) if more > 0 else 0
 
     def _reason(self, rows: int) -> str | None:
         if self._max_bytes is not None and self._size >= self._max_bytes:

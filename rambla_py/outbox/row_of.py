@@ -183,6 +183,10 @@ def _check_text(config: ChannelConfig, name: str, value: str) -> None:
         raise _refused(config, name, reason)
     if "\0" in value:
         raise _refused(config, name, "contains NUL, which databases do not store")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _refused(config, name, "contains a lone surrogate, which databases do not store") from None
 
 
 def _refused(config: ChannelConfig, name: str, reason: str) -> OptionError:

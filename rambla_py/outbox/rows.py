@@ -65,7 +65,8 @@ class Progress(msgspec.Struct, array_like=True):
 class Row(msgspec.Struct, eq=False):
     """One message for one target, as a row of the journal.
 
-    ``seq`` is 0 until it is stored; numbers grow, and none is used twice. ``share`` is the part of the
+    ``seq`` is 0 until it is stored; numbers grow, and none is used twice. It is negative once this process
+    has no more to do with the row, which is removed, or left to another run. ``share`` is the part of the
     journal that the row belongs to, which at most one process delivers. Times are seconds since the epoch;
     ``due`` is when it may be attempted next, ``wait_s`` what was asked for. ``options`` are those that the
     message gave, as ``dump_value`` writes them. ``given_id``: the application gave the id. ``mine`` and
@@ -94,6 +95,10 @@ class Row(msgspec.Struct, eq=False):
     def seal(self) -> None:
         """Compute the checksum of what must not change."""
         self.crc = self._checksum()
+
+    def leave(self) -> None:
+        """Record that this process has no more to do with it; its number stays known."""
+        self.seq = -abs(self.seq)
 
     @property
     def sound(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.errors import DeliveryError
 
@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 
 __all__ = ["SameIds"]
 
+_MOST_REMEMBERED: Final = 10_000
+"""Each takes about 260 bytes."""
+_TRIES: Final = 8
+
 
 class SameIds:
     """Messages of an id that the application gave twice: the later ones, until the first has ended.
 
     ``remembers``: the first ones must be recorded with ``add``, because the journal does not tell which of
-    them this process delivers; they stay in memory for as long as they wait.
+    them this process delivers. The last ``most`` stay in memory for as long as they wait, and those that
+    others wait for; a repeat of another one is kept, like that of a first one elsewhere.
     """
 
-    def __init__(self, *, remembers: bool) -> None:
-        self._remembers = remembers
+    def __init__(self, *, remembers: bool, most: int = _MOST_REMEMBERED) -> None:
+        self._remembers, self._most = remembers, most
         self._waiting: dict[tuple[str, str], list[LiveDelivery]] = {}
         # Those that have ended and are in the journal still: there, they look as if they waited.
         self._ended: dict[tuple[str, str], tuple[Status, Any, BaseException | None]] = {}
@@ -38,6 +43,16 @@ class SameIds:
         if self._remembers:
             with self._lock:
                 self._waiting.setdefault((row.target, row.id), [])
+                if len(self._waiting) > self._most:
+                    self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        for _ in range(_TRIES):
+            place = next(iter(self._waiting))
+            others = self._waiting.pop(place)
+            if not others:
+                return
+            self._waiting[place] = others
 
     def settle_duplicate(self, delivery: LiveDelivery, row: Row, status: Status | None) -> None:
         """Let a message that is stored already share the outcome of the first one.
@@ -63,7 +78,7 @@ class SameIds:
         """Settle the messages that had the same id as one that has ended."""
         place, ended = (row.target, row.id), (status, delivery.result, delivery.error)
         with self._lock:
-            if row.seq:  # else it is not in the journal any more
+            if row.seq > 0:  # else it is not in the journal any more
                 self._ended[place] = ended
             waiting = self._waiting.pop(place, [])
         for other in waiting:

@@ -88,6 +88,11 @@ class Writer(Generic[T]):
         if waiting.error is not None:
             raise waiting.error
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread has the role: it was interrupted in a commit."""
+        return self._holder.get(_ROLE) == threading.get_ident()
+
     def role(self) -> _Role:
         """Return a context in which this thread is the writer; entering it waits in the order of arrival."""
         return _Role(self)

@@ -14,17 +14,22 @@ __all__ = ["Flush"]
 
 
 class Flush:
-    """Waits for all deliveries that targets have accepted so far; ``done`` is set once all have ended."""
+    """Waits for all deliveries that targets have accepted so far; ``done`` is set once all have ended.
 
-    def __init__(self, targets: Iterable[Target]) -> None:
+    With ``stored``, also for what others had stored in the outbox, as far as this process delivers it.
+    """
+
+    def __init__(self, targets: Iterable[Target], *, stored: bool = False) -> None:
         self.done = Signal()
         self._open = set(targets)
         self._handles = [
-            (target, wake, target.counters.when_flushed(wake))
+            (target, wake, target.counters.when_flushed(wake, reading=stored and _may_get_more(target)))
             for target in list(self._open)
             for wake in [functools.partial(self._flushed, target)]
         ]
-        self._total = self.left()
+        for target, _, handle in self._handles:
+            if handle.reading and target.durability is not None:
+                target.durability.when_read(functools.partial(target.counters.read, handle))
         for target in list(self._open):
             target.gathering.release()
         if not self._open:
@@ -60,10 +65,15 @@ class Flush:
 
     def _result(self, timeout_s: float | Default, quiet_s: float) -> bool:
         if timeout_s is DEFAULT and not self.done:
-            raise ReceiptTimeoutError(quiet_s, self._total - self.left(), self._total, (), quiet=True)
+            total = sum(handle.total for _, _, handle in self._handles)
+            raise ReceiptTimeoutError(quiet_s, total - self.left(), total, (), quiet=True)
         return bool(self.done)
 
     def _flushed(self, target: Target) -> None:
         self._open.discard(target)
         if not self._open:
             self.done.set()
+
+
+def _may_get_more(target: Target) -> bool:
+    return target.durability is not None and not target.state.closed

@@ -89,9 +89,13 @@ class System:
         return self._tree.supervised
 
     def flush(self, channels: Container[str] | None = None) -> Flush:
-        """Return a wait for the end of everything accepted so far, on these channels or on all."""
+        """Return a wait for the end of everything accepted so far, on these channels or on all.
+
+        What others have stored in the outbox so far counts as accepted.
+        """
+        targets = self.targets.values()
         return Flush(
-            [target for target in self.targets.values() if channels is None or target.channel in channels]
+            [target for target in targets if channels is None or target.channel in channels], stored=True
         )
 
     def schedule(self, job: Job, at: float) -> None:

@@ -289,10 +289,34 @@ class JournalContract:
         journal = self.open(max_rows=1)
         first = row("m-1")
         accept(journal, first)
-        refused = Acceptance([row("m-2")], replaces=[(first, "fatal")])
+        refused = Acceptance([row("m-2"), row("m-3")], replaces=[(first, "fatal")])
         journal.write([refused], Changes())
         assert isinstance(refused.error, OutboxFullError)
         assert journal.accounts()["shop.orders"].pending == 1
+
+    def test_a_row_that_replaces_another_needs_no_room(self) -> None:
+        """A full journal holds as many rows as before."""
+        journal = self.open(max_rows=1)
+        first = row("m-1")
+        accept(journal, first)
+        instead = Acceptance([row("m-2", target="shop.other")], replaces=[(first, "fatal")])
+        journal.write([instead], Changes())
+        assert instead.error is None
+        accounts = journal.accounts()
+        assert (accounts["shop.orders"].fatal, accounts["shop.other"].pending) == (1, 1)
+
+    def test_a_row_that_is_stored_already_needs_no_room(self) -> None:
+        """A full journal knows it; of a call with another row, which does not fit, nothing is recorded."""
+        journal = self.open(max_rows=1)
+        accept(journal, given("m-1"))
+        refused = accept(journal, given("m-1"), given("m-2"))
+        assert isinstance(refused.error, OutboxFullError)
+        again = accept(journal, given("m-1"))
+        assert again.error is None
+        assert [one.id for one, _ in again.duplicates] == ["m-1"]
+        account = journal.accounts()["shop.orders"]
+        assert (account.accepted, account.duplicates) == (1, 1)
+        assert isinstance(accept(journal, given("m-1", b"\x02")).error, DuplicateIdError)
 
     def test_rows_of_a_living_process_are_not_taken_over(self) -> None:
         """Another one finds nothing to claim."""

@@ -191,6 +191,27 @@ def test_rows_of_writers_for_a_channel_that_is_gone(empty_postgres: Database, re
         app.publish("orders", 2).result(10)
 
 
+def test_a_flush_waits_for_what_transactions_have_stored(
+    empty_postgres: Database, received: Received
+) -> None:
+    """Also for what is committed after rows with higher numbers, which are delivered by then."""
+    with (
+        received.app(empty_postgres.url, poll_s=1_000) as app,
+        psycopg.connect(empty_postgres.url) as late,
+        psycopg.connect(empty_postgres.url) as early,
+    ):
+        for connection in (late, early):
+            connection.execute("SELECT 1")  # begins a transaction
+        outbox.publish(late, "orders", "late", key="k", app=app)
+        outbox.publish(early, "orders", "early", key="k", app=app)
+        early.commit()
+        assert app.flush(30)
+        assert [payload for _, payload in received.messages] == ["early"]
+        late.commit()
+        assert app.flush(30)
+        assert [payload for _, payload in received.messages] == ["early", "late"]
+
+
 def test_a_message_that_two_relays_delivered_is_reported(empty_postgres: Database) -> None:
     """The relay that came too late counts it, and observers get its id; the accounts add up."""
     gate, here, there = threading.Event(), Received(), Received()

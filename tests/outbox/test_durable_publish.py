@@ -105,10 +105,12 @@ def test_publish_is_all_or_nothing(tmp_path: Path, many: bool) -> None:
         (1, {"callbacks": {"on_success": print}}, OptionError),
         (1, {"serializer": "json:dumps"}, OptionError),
         (1, {"id": "x" * 256}, OptionError),
+        (1, {"id": "\ud800"}, OptionError),
+        (1, {"key": "\ud800"}, OptionError),
     ],
 )
 def test_what_cannot_be_stored_is_refused(tmp_path: Path, payload: Any, options: Any, error: Any) -> None:
-    """A callable, callbacks, a function as serializer, a long id: one clear error from publish."""
+    """A callable, callbacks, a function as serializer, a long id, no text: one clear error from publish."""
     with running(table_of(tmp_path, Backend().handler())) as app, pytest.raises(error):
         app.publish("orders", payload, **options)
 
@@ -181,6 +183,22 @@ def test_a_given_id_is_delivered_once(tmp_path: Path) -> None:
         assert app.publish("orders", {"n": 1}, id="a").outcomes(10)[0].status == "ok"
     assert backend.received == [{"n": 1}]
     assert account(tmp_path).duplicates == 2
+
+
+def test_a_given_id_is_known_to_a_full_outbox(tmp_path: Path) -> None:
+    """The second receipt is that of the first; another message does not fit."""
+    backend = Backend()
+    backend.gate.clear()
+    table = table_of(tmp_path, backend.handler(), {"max_rows": 1}, overflow="raise")
+    with running(table) as app:
+        first = app.publish("orders", 1, id="a")
+        again = app.publish("orders", 1, id="a")
+        with pytest.raises(OutboxFullError):
+            app.publish("orders", 2, id="b")
+        backend.answers = ["done"]
+        backend.gate.set()
+        assert first.result(10) == again.result(10) == "done"
+    assert backend.received == [1]
 
 
 def test_unknown_is_reported_once_with_on_unknown_report(tmp_path: Path) -> None:

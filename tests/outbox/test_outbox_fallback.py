@@ -119,17 +119,50 @@ def test_the_row_stays_with_the_primary_until_the_last_fallback(tmp_path: Path) 
     assert account(tmp_path, "third.last").ok == 1
 
 
-def test_without_room_in_the_outbox_the_primary_keeps_its_row(tmp_path: Path) -> None:
-    """The fallback delivers all the same."""
+def test_a_fallback_needs_no_room_of_its_own(tmp_path: Path) -> None:
+    """A full outbox holds its row in place of the primary's."""
     backend, spare = refusing(1), Backend()
     spare.gate.clear()
     with running(with_spare(tmp_path, backend, spare, max_rows=1)) as app:
+        receipt = app.publish("orders", 1)
+        wait_until(lambda: account(tmp_path, SPARE).pending == 1)
+        assert account(tmp_path).pending == 0
+        spare.gate.set()
+        assert receipt.outcomes(10)[0].succeeded
+
+
+def with_two_spares(folder: Path, backend: Backend, spare: Backend, **outbox: Any) -> dict[str, Any]:
+    """Return a configuration in which ``spare``, the fallback of ``orders``, has two targets."""
+    table = with_spare(folder, backend, spare, **outbox)
+    table["third"] = {**table["other"], "handler": Backend().handler()}
+    return table
+
+
+def test_without_room_in_the_outbox_the_primary_keeps_its_row(tmp_path: Path) -> None:
+    """Two rows do not fit in place of one: the fallback delivers all the same."""
+    backend, spare = refusing(1), Backend()
+    spare.gate.clear()
+    with running(with_two_spares(tmp_path, backend, spare, max_rows=1)) as app:
         receipt = app.publish("orders", 1)
         wait_until(lambda: app.audit()[SPARE].accepted == 1)
         assert (account(tmp_path).pending, account(tmp_path, SPARE).accepted) == (1, 0)
         spare.gate.set()
         assert receipt.outcomes(10)[0].succeeded
     assert account(tmp_path).pending == 0
+
+
+def test_without_room_in_the_outbox_a_fallback_that_fails_loses_nothing(tmp_path: Path) -> None:
+    """The primary's row, which had expired, becomes the dead letter."""
+    backend, spare = Backend(), refusing(1)
+    backend.gate.clear()
+    table = with_two_spares(tmp_path, backend, spare, max_rows=2)
+    orders = table["probe"]["channels"]["orders"]
+    orders |= {"fallback_on": ["expired"], "options": {"expires_s": 0.05}}
+    with running(table) as app:
+        app.publish_many("orders", ["in flight", "waits"])
+        wait_until(lambda: account(tmp_path).dead == 1)
+        assert [letter.payload for letter in app.outbox.dead()] == ["waits"]
+        backend.gate.set()
 
 
 def test_more_than_the_fallback_has_room_for(tmp_path: Path) -> None:

@@ -54,6 +54,25 @@ def test_a_first_message_that_is_recorded_again_keeps_those_that_wait_for_it() -
     assert duplicate.receipt.ids == ["a"]
 
 
+def test_the_last_ids_are_remembered_and_those_that_others_wait_for() -> None:
+    """A million messages that wait in the outbox cost no memory; a repeat of an old one is kept."""
+    ids, shared, late, new = SameIds(remembers=True, most=2), Duplicate(), Duplicate(), Duplicate()
+    rows = [Row("probe.orders", str(number), None, 0.0, b"") for number in range(100)]
+    ids.add(rows[0])
+    later: Any = shared
+    ids.settle_duplicate(later, rows[0], None)
+    for row in rows[1:]:
+        ids.add(row)
+    assert len(ids._waiting) <= 3
+    for later, row in ((late, rows[50]), (new, rows[99])):
+        ids.settle_duplicate(later, row, None)
+    assert (late.receipt.ids, new.receipt.ids) == (["50"], [])
+    first: Any = Duplicate()
+    for row in (rows[0], rows[99]):
+        ids.share_outcome(first, row, "ok")
+    assert shared.ends == new.ends == ["ok", "stored"]
+
+
 def test_a_first_message_that_has_ended_and_is_in_the_journal_still() -> None:
     """Its removal rides in a later commit: until then a second message has its outcome at once."""
     row = Row("probe.orders", "a", None, 0.0, b"", given_id=True, seq=7)

@@ -121,3 +121,21 @@ def test_rows_of_writers_for_a_channel_that_is_gone(tmp_path: Path) -> None:
         wait_until(lambda: [reason for _, reason in reasons(tmp_path)] == ["no channel"])
         wait_until(lambda: backend.received == [2])
     assert account(tmp_path, "probe.gone").fatal == 1
+
+
+def test_rows_of_writers_for_a_channel_that_is_disabled(tmp_path: Path, caplog: Any) -> None:
+    """They come while the app runs: they are kept, and named in the log once."""
+    backend = Backend()
+    table = table_of(tmp_path, backend.handler(), {"poll_s": 0.05})
+    channels = table["probe"]["channels"]
+    channels["off"] = {**channels["orders"], "enabled": False}
+    others = table_of(tmp_path, backend.handler(), {"deliver": False})
+    others["probe"]["channels"]["off"] = others["probe"]["channels"]["orders"]
+    with running(table) as app, running(others) as writer:
+        writer.publish("off", 1)
+        wait_until(lambda: "probe.off has messages, but is disabled or not durable" in caplog.text)
+        for number in range(2):
+            writer.publish("orders", number)
+            assert app.flush(30)
+    assert caplog.text.count("probe.off has messages") == 1
+    assert (account(tmp_path, "probe.off").pending, backend.received) == (1, [0, 1])

@@ -189,8 +189,7 @@ class PostgresJournal:
             self._renew_after_pause(connection)
             refused = self._writing.apply(connection, changes, self._handed())
             if acceptances:
-                fitting = self._room(connection).refuse_others(acceptances)
-                stored += self._writing.accept(connection, fitting)
+                stored += self._writing.accept(connection, acceptances, self._room(connection))
                 # Not those of a call that is refused: nothing would be left of their messages.
                 replaced = [end for one in acceptances if one.error is None for end in one.replaces]
                 refused |= self._writing.apply(connection, Changes(ended=replaced), {})
@@ -308,6 +307,10 @@ class PostgresJournal:
             rows = self._reading.read(connection, target, limit)
         self._found_rows = self._found_rows or bool(rows)
         return rows
+
+    def look_again(self) -> None:
+        """Look for late rows at the next ``read`` of each target."""
+        self._reading.look_again()
 
     def counts(self, share: int) -> dict[str, tuple[int, int]]:
         """Return, by target, how many rows the buckets have that are new since the last call."""

@@ -62,6 +62,10 @@ class Reading:
             raise
         return sorted(rows, key=lambda row: row.seq)
 
+    def look_again(self) -> None:
+        """Let the next ``read`` of each target look for late rows."""
+        self._looked_at.clear()
+
     def doubt(self, rows: Iterable[Row]) -> None:
         """Record rows of a commit that may have taken effect: this process has not accepted them."""
         self._doubted.update((row.target, row.id) for row in rows)

@@ -10,12 +10,13 @@ from typing import Any, Final
 import psycopg
 
 from rambla_py.outbox.digests import digest_of
-from rambla_py.outbox.errors import DuplicateIdError
+from rambla_py.outbox.errors import DuplicateIdError, OutboxFullError
 from rambla_py.outbox.journal import Acceptance, Changes
 from rambla_py.outbox.postgres.buckets import any_bucket, bucket_of
 from rambla_py.outbox.postgres.connection import fetch
 from rambla_py.outbox.postgres.leases import Leases
 from rambla_py.outbox.postgres.tables import CHANNEL
+from rambla_py.outbox.room import CommitRoom
 from rambla_py.outbox.rows import Letter, Row
 from rambla_py.outcome import Status
 
@@ -142,11 +143,17 @@ class Writing:
     # -- new rows -------------------------------------------------------------------------------------
 
     def accept(
-        self, connection: psycopg.Connection[Any], acceptances: Sequence[Acceptance]
+        self, connection: psycopg.Connection[Any], acceptances: Sequence[Acceptance], room: CommitRoom
     ) -> list[tuple[Row, int]]:
-        """Store the rows of calls; return those that were stored, with their buckets."""
+        """Store the rows of calls; return those that were stored, with their buckets.
+
+        ``error`` is set of a call that is refused. Rows that are stored already need no room.
+        """
         if any(row.given_id for one in acceptances for row in one.rows):
-            self._set_duplicates_aside(connection, acceptances)
+            self._set_duplicates_aside(connection, acceptances, room)
+        else:
+            for one in acceptances:
+                _take_room(one, one.rows, room)
         rows = [row for one in acceptances if one.error is None for row in one.rows]
         if not rows:
             return []
@@ -170,7 +177,7 @@ class Writing:
         return bucket
 
     def _set_duplicates_aside(
-        self, connection: psycopg.Connection[Any], acceptances: Sequence[Acceptance]
+        self, connection: psycopg.Connection[Any], acceptances: Sequence[Acceptance], room: CommitRoom
     ) -> None:
         """Remove the rows that are stored already; refuse calls with an id of another payload."""
         given: dict[tuple[str, str], bytes] = {}
@@ -187,7 +194,7 @@ class Writing:
         known = {(target, id_): (digest, status, its == mark) for target, id_, digest, status, its in found}
         first: set[tuple[str, str]] = set()
         for one in acceptances:
-            self._judge(one, known, first)
+            self._judge(one, known, first, room)
         unused = [place for place, (_, _, is_new) in known.items() if is_new and place not in first]
         if unused:
             places_of = [target for target, _ in unused], [message_id for _, message_id in unused]
@@ -201,6 +208,7 @@ class Writing:
         one: Acceptance,
         known: Mapping[tuple[str, str], tuple[bytes, Status | None, bool]],
         first: set[tuple[str, str]],
+        room: CommitRoom,
     ) -> None:
         """Divide the rows of a call into new ones and duplicates, or refuse it as a whole."""
         duplicates: list[tuple[Row, Status | None]] = []
@@ -217,10 +225,11 @@ class Writing:
                 mine.add(place)
             else:
                 duplicates.append((row, status))
-        first |= mine
-        one.duplicates = duplicates
         aside = {id(row) for row, _ in duplicates}
-        one.rows = [row for row in one.rows if id(row) not in aside]
+        rows = [row for row in one.rows if id(row) not in aside]
+        if _take_room(one, rows, room):
+            first |= mine
+            one.duplicates, one.rows = duplicates, rows
 
     # -- changes --------------------------------------------------------------------------------------
 
@@ -262,6 +271,15 @@ class Writing:
     def add_up(self, connection: psycopg.Connection[Any]) -> None:
         """Add what transactions have accepted to the account of this relay."""
         connection.execute(_ADD_UP, (self._leases.relay,))
+
+
+def _take_room(one: Acceptance, rows: Sequence[Row], room: CommitRoom) -> bool:
+    """Take the room of the new rows of a call, or refuse it; return whether there was room."""
+    try:
+        room.take(rows, len(one.replaces))
+    except OutboxFullError as error:
+        one.error = error
+    return one.error is None
 
 
 def store(

@@ -120,8 +120,8 @@ class SqliteJournal:
                 transaction = self._transaction(connection)
                 transaction.apply(changes)
                 if acceptances:
-                    fitting = self._room.refuse_others(connection, acceptances)
-                    transaction.accept(fitting, self.own, self._owners.mine)
+                    room = self._room.for_commit(connection, acceptances)
+                    transaction.accept(acceptances, room, self.own, self._owners.mine)
                 transaction.finish()
         except OutboxFullError as error:
             if not is_full(error):
@@ -201,6 +201,9 @@ class SqliteJournal:
         """Return the rows of an owner for a target, in order, from the one after ``after``."""
         with self._file.using() as connection:
             return read_rows(connection, share, target, after, limit)
+
+    def look_again(self) -> None:
+        """Do nothing: no row is committed after one with a higher number."""
 
     def counts(self, share: int) -> dict[str, tuple[int, int]]:
         """Return, by target, how many rows an owner has and the number of the last one."""

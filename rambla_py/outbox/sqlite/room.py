@@ -35,19 +35,16 @@ class Room:
         self._unseen_bytes = 0
         self._look_at = 0.0
 
-    def refuse_others(
-        self, connection: sqlite3.Connection, acceptances: Sequence[Acceptance]
-    ) -> list[Acceptance]:
-        """Return the calls that fit; the others get an ``OutboxFullError``."""
+    def for_commit(self, connection: sqlite3.Connection, acceptances: Sequence[Acceptance]) -> CommitRoom:
+        """Return the room for the calls of one commit."""
         kept, size = 0, 0
         if self._max_bytes is not None and self._has_no_bytes(connection, self._max_bytes, acceptances):
             size = self._max_bytes
         if self._max_rows is not None:
             (kept,) = connection.execute(_KEPT).fetchone()
-        room = CommitRoom(
+        return CommitRoom(
             self._name, rows=kept, max_rows=self._max_rows, size=size, max_bytes=self._max_bytes
         )
-        return room.refuse_others(acceptances)
 
     def _has_no_bytes(
         self, connection: sqlite3.Connection, max_bytes: int, acceptances: Sequence[Acceptance]

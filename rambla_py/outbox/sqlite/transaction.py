@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from rambla_py.outbox.digests import digest_of
-from rambla_py.outbox.errors import DuplicateIdError
+from rambla_py.outbox.errors import DuplicateIdError, OutboxFullError
 from rambla_py.outbox.journal import Acceptance, Changes
+from rambla_py.outbox.room import CommitRoom
 from rambla_py.outbox.rows import Row
 from rambla_py.outbox.sqlite.statements import add_counts, bury, insert
 from rambla_py.outcome import Status
@@ -60,17 +61,19 @@ class JournalTransaction:
 
     # -- new rows -------------------------------------------------------------------------------------
 
-    def accept(self, acceptances: Sequence[Acceptance], share: int, delivered: Collection[int]) -> None:
+    def accept(
+        self, acceptances: Sequence[Acceptance], room: CommitRoom, share: int, delivered: Collection[int]
+    ) -> None:
         """Store rows in a share, and set their numbers; ``error`` of an acceptance that is refused.
 
-        ``delivered`` are the shares that this process delivers.
+        ``delivered`` are the shares that this process delivers. Rows that are stored already need no room.
         """
         rows: list[Row] = []
         replaced: list[tuple[Row, Status]] = []
         for one in acceptances:
             try:
-                self._set_duplicates_aside(one, share, delivered)
-            except DuplicateIdError as error:
+                self._set_duplicates_aside(one, room, share, delivered)
+            except (DuplicateIdError, OutboxFullError) as error:
                 one.error = error
             else:
                 rows += one.rows
@@ -87,8 +90,13 @@ class JournalTransaction:
         if replaced:
             self._remove(Changes(ended=replaced))
 
-    def _set_duplicates_aside(self, one: Acceptance, share: int, delivered: Collection[int]) -> None:
-        """Remove the rows that are stored already; raises ``DuplicateIdError``, with nothing recorded."""
+    def _set_duplicates_aside(
+        self, one: Acceptance, room: CommitRoom, share: int, delivered: Collection[int]
+    ) -> None:
+        """Remove the rows that are stored already, and take the room of the others.
+
+        Raises ``DuplicateIdError`` and ``OutboxFullError``, with nothing recorded.
+        """
         known: list[tuple[Row, Status | None]] = []
         new: dict[tuple[int, str], tuple[bytes, Row]] = {}
         for row in one.rows:
@@ -108,14 +116,15 @@ class JournalTransaction:
                 raise DuplicateIdError(row.target, row.id)
             row.share = owner if owner in delivered else -1
             known.append((row, status))
+        aside = {id(row) for row, _ in known}
+        rows = [row for row in one.rows if id(row) not in aside]
+        room.take(rows, len(one.replaces))
         if not (new or known):
             return
         self._given |= new
         for row, _ in known:
             self._counts[self._target(self._connection, row.target), "duplicates"] += 1
-        one.duplicates = known
-        aside = {id(row) for row, _ in known}
-        one.rows = [row for row in one.rows if id(row) not in aside]
+        one.duplicates, one.rows = known, rows
 
     # -- changes --------------------------------------------------------------------------------------
 

@@ -21,10 +21,39 @@ __all__ = ["Counters"]
 
 
 class _Flush:
-    __slots__ = ("last_row", "left", "mark", "wake")
+    """One flush of a target: ``left`` of ``total`` deliveries have not ended.
 
-    def __init__(self, mark: int, last_row: int, left: int, wake: Callable[[], None]) -> None:
-        self.mark, self.last_row, self.left, self.wake = mark, last_row, left, wake
+    While it is ``reading``, rows are looked for that were stored before it began: what is adopted until then
+    is waited for, too.
+    """
+
+    __slots__ = ("last_adoption", "last_row", "left", "mark", "reading", "total", "wake")
+
+    def __init__(
+        self,
+        mark: int,
+        last_row: int,
+        last_adoption: int,
+        left: int,
+        wake: Callable[[], None],
+        *,
+        reading: bool,
+    ) -> None:
+        self.mark, self.last_row, self.last_adoption = mark, last_row, last_adoption
+        self.left = self.total = left
+        self.wake, self.reading = wake, reading
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self.left <= 0 and not self.reading
+
+    def adopt(self, adoption: int, number: int) -> None:
+        """Wait for deliveries of the outbox, too, if they may be of the time before."""
+        if self.reading:
+            self.last_adoption = adoption
+            self.left += number
+            self.total += number
 
     def ended(self, deliveries: Sequence[LiveDelivery]) -> None:
         """Count down deliveries that were accepted before the flush began."""
@@ -36,8 +65,10 @@ class _Flush:
         )
 
     def _counts_row(self, stored: Stored) -> bool:
-        # Adopted rows were added to every flush that ran then.
-        return stored.adopted or stored.row.seq <= self.last_row
+        if stored.adoption:
+            return stored.adoption <= self.last_adoption
+        seq: int = abs(stored.row.seq)  # negative once it is removed
+        return seq <= self.last_row
 
 
 class Counters:
@@ -67,7 +98,7 @@ class Counters:
         self._peeks = 0
         self._ended = 0
         self._unnumbered = 0
-        self._last_row = 0
+        self._last_row = self._adoptions = 0
         self.in_outbox = 0
         self._flushes: list[_Flush] = []
 
@@ -86,13 +117,18 @@ class Counters:
             self._unnumbered += number
             self.in_outbox += number
 
-    def adopt(self, number: int) -> None:
-        """Count deliveries of the outbox that were stored earlier, or by another process."""
+    def adopt(self, number: int) -> int:
+        """Count deliveries of the outbox that were stored earlier, or by another process.
+
+        Returns the number of this adoption, for their ``Stored``.
+        """
         with self._lock:
             self._unnumbered += number
             self.in_outbox += number
+            self._adoptions += 1
             for flush in self._flushes:
-                flush.left += number
+                flush.adopt(self._adoptions, number)
+            return self._adoptions
 
     def feed(self, number: int) -> None:
         """Count deliveries that come from the outbox into the mailbox."""
@@ -163,23 +199,37 @@ class Counters:
                 return
             for flush in self._flushes:
                 flush.ended(deliveries)
-            over = [flush for flush in self._flushes if flush.left <= 0]
-            self._flushes = [flush for flush in self._flushes if flush.left > 0]
+            over = [flush for flush in self._flushes if flush.over]
+            self._flushes = [flush for flush in self._flushes if not flush.over]
         for flush in over:
             flush.wake()
 
-    def when_flushed(self, wake: Callable[[], None]) -> _Flush:
-        """Call ``wake`` once everything accepted so far has ended; ``left`` counts what has not."""
+    def when_flushed(self, wake: Callable[[], None], *, reading: bool = False) -> _Flush:
+        """Call ``wake`` once everything accepted so far has ended; ``left`` counts what has not.
+
+        With ``reading``, not before ``read`` was called, and what is adopted until then has ended as well.
+        """
         with self._lock:
             accepted = self._accepted()
             # The number drawn to read the count serves as the mark, because no delivery has it.
             mark = accepted - self._unnumbered + self._peeks - 1
-            flush = _Flush(mark, self._last_row, accepted - self._ended, wake)
-            if flush.left > 0:
+            left = accepted - self._ended
+            flush = _Flush(mark, self._last_row, self._adoptions, left, wake, reading=reading)
+            if not flush.over:
                 self._flushes.append(flush)
                 return flush
         wake()
         return flush
+
+    def read(self, flush: _Flush) -> None:
+        """Record that everything that was stored before a flush began is adopted."""
+        with self._lock:
+            flush.reading = False
+            over = flush.over and flush in self._flushes
+            if over:
+                self._flushes = [one for one in self._flushes if one is not flush]
+        if over:
+            flush.wake()
 
     @property
     def flushing(self) -> bool:

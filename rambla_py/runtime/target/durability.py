@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class Durability(Protocol):
 
         Return False, with nothing changed, if they cannot be stored now.
         """
+
+    def when_read(self, read: Callable[[], None]) -> None:
+        """Call ``read``, from any thread, once what was stored so far for this process is accepted here."""
 
     def begin(self, deliveries: Sequence[LiveDelivery]) -> None:
         """Record that the attempts of these deliveries begin; raises ``OutboxError``."""
