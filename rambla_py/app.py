@@ -25,6 +25,7 @@ from rambla_py.runtime.target.snapshot import audit_of, status_of
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.worker_threads import is_inside_worker
 from rambla_py.status import Audit, Health, Ping, TargetStatus
+from rambla_py.telemetry.at_start import at_start
 from rambla_py.telemetry.error_text import ErrorText
 from rambla_py.telemetry.events import Event
 from rambla_py.telemetry.observer import Observer
@@ -79,6 +80,7 @@ class Rambla:
 
         Raises ``AlreadyRunningError`` while the app stops.
         """
+        at_start(self)
         self._lifecycle.start()
         return self
 

@@ -290,7 +290,7 @@ class Handler(Generic[ConnectionT, OptionsT, SettingsT]):
 
     def describe(self, options: OptionsT | Any) -> Described:
         """Return where the channel sends to, for traces; ``options`` are those of the channel."""
-        return Described()
+        return Described.of(self, "rambla")
 
     @classmethod
     def event_prefix(cls, options: Any) -> str | None:

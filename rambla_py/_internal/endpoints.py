@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["endpoint_of"]
+__all__ = ["endpoint_of", "host_and_port"]
 
 _ADDRESSES = ("urls", "url", "servers", "cluster", "sentinels")
 _WEB = ("http", "https", "ws", "wss")
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 def endpoint_of(settings: Any) -> str | None:
@@ -35,6 +36,24 @@ def endpoint_of(settings: Any) -> str | None:
             port = _field(settings, "port")
             return f"{host}:{port}" if isinstance(port, int) else host
     return next(_texts(_field(settings, "path")), None)
+
+
+def host_and_port(endpoint: str | None) -> tuple[str | None, int | None]:
+    """Return host and port of what ``endpoint_of`` returned, the first of several; None where unknown.
+
+    >>> host_and_port("amqp://broker:5672/%2f, amqp://other:5672/%2f"), host_and_port("[::1]:6379")
+    (('broker', 5672), ('::1', 6379))
+    >>> host_and_port("sqlite:///shop.db"), host_and_port("/var/log/shop"), host_and_port(None)
+    ((None, None), (None, None), (None, None))
+    """
+    first = (endpoint or "").split(",", maxsplit=1)[0].strip()
+    scheme, found, rest = first.rpartition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0] if found else rest
+    match = _HOST.fullmatch(authority)
+    if match is None or scheme in ("unix", "file", "memory"):
+        return None, None
+    port = match["port"]
+    return match["host"].strip("[]"), None if port is None else int(port)
 
 
 def _field(settings: Any, name: str) -> Any:

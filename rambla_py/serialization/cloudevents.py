@@ -39,6 +39,8 @@ _OWN = frozenset(
     {"specversion", "id", "source", "type", "time", "subject", "dataschema", "datacontenttype"}
     | {"data", "data_base64", "partitionkey"}
 )
+# Extension attributes of the specification: the trace of the message, from its headers.
+_TRACING: Final = ("traceparent", "tracestate")
 _EXTENSION = re.compile(r"[a-z0-9]{1,20}")
 _JSON = re.compile(r"[^;/]+/(?:[^;]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _BINARY_KINDS = (bytes, bytearray, memoryview)
@@ -113,6 +115,7 @@ def _attributes(delivery: Delivery) -> dict[str, Any]:
         "subject": policy.event_subject,
         "dataschema": policy.event_schema,
         "partitionkey": delivery.key or None,
+        **{name: delivery.headers[name] for name in _TRACING if name in delivery.headers},
         **dict(policy.event_extensions),
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from traced import Spans, attributes, is_child, traceparent
 
 from rambla_py import ConnectionLostError, Handler, MailboxFullError, Message, OptionError, Rambla
 from rambla_py.errors import PermanentError, UnknownOutcomeError
-from rambla_py.telemetry.otel import instrument
+from rambla_py.telemetry.otel import RamblaInstrumentor, instrument
 
 OWN = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
 
@@ -333,6 +336,37 @@ def test_spans_of_the_handler_hang_under_its_attempt() -> None:
         assert seen == [False]
 
 
+class Vague(Handler):
+    """Cannot say where it sends to."""
+
+    def describe(self, options: Any) -> Any:
+        """Raise."""
+        raise LookupError("no")
+
+    def handle_publish(self, message: Any, options: Any, state: Any) -> Any:
+        """Return the body as an event."""
+        return json.loads(message.body())
+
+
+def test_a_handler_that_cannot_describe_its_destination_is_traced(caplog: pytest.LogCaptureFixture) -> None:
+    """Its spans show the channel, and a warning says why."""
+    spans = Spans()
+    with running(table(Vague)) as app, spans.of(app), spans.caller():
+        assert one(app, {"n": 1}).status == "ok"
+        assert attributes(spans.named("send orders")[0])["messaging.destination.name"] == "orders"
+    assert "probe.orders: describe raised LookupError; spans show its channel only" in caplog.messages
+
+
+def test_a_cloudevent_has_the_context_as_extension_attributes() -> None:
+    """They are those of its create span."""
+    spans = Spans()
+    with running(table(Vague, {"serializer": "cloudevents"})) as app, spans.of(app):
+        with spans.caller():
+            event = one(app, {"n": 1}).result
+        (create,) = spans.named("create orders")
+    assert event["traceparent"] == traceparent(create)
+
+
 # -- processes, and the end ---------------------------------------------------------------------------
 
 
@@ -383,3 +417,43 @@ def test_an_app_that_starts_later_is_traced() -> None:
             with app, spans.caller():
                 assert one(app).result.keys() == {"traceparent"}
             spans.named("send orders", number)
+
+
+def test_the_instrumentor_traces_every_app_that_starts() -> None:
+    """Until it is told to end: then no app is traced, nor those that were."""
+    spans, before = Spans(), Rambla(table(probe(echo)))
+    RamblaInstrumentor().instrument(tracer_provider=spans.provider, skip_dep_check=True)
+    try:
+        assert RamblaInstrumentor().is_instrumented_by_opentelemetry
+        with before, spans.caller():
+            assert one(before).result.keys() == {"traceparent"}
+            RamblaInstrumentor().uninstrument()
+            assert one(before).result == {}
+        with running(table(probe(echo))) as after, spans.caller():
+            assert one(after).result == {}
+    finally:
+        RamblaInstrumentor().uninstrument()
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["entry-points"]["opentelemetry_instrumentor"] == {
+        "rambla": f"{RamblaInstrumentor.__module__.rpartition('.')[0]}:{RamblaInstrumentor.__name__}"
+    }
+
+
+def test_a_stored_message_keeps_its_context(tmp_path: Path) -> None:
+    """A process that finds it in the outbox sends it under the span of the one that published it."""
+    spans = Spans()
+    config = table(probe(flaky(99, ConnectionLostError("gone"))), durable=True)
+    config["rambla"] = {"outbox": {"url": f"sqlite://{tmp_path}/outbox.db"}}
+    first = Rambla(config).start()
+    with spans.of(first):
+        with spans.caller():
+            first.publish("orders", 1)
+        (create,) = spans.named("create orders")
+        first.stop(timeout_s=0.0)
+    spans.clear()
+    config["probe"]["handler"] = probe(echo)
+    second = Rambla(config)
+    with spans.of(second), second:
+        (send,) = spans.named("send orders")
+    assert is_child(send, create)
+    assert send.status.status_code is StatusCode.UNSET

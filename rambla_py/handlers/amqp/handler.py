@@ -15,6 +15,7 @@ from pika.connection import Parameters
 from pika.exceptions import AMQPError
 
 from rambla_py._internal.tls import NO_CERTIFICATE, TlsTable, demands_certificate, tls_table
+from rambla_py.described import Described
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Handler
 from rambla_py.handlers._headers import HEADER_TYPES, ROUTING_HEADERS
@@ -90,6 +91,14 @@ class AmqpHandler(Handler["AmqpConnection", "AmqpOptions", "AmqpSettings"]):
     def event_prefix(cls, options: Any) -> str | None:
         """Return ``ce-``, as in the binding of CloudEvents for RabbitMQ."""
         return EVENT_PREFIX
+
+    def describe(self, options: Any) -> Described:
+        """Return the broker, and exchange and routing key joined by a colon."""
+        key = options.routing_key or ("" if options.exchange else self.channel)
+        name = ":".join(part for part in (options.exchange, key) if part)
+        return Described.of(
+            self, "rabbitmq", name, {"messaging.rabbitmq.destination.routing_key": key} if key else {}
+        )
 
     def connect(self) -> AmqpConnection:
         """Connect to the first broker that answers, starting with the one after the last that did."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rambla_py.described import Described
 from rambla_py.handler import Handler
 from rambla_py.handlers.clickhouse.connection import ClickHouseConnection
 from rambla_py.handlers.clickhouse.settings import ClickHouseOptions, ClickHouseSettings
@@ -44,6 +45,12 @@ class ClickHouseHandler(Handler):
         "in id_column), unless the server deduplicates a batch repeated whole by its "
         "insert_deduplication_token; no order"
     )
+
+    def describe(self, options: Any) -> Described:
+        """Return the server, and the table."""
+        table = options.table or next(iter(options.tables or ()), None) or self.channel
+        attributes = {"db.system.name": "clickhouse", "db.collection.name": table}
+        return Described.of(self, "rambla", table, attributes)
 
     def connect(self) -> ClickHouseConnection:
         """Log in, and ask which settings the server supports."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rambla_py.described import Described
 from rambla_py.handler import Handler, Takes
 from rambla_py.handlers.http.connection import HttpConnection
 from rambla_py.handlers.http.encode import EVENT_PREFIX, made_headers
@@ -65,6 +66,10 @@ class HttpHandler(Handler):
     def event_prefix(cls, options: Any) -> str | None:
         """Return ``ce-``, as the HTTP binding of CloudEvents has it; messages of a batch have no headers."""
         return EVENT_PREFIX if options is None or options.body_format == "single" else None
+
+    def describe(self, options: Any) -> Described:
+        """Return the server, and the method."""
+        return Described.of(self, "rambla", attributes={"http.request.method": options.method})
 
     def connect(self) -> HttpConnection:
         """Resolve the host, and test with ``ping_method`` whether the server accepts the credentials."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rambla_py.described import Described
 from rambla_py.handler import Handler, Takes
 from rambla_py.handlers.kafka.connection import KafkaConnection
 from rambla_py.handlers.kafka.encode import EVENT_PREFIX
@@ -54,6 +55,10 @@ class KafkaHandler(Handler[KafkaConnection, KafkaOptions, KafkaSettings]):
     def event_prefix(cls, options: Any) -> str | None:
         """Return ``ce_``, as the CloudEvents binding for Kafka requires."""
         return EVENT_PREFIX
+
+    def describe(self, options: Any) -> Described:
+        """Return the first broker, and the topic."""
+        return Described.of(self, "kafka", options.topic)
 
     def connect(self) -> KafkaConnection:
         """Create a producer, and wait until a broker answers."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rambla_py.handler import Handler
+from rambla_py.described import Described
+from rambla_py.handler import Handler, secret_text
 from rambla_py.handlers._headers import HEADER_TYPES, ROUTING_HEADERS
 from rambla_py.handlers.kombu.connection import KombuConnection
 from rambla_py.handlers.kombu.encode import EVENT_PREFIX
@@ -55,6 +56,13 @@ class KombuHandler(Handler["KombuConnection", "KombuOptions", "KombuSettings"]):
     def event_prefix(cls, options: Any) -> str | None:
         """Return ``ce-``, as in the binding of CloudEvents for RabbitMQ."""
         return EVENT_PREFIX
+
+    def describe(self, options: Any) -> Described:
+        """Return the transport's name as the system, and exchange and routing key joined by a colon."""
+        transport = (secret_text(self.settings.url) or "amqp").split(":", maxsplit=1)[0].split("+")[0].lower()
+        key = options.routing_key or (options.queue or self.channel if not options.exchange else "")
+        name = ":".join(part for part in (options.exchange, key) if part)
+        return Described.of(self, "rabbitmq" if transport in ("amqp", "amqps", "pyamqp") else transport, name)
 
     def connect(self) -> KombuConnection:
         """Connect, and declare exchange and queue."""

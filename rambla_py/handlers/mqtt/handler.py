@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py._internal.tls import NO_CERTIFICATE, demands_certificate
+from rambla_py.described import Described
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Handler
 from rambla_py.handlers.mqtt.connection import MqttConnection
@@ -70,6 +71,10 @@ class MqttHandler(Handler[MqttConnection, MqttOptions, MqttSettings]):
     def client_id(self) -> str:
         """Return this worker's client identifier; an empty one lets the broker choose."""
         return f"{self.settings.client_id}-{self._suffix}" if self.settings.client_id else ""
+
+    def describe(self, options: Any) -> Described:
+        """Return the broker, and the topic."""
+        return Described.of(self, "mqtt", options.topic)
 
     def connect(self) -> MqttConnection:
         """Connect, log in, and learn the broker's limits."""

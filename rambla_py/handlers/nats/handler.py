@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rambla_py.described import Described
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Handler
 from rambla_py.handlers.nats.connection import NatsConnection
@@ -64,6 +65,10 @@ class NatsHandler(Handler[NatsConnection, NatsOptions, NatsSettings]):
     def event_prefix(cls, options: Any) -> str | None:
         """Return ``ce-``, as the CloudEvents binding for NATS requires."""
         return EVENT_PREFIX
+
+    def describe(self, options: Any) -> Described:
+        """Return the server, and the subject."""
+        return Described.of(self, "nats", options.subject)
 
     async def connect(self) -> NatsConnection:
         """Connect to the first server that answers; after a loss, starting with the next one."""

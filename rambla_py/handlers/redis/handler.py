@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from rambla_py.described import Described
 from rambla_py.errors import AccessError, ConnectionLostError
 from rambla_py.handler import Handler, Takes
 from rambla_py.handlers._encoding import encoding_error
@@ -95,6 +96,10 @@ class RedisHandler(Handler[_Connection, RedisOptions, RedisSettings]):
         self._discovery: Nodes | Sentinels | None = None
         replicas = settings.wait_replicas
         self._wait = ReplicaWait(replicas, settings.wait_timeout_s) if replicas else None
+
+    def describe(self, options: Any) -> Described:
+        """Return the server, and the topic, list, stream or hash."""
+        return Described.of(self, "redis", options.topic or options.list or options.stream or options.hash)
 
     def connect(self) -> _Connection:
         """Connect, log in and select the database, after discovery of the nodes or the master."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rambla_py._internal.tls import tls_table
+from rambla_py.described import Described
 from rambla_py.handler import Handler, secret_text
 from rambla_py.handlers.sql.connection import SqlConnection
 from rambla_py.handlers.sql.preflight import look
@@ -63,6 +64,13 @@ class SqlHandler(Handler):
             "connect_timeout_s": settings.connect_timeout_s,
             "read_timeout_s": settings.read_timeout_s,
         }
+
+    def describe(self, options: Any) -> Described:
+        """Return the database, and the table."""
+        table = options.table or next(iter(options.tables or ()), None) or self.channel
+        scheme = (secret_text(self.settings.url) or "").split(":", maxsplit=1)[0].split("+")[0].lower()
+        system = "postgresql" if scheme == "postgres" else scheme
+        return Described.of(self, "rambla", table, {"db.system.name": system, "db.collection.name": table})
 
     def connect(self) -> SqlConnection:
         """Connect, and check that the table has the columns of the options."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rambla_py.described import Described
@@ -12,7 +11,7 @@ from rambla_py.described import Described
 if TYPE_CHECKING:
     from rambla_py.handler import Handler
 
-__all__ = ["SCHEMA_URL", "SCOPE", "SpanTarget", "TargetAttributes", "epoch_ns"]
+__all__ = ["SCHEMA_URL", "SCOPE", "SpanTarget", "TargetAttributes", "epoch_ns", "result_attributes"]
 
 SCOPE: Final = "rambla_py"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
@@ -70,11 +69,16 @@ def _described(target: SpanTarget) -> Described:
     return described if isinstance(described, Described) else Described()
 
 
+def result_attributes(result: Any) -> Attributes:
+    """Return what the result of a handler shows of the answer: the status of HTTP, the partition of Kafka."""
+    found: Attributes = {}
+    if isinstance(status := getattr(result, "status", None), int):
+        found["http.response.status_code"] = status
+    if isinstance(partition := getattr(result, "partition", None), int):
+        found["messaging.destination.partition.id"] = str(partition)
+    return found
+
+
 def epoch_ns(monotonic_s: float) -> int:
     """Return a time of the monotonic clock, in seconds, as nanoseconds since the epoch."""
     return time.time_ns() - time.monotonic_ns() + int(monotonic_s * 1e9)
-
-
-def merged(*parts: Mapping[str, str | int]) -> Attributes:
-    """Return attributes in one dictionary."""
-    return {name: value for part in parts for name, value in part.items()}

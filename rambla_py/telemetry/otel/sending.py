@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
@@ -19,7 +19,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from rambla_py.telemetry.otel.attributes import epoch_ns
+from rambla_py.telemetry.otel.attributes import epoch_ns, result_attributes
 from rambla_py.telemetry.otel.propagation import context_of, parent_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rambla_py.telemetry.otel.targets import Targets
 
 __all__ = ["Sending"]
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})
 
 ErrorText = Callable[[BaseException | None], str]
 
@@ -66,7 +68,7 @@ class Sending:
     def attempted(
         self,
         target: ObservedTarget,
-        deliveries: Sequence[Delivery[Any]],
+        deliveries: Sequence[LiveDelivery[Any]],
         started_at: float,
         ended_at: float,
         error: BaseException | None,
@@ -83,6 +85,8 @@ class Sending:
                 span = self._start(target, delivery, parent, epoch_ns(started_at), len(deliveries))
             if error is not None:
                 self._fail(span, error)
+            elif type(delivery.result) not in _PLAIN:
+                span.set_attributes(result_attributes(delivery.result))
             span.end(epoch_ns(ended_at))
 
     def ended(self, target: ObservedTarget, deliveries: Sequence[LiveDelivery], status: str) -> None:
