@@ -17,7 +17,7 @@ from rambla_py.cli.advice import advice
 from rambla_py.cli.handler_checks import with_servers
 from rambla_py.cli.loading import load, load_sound
 from rambla_py.cli.outbox_check import outbox_checked
-from rambla_py.cli.parameters import AsJson, ConfigFile
+from rambla_py.cli.parameters import AsJson, ConfigFile, no_file
 from rambla_py.cli.terminal import counted, show, show_json
 from rambla_py.config import ChannelConfig, Config
 from rambla_py.errors import ConfigError, Problem
@@ -37,7 +37,7 @@ def check(
     ctx: typer.Context,
     channel: Annotated[
         str | None,
-        typer.Argument(metavar="[CHANNEL]", help="This channel only, or service.channel."),
+        typer.Argument(metavar="CHANNEL", help="This channel only, or service.channel.", callback=no_file),
     ] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Time-out of each server.")] = 5.0,
     config: ConfigFile = None,

@@ -13,7 +13,7 @@ from rambla_py._internal.redaction import redact_url
 from rambla_py.cli import exit_codes
 from rambla_py.cli.loading import load
 from rambla_py.cli.outbox_access import show_data
-from rambla_py.cli.parameters import AsJson, ConfigFile
+from rambla_py.cli.parameters import AsJson, ConfigFile, no_file
 from rambla_py.cli.terminal import show
 from rambla_py.config import Config
 from rambla_py.outbox.explain import PROMISES, Explanation, Place, Promise, explain
@@ -28,7 +28,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def explain_channel(
     ctx: typer.Context,
     channel: Annotated[
-        str, typer.Argument(metavar="CHANNEL", help="The channel, or service.channel for one target.")
+        str,
+        typer.Argument(
+            metavar="CHANNEL", help="The channel, or service.channel for one target.", callback=no_file
+        ),
     ],
     promises: Annotated[
         list[str] | None,

@@ -10,7 +10,7 @@ import typer
 
 from rambla_py.cli import exit_codes
 
-__all__ = ["LOG_FORMAT", "AsJson", "ConfigFile", "Yes", "ask_before"]
+__all__ = ["LOG_FORMAT", "AsJson", "ConfigFile", "Yes", "ask_before", "no_file"]
 
 LOG_FORMAT: Final = "rambla_py.log_format"
 """The key of ``--log-format`` in ``ctx.meta``, which all commands of a call share."""
@@ -19,12 +19,20 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
+        "-c",
         metavar="FILE",
         help="The configuration; else $RAMBLA_CONFIG, rambla.toml, config/rambla.toml or pyproject.toml.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+def no_file(channel: str | None) -> str | None:
+    """Return the name of a channel; raises ``typer.BadParameter`` for that of a configuration file."""
+    if channel is not None and channel.endswith(".toml") and Path(channel).is_file():
+        raise typer.BadParameter(f"{channel!r} is a file, not a channel; pass it with --config {channel}")
+    return channel
 
 
 def ask_before(what: str, *, yes: bool) -> None:

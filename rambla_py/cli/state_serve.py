@@ -30,7 +30,7 @@ _GRACE_S = 5
 
 def serve(
     url: Annotated[
-        str, typer.Argument(metavar="[URL]", help="The store: sqlite:///file, file:///folder, redis://...")
+        str, typer.Argument(metavar="URL", help="The store: sqlite:///file, file:///folder, redis://...")
     ] = "sqlite:///state.db",
     host: Annotated[
         str, typer.Option(help="Address to listen on; one that is not loopback needs a token.")

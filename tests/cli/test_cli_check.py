@@ -169,3 +169,18 @@ def test_a_problem_that_concerns_all(folder: Path) -> None:
     done = check(folder)
     assert (done.returncode, done.stdout) == (78, "")
     assert "rambla.exit_timeout_s" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_a_configuration_in_place_of_the_channel(folder: Path, command: str) -> None:
+    """The error says how a file is passed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rambla_py.cli", command, "rambla.toml"],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'rambla.toml' is a file, not a channel; pass it with --config rambla.toml" in done.stderr

@@ -46,7 +46,7 @@ def test_every_option_of_the_server_is_documented() -> None:
         text=True,
         timeout=TIMEOUT_S,
     ).stdout
-    options = set(re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
+    options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
     assert len(options) == 7
     assert [option for option in sorted(options) if f"`{option}" not in section] == []
 
@@ -62,6 +62,6 @@ def test_every_option_of_the_other_commands_is_documented() -> None:
             text=True,
             timeout=TIMEOUT_S,
         ).stdout
-        options = set(re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
+        options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
         assert len(options) >= 5
         assert [option for option in sorted(options) if f"`{option}" not in section] == []
