@@ -128,10 +128,10 @@ def _import_all() -> Any:
     from rambla_py.cli.program import COMMANDS, main
     from rambla_py.registry import find_handler
 
-    for name in ("rambla_py.app", "rich.progress"):
+    for name in ("rambla_py.app", "rich.progress", "typer._adapters"):
         importlib.import_module(name)
     for command in COMMANDS:
-        typer.main.get_command(importlib.import_module(f"rambla_py.cli.{command}").app)  # imports pydantic
+        typer.main.get_command(importlib.import_module(f"rambla_py.cli.{command}").app)
     for name in _PRELOADED:
         find_handler(name)
     return main
