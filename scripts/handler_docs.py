@@ -27,7 +27,13 @@ from rambla_py.config.conversion import holds_secret
 from rambla_py.config.describe import type_in_words
 from rambla_py.config.options import declared, reserved
 from rambla_py.config.reserved import PER_MESSAGE
-from rambla_py.config.schema import ChannelSettings, OutboxSettings, RamblaSettings
+from rambla_py.config.schema import (
+    ChannelSettings,
+    OutboxSettings,
+    RamblaSettings,
+    TelemetrySettings,
+    WebSettings,
+)
 from rambla_py.config.struct_fields import fields_of, is_struct
 from rambla_py.handler import Handler
 from rambla_py.registry import GROUP, find_handler
@@ -35,7 +41,7 @@ from rambla_py.registry import GROUP, find_handler
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 HANDLERS = ROOT / "docs" / "handlers"
-ELSEWHERE = frozenset({"options", "outbox", "analytics"})
+ELSEWHERE = frozenset({"options", "outbox", "telemetry", "web", "analytics"})
 """Settings whose text stands on the page itself."""
 
 _MARKED = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -77,7 +83,7 @@ def wanted() -> dict[str, list[str]]:
     parts = ("guarantee", "connection", "options")
     pages = {f"handlers/{name}.md": [f"{part} {name}" for part in parts] for name in handler_names()}
     return {
-        "configuration.md": ["rambla", "outbox", "channel", "reserved"],
+        "configuration.md": ["rambla", "outbox", "telemetry", "web", "channel", "reserved"],
         "troubleshooting.md": ["errors"],
         "analytics.md": ["events", "analytics"],
         **pages,
@@ -102,6 +108,8 @@ def generated(name: str) -> str:
     shapes: dict[str, type[msgspec.Struct]] = {
         "rambla": RamblaSettings,
         "outbox": OutboxSettings,
+        "telemetry": TelemetrySettings,
+        "web": WebSettings,
         "analytics": AnalyticsSettings,
     }
     shape = shapes.get(part, ChannelSettings)

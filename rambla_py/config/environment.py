@@ -67,6 +67,8 @@ def overrides(environ: Mapping[str, str]) -> dict[tuple[str, ...], Node]:
             found[tuple(name[len(PREFIX) :].split("__"))] = _from_environment(name, environ[name])
     if "RAMBLA_ENABLED" in environ:
         found["RAMBLA", "ENABLED"] = _from_environment("RAMBLA_ENABLED", environ["RAMBLA_ENABLED"])
+    if environ.get("RAMBLA_WEB_TOKEN"):
+        found["RAMBLA", "WEB", "TOKEN"] = _from_environment("RAMBLA_WEB_TOKEN", environ["RAMBLA_WEB_TOKEN"])
     return found
 
 

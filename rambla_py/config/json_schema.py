@@ -10,7 +10,13 @@ import msgspec
 from rambla_py.config.analytics_table import analytics_struct
 from rambla_py.config.options import OptionField, declared, reserved
 from rambla_py.config.reserved import PER_MESSAGE
-from rambla_py.config.schema import ChannelSettings, OutboxSettings, RamblaSettings
+from rambla_py.config.schema import (
+    ChannelSettings,
+    OutboxSettings,
+    RamblaSettings,
+    TelemetrySettings,
+    WebSettings,
+)
 from rambla_py.config.struct_fields import Field, fields_of, is_struct
 from rambla_py.errors import HandlerError
 from rambla_py.handler import Handler
@@ -95,7 +101,7 @@ def _define_service(handlers: Mapping[str, type[Handler]], defs: dict[str, Any])
 
 
 def _define_rambla(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) -> None:
-    tables = ("options", "outbox", "analytics")
+    tables = ("options", "outbox", "telemetry", "web", "analytics")
     fields = [field for field in fields_of(RamblaSettings) if field.name not in tables]
     options = _options({}, defs, "rambla", anything=any(one.Options is dict for one in handlers.values()))
     # Handlers may give one name different types, so any value is allowed here.
@@ -111,7 +117,16 @@ def _define_rambla(handlers: Mapping[str, type[Handler]], defs: dict[str, Any]) 
         analytics = _table(_properties(fields_of(analytics_struct()), defs, "rambla"))
     except HandlerError:  # its packages are not installed
         analytics = {"type": "object"}
-    more = {"include": INCLUDE, "options": options, "outbox": outbox, "analytics": analytics}
+    telemetry = _table(_properties(fields_of(TelemetrySettings), defs, "rambla"))
+    web = _table(_properties(fields_of(WebSettings), defs, "rambla"))
+    more = {
+        "include": INCLUDE,
+        "options": options,
+        "outbox": outbox,
+        "telemetry": telemetry,
+        "web": web,
+        "analytics": analytics,
+    }
     defs["rambla"] = _table({**_properties(fields, defs, "rambla"), **more})
 
 

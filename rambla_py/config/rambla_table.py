@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
+
+import msgspec
 
 from rambla_py.config.analytics_table import read_analytics
 from rambla_py.config.conversion import BAD, convert, convert_fields, convert_struct, convert_table
@@ -12,14 +15,19 @@ from rambla_py.config.options import reserved
 from rambla_py.config.problems import ProblemList, joined
 from rambla_py.config.raw_tree import Node, plain
 from rambla_py.config.reserved import PER_MESSAGE
-from rambla_py.config.schema import OutboxSettings, RamblaSettings
+from rambla_py.config.schema import OutboxSettings, RamblaSettings, TelemetrySettings, WebSettings
 from rambla_py.config.secrecy import secrets_in
 from rambla_py.config.struct_fields import fields_of
 from rambla_py.errors import nearest
 
 __all__ = ["check_defaults", "chosen_services", "read_defaults", "read_settings"]
 
-_TABLES = ("options", "outbox", "analytics")
+_STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
+    "outbox": OutboxSettings,
+    "telemetry": TelemetrySettings,
+    "web": WebSettings,
+}
+_TABLES = ("options", "analytics", *_STRUCTS)
 """The tables in ``[rambla]`` that are not converted like its other keys."""
 
 
@@ -29,10 +37,12 @@ def read_settings(rambla: Node, problems: ProblemList) -> RamblaSettings:
     hints = elsewhere(Known({}), options="rambla.options", channel="SERVICE.channels.NAME")
     beside = ("include", *_TABLES)
     values = convert_fields(rambla, fields, "rambla", problems, beside=beside, elsewhere=hints)
-    outbox, options, analytics = (rambla.get(name) for name in ("outbox", "options", "analytics"))
-    if outbox is not None and convert_table(outbox, "rambla.outbox", problems) is not None:
-        values["outbox"] = convert_struct(outbox, OutboxSettings, "rambla.outbox", problems)
-        problems.secret(*secrets_in(values["outbox"]))
+    options, analytics = rambla.get("options"), rambla.get("analytics")
+    for name, struct in _STRUCTS.items():
+        path, table = f"rambla.{name}", rambla.get(name)
+        if table is not None and convert_table(table, path, problems) is not None:
+            values[name] = convert_struct(table, struct, path, problems)
+            problems.secret(*secrets_in(values[name]))
     if options is not None and convert_table(options, "rambla.options", problems) is not None:
         values["options"] = plain(options)
     if analytics is not None:

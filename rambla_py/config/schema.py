@@ -9,10 +9,19 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py._internal.durations import duration
-from rambla_py.handler import Handler
+from rambla_py.handler import Handler, Secret
 from rambla_py.policy import Policy
 
-__all__ = ["ChannelConfig", "ChannelSettings", "Config", "OutboxSettings", "RamblaSettings", "ServiceConfig"]
+__all__ = [
+    "ChannelConfig",
+    "ChannelSettings",
+    "Config",
+    "OutboxSettings",
+    "RamblaSettings",
+    "ServiceConfig",
+    "TelemetrySettings",
+    "WebSettings",
+]
 
 
 _Bytes = Annotated[int, Meta(ge=1)]
@@ -188,6 +197,46 @@ class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = False
 
 
+class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of the table ``[rambla.telemetry]``."""
+
+    name: Annotated[
+        str | None, Meta(description="name of the app: the label app of its metrics, the title of its page")
+    ] = None
+    metrics: Annotated[
+        bool, Meta(description="false: keep no histograms of times; counters are always kept")
+    ] = True
+
+
+class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of the table ``[rambla.web]``."""
+
+    enabled: Annotated[bool, Meta(description="serve the operations page with the app")] = False
+    host: Annotated[
+        str, Meta(min_length=1, description="address to listen on; other than loopback only with a token")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on; 0: any free one")] = 8421
+    socket: Annotated[
+        str | None,
+        Meta(description='Unix socket to listen on as well: a path, or "auto" for one a process'),
+    ] = None
+    token: Annotated[Secret | None, Meta(description="what requests must bring; also $RAMBLA_WEB_TOKEN")] = (
+        None
+    )
+    allowed_hosts: Annotated[
+        tuple[str, ...], Meta(description="further names under which the server may be addressed")
+    ] = ()
+    required: Annotated[
+        tuple[str, ...], Meta(description="channels without which the process is not ready")
+    ] = ()
+    need: Annotated[
+        Literal["accept", "connected"],
+        Meta(description='what ready means for them: "accept" messages, or "connected" to the backend'),
+    ] = "accept"
+    tls_cert: Annotated[str | None, Meta(description="PEM file of the certificate, for HTTPS")] = None
+    tls_key: Annotated[str | None, Meta(description="PEM file of its key")] = None
+
+
 class RamblaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of the table ``[rambla]``, beside ``include``."""
 
@@ -205,6 +254,8 @@ class RamblaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = False
     enabled: Annotated[bool, Meta(description="false: accept, check and drop everything")] = True
     outbox: OutboxSettings | None = None
+    telemetry: TelemetrySettings = TelemetrySettings()
+    web: WebSettings = WebSettings()
     analytics: Any = None
     """The table ``[rambla.analytics]`` as ``rambla_py.analytics.settings.AnalyticsSettings``, or None."""
     services: list[str] | None = None

@@ -64,6 +64,8 @@ _GRACE_S = 1.0
 class Lifecycle:
     """Starts and stops one app: its ``state``, and its ``system`` once it is started.
 
+    ``started_at`` is the time of the last start, on the monotonic clock.
+
     ``fast_paths`` has, by name, the channels that accept a plain message in one step. It is empty while all
     messages must take the slow path: before the start, while a listener is attached, after the stop. It is
     always the same dictionary, so that publishers may keep a reference to it. ``replacement`` puts doubles in
@@ -73,6 +75,7 @@ class Lifecycle:
     def __init__(self, config: Config, error_text: ErrorText, attach: Attach) -> None:
         self.state: Literal["not started", "running", "stopping", "stopped"] = "not started"
         self.system: System | None = None
+        self.started_at: float | None = None
         self.fast_paths: dict[str, FastPath] = {}
         self._config, self._error_text, self._attach = config, error_text, attach
         self.outbox: AttachedOutbox | None = None
@@ -268,6 +271,7 @@ class Lifecycle:
         system = System(config, plan, self._observers, self._error_text, with_servers=with_servers)
         outbox = self._attach(config, system.targets.values())
         system.start()
+        self.started_at = time.monotonic()
         if outbox is not None:
             self._start_outbox(system, outbox)
         for companion in self._companions:

@@ -34,6 +34,8 @@ _TARGET: Final = ("service", "channel")
 class Measured(Protocol):
     """An app, as its metrics need it."""
 
+    config: Any
+
     def status(self) -> dict[str, TargetStatus]:
         """Return the status of each target."""
 
@@ -227,16 +229,17 @@ _collectors: weakref.WeakKeyDictionary[CollectorRegistry, RamblaCollector] = wea
 
 
 def register(
-    app: Measured, registry: CollectorRegistry = REGISTRY, *, prefix: str = "rambla", name: str = ""
+    app: Measured, registry: CollectorRegistry = REGISTRY, *, prefix: str = "rambla", name: str | None = None
 ) -> Callable[[], None]:
     """Put the metrics of an app into a registry; return a function that takes them out again.
 
     Registering an app a second time changes nothing. Several apps in a registry need a ``name`` each, which
-    is the label ``app``; the prefix is that of the first.
+    is the label ``app``; its default is that of ``[rambla.telemetry]``. The prefix is that of the first.
 
     Raises ``TelemetryError`` for a second app without a name of its own, and ``ValueError``, by the registry,
     when another collector has metrics of these names.
     """
+    name = app.config.rambla.telemetry.name or "" if name is None else name
     with _lock:
         collector = _collectors.get(registry)
         if collector is None:

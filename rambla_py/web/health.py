@@ -11,6 +11,7 @@ import msgspec
 from rambla_py.app import Rambla
 from rambla_py.errors import UnknownChannelError
 from rambla_py.runtime.health import Need
+from rambla_py.web.paths import local_path
 
 __all__ = ["health_app"]
 
@@ -26,20 +27,22 @@ _HEADERS = [
 ]
 
 
-def health_app(app: Rambla, *, required: Iterable[str] = (), need: Need = "accept") -> AsgiApp:
+def health_app(app: Rambla, *, required: Iterable[str] | None = None, need: Need | None = None) -> AsgiApp:
     """Return an ASGI application with two routes for the probes of a platform: ``/livez`` and ``/readyz``.
 
     They answer 200, or 503 with the reasons, for GET and HEAD. ``required`` names channels without which the
     process is not ready; ``/readyz?channel=a&channel=b`` adds others, 400 for an unknown one. ``need`` is
-    that of ``Rambla.health``. The application neither starts nor stops ``app``, and needs no token: mount it
-    where the platform reaches it.
+    that of ``Rambla.health``; the defaults of both are those of ``[rambla.web]``. The application neither
+    starts nor stops ``app``, and needs no token: mount it where the platform reaches it.
 
     Raises ``UnknownChannelError`` for ``required``, and ``OptionError`` for another ``need``.
 
     >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
     >>> probes = health_app(Rambla(table), required=["demo"])
     """
-    always = list(required)
+    settings = app.config.rambla.web
+    always = list(settings.required if required is None else required)
+    need = settings.need if need is None else need
     app.health(always, need=need)  # so that a misspelt name is an error here, not in each probe
 
     def answer(path: str, query: str) -> tuple[int, dict[str, Any]]:
@@ -60,7 +63,7 @@ def health_app(app: Rambla, *, required: Iterable[str] = (), need: Need = "accep
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             if scope["method"] in ("GET", "HEAD"):
-                status, body = answer(_path(scope), scope.get("query_string", b"").decode("latin-1"))
+                status, body = answer(local_path(scope), scope.get("query_string", b"").decode("latin-1"))
             else:
                 status, body = 405, {"error": "expected GET or HEAD"}
             await _send_json(send, status, body, only_head=scope["method"] == "HEAD")
@@ -72,12 +75,6 @@ def health_app(app: Rambla, *, required: Iterable[str] = (), need: Need = "accep
 
 def _verdict(name: str, good: bool, reasons: list[str]) -> tuple[int, dict[str, Any]]:
     return (200 if good else 503), {name: good, "reasons": [] if good else reasons}
-
-
-def _path(scope: Scope) -> str:
-    """Return the path below the mount point: servers and frameworks disagree on whether ``path`` has both."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "").rstrip("/"))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

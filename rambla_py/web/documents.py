@@ -1,0 +1,83 @@
+"""What the routes of the operations application answer, as plain data."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+import time
+from functools import cached_property
+from typing import Any
+
+from rambla_py._internal.redaction import Redactor
+from rambla_py.app import Rambla
+from rambla_py.telemetry.error_text import ErrorText
+
+__all__ = ["Documents"]
+
+
+class Documents:
+    """Reads an app for the routes. Thread-safe; nothing is read but for a request."""
+
+    def __init__(self, app: Rambla, title: str | None) -> None:
+        self._app = app
+        self._name = title or app.config.rambla.telemetry.name or "rambla"
+        self.error_text = ErrorText(app.config.secrets)
+
+    def status(self) -> dict[str, Any]:
+        """Return the process, and the status of each target with the number accepted."""
+        app, lifecycle, now = self._app, self._app._lifecycle, time.monotonic()
+        targets = app.status()
+        audit = app.audit()  # read last, so that no more deliveries have ended than were accepted
+        started_at = lifecycle.started_at
+        return {
+            "at": time.time(),
+            "name": self._name,
+            "version": sys.modules["rambla_py"].__version__,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "uptime_s": None if started_at is None else round(now - started_at, 3),
+            "state": lifecycle.state,
+            "targets": {
+                name: target.to_dict() | {"accepted": audit[name].accepted}
+                for name, target in targets.items()
+                if name in audit
+            },
+        }
+
+    def plan(self) -> dict[str, Any]:
+        """Return the supervision tree; raises what a handler's ``external_servers`` raises."""
+        return self._plan
+
+    def metrics(self) -> bytes | None:
+        """Return the metrics as Prometheus reads them; None without the extra ``prometheus``."""
+        if self._registry is None:
+            return None
+        text: bytes = importlib.import_module("prometheus_client").generate_latest(self._registry)
+        return text
+
+    @cached_property
+    def _plan(self) -> dict[str, Any]:
+        """The plan, made once: to make it calls code of handlers."""
+        data: dict[str, Any] = _masked(self._app.plan.as_data(), Redactor(self._app.config.secrets))
+        return data
+
+    @cached_property
+    def _registry(self) -> Any:
+        """A registry with nothing but this app, or None."""
+        try:
+            ours = importlib.import_module("rambla_py.telemetry.prometheus")
+        except ImportError:
+            return None
+        registry = importlib.import_module("prometheus_client").CollectorRegistry()
+        ours.register(self._app, registry)
+        return registry
+
+
+def _masked(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, dict):
+        return {key: _masked(item, redactor) for key, item in value.items()}
+    return [_masked(item, redactor) for item in value] if isinstance(value, list) else value
