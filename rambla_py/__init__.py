@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from rambla_py.receipt import Receipt
     from rambla_py.registry import find_handler, handler_names, register_handler
     from rambla_py.runtime.supervision.plan import Plan
-    from rambla_py.status import Audit, Health, Ping, TargetStatus
+    from rambla_py.status import Audit, FailureGroup, Health, Ping, TargetStatus
     from rambla_py.telemetry.events import Event
     from rambla_py.telemetry.observer import Observer
 
@@ -89,6 +89,7 @@ __all__ = [
     "Event",
     "ExpiredError",
     "Failed",
+    "FailureGroup",
     "ForkedError",
     "Handler",
     "HandlerError",
@@ -166,7 +167,7 @@ _MODULES: Final = {
     "receipt": ("Receipt",),
     "registry": ("find_handler", "handler_names", "register_handler"),
     "runtime.supervision.plan": ("Plan",),
-    "status": ("Audit", "Health", "Ping", "TargetStatus"),
+    "status": ("Audit", "FailureGroup", "Health", "Ping", "TargetStatus"),
     "telemetry.events": ("Event",),
     "telemetry.observer": ("Observer",),
 }

@@ -11,6 +11,7 @@ from rambla_py._internal.durations import DEFAULT, Default, time_limit
 from rambla_py._internal.waiting import warn_in_event_loop
 from rambla_py.channel import Channel
 from rambla_py.config import Config, load_config
+from rambla_py.errors import OptionError
 from rambla_py.outbox.attaching import Attached, attach_outbox
 from rambla_py.outbox.outbox import Outbox
 from rambla_py.outbox.view import OutboxView
@@ -21,10 +22,11 @@ from rambla_py.runtime.ping import Pinged, ping_all, ping_all_async, pinged_of
 from rambla_py.runtime.publisher import Publisher
 from rambla_py.runtime.routing import bound_options, configured
 from rambla_py.runtime.supervision.plan import Plan, make_plan
+from rambla_py.runtime.target.failures import grouped
 from rambla_py.runtime.target.snapshot import audit_of, status_of
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.worker_threads import is_inside_worker
-from rambla_py.status import Audit, Health, Ping, TargetStatus
+from rambla_py.status import Audit, FailureGroup, Health, Ping, TargetStatus
 from rambla_py.telemetry.at_start import at_start
 from rambla_py.telemetry.error_text import ErrorText
 from rambla_py.telemetry.events import Event
@@ -216,6 +218,29 @@ class Rambla:
     def audit(self) -> dict[str, Audit]:
         """Return the accounts of each target: accepted = the outcomes + pending, exact once nothing moves."""
         return {target.config.name: audit_of(target) for target in self._targets()}
+
+    def failures(self, channel: str | None = None, limit: int = 100) -> list[FailureGroup]:
+        """Return the last deliveries that did not end as ``ok``, by target and kind of error, newest first.
+
+        Each target remembers its last 200, without those that are kept as dead letters. ``limit`` is the
+        largest number of groups. Nothing of a message but its id is in them.
+
+        >>> table = {"stub": {"channels": {"demo": {"options": {"error": "no room", "retries": 0}}}}}
+        >>> with Rambla(table) as app:
+        ...     _ = app.publish("demo", "hello").outcomes(timeout_s=5)
+        >>> [(group.status, group.count) for group in app.failures("demo")]
+        [('fatal', 1)]
+
+        Raises ``UnknownChannelError``, and ``OptionError`` for a limit below 1.
+        """
+        if limit < 1:
+            raise OptionError("limit", f"expected an integer >= 1, got {limit!r}")
+        config = self._lifecycle.config_in_use()
+        chosen = config.every_channel() if channel is None else configured(config, channel)
+        names = {one.name for one in chosen}
+        targets = [target for target in self._targets() if target.config.name in names]
+        found = [one for target in targets for one in target.completion.failures.last()]
+        return grouped(found, self._error_text.redacted)[:limit]
 
     def health(self, channels: str | Iterable[str] | None = None, *, need: Need = "accept") -> Health:
         """Return whether the app works and takes messages, without the network; for the probes of a platform.

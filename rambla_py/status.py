@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Audit", "Health", "HistogramStatus", "Ping", "TargetStatus"]
+__all__ = ["Audit", "FailureGroup", "Health", "HistogramStatus", "Ping", "TargetStatus"]
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -71,7 +71,8 @@ class TargetStatus(msgspec.Struct, frozen=True):
     the handler, ``restarts`` workers and external servers that died and were replaced, ``abandoned`` threads
     that are stuck in user code.
     ``times`` has a histogram of ``delivery`` (acceptance to success), ``queue`` (acceptance to the start of
-    the attempt that succeeded) and ``attempt``. ``why`` is the reason for a state that is not ``up``.
+    the attempt that succeeded) and ``attempt``; it is empty with ``[rambla.telemetry] metrics = false``.
+    ``why`` is the reason for a state that is not ``up``.
     ``endpoint`` is where the connection leads, without secrets. ``last_error``, of the class
     ``last_error_type``, is redacted and stays after a recovery. Points in time are seconds since the epoch,
     ages and durations seconds; None where there is none yet.
@@ -109,6 +110,24 @@ class TargetStatus(msgspec.Struct, frozen=True):
         """Return it as built-in types that ``json.dumps`` takes."""
         data: dict[str, Any] = msgspec.to_builtins(self)
         return data
+
+
+class FailureGroup(msgspec.Struct, frozen=True):
+    """Deliveries of one target that ended for the same kind of error, with another status than ``ok``.
+
+    ``error`` is the class of the error, ``sample`` the redacted text of the last one; ``ids`` are those of
+    the last messages, at most 20, the newest first. Times are seconds since the epoch.
+    """
+
+    service: str
+    channel: str
+    status: str
+    error: str
+    sample: str
+    count: int
+    first_at: float
+    last_at: float
+    ids: list[str]
 
 
 class Ping(msgspec.Struct, frozen=True):

@@ -65,6 +65,7 @@ class System:
             schedule=lambda target, at: self._watch.add(self._ticks[target], at),
             no_workers=NoWorkers,
             debug=config.rambla.debug,
+            histograms=config.rambla.telemetry.metrics,
         )
         for channel in config.every_channel():
             self._add(channel, collaborators, config.rambla.enabled)

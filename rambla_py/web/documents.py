@@ -10,8 +10,11 @@ import time
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from rambla_py._internal.redaction import Redactor
 from rambla_py.app import Rambla
+from rambla_py.errors import OptionError
 from rambla_py.telemetry.error_text import ErrorText
 
 __all__ = ["Documents"]
@@ -45,6 +48,13 @@ class Documents:
                 if name in audit
             },
         }
+
+    def failures(self, channel: str | None, limit: str | None) -> dict[str, Any]:
+        """Return groups of failures; raises ``UnknownChannelError``, and ``OptionError`` for a limit."""
+        if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+            raise OptionError("limit", f"expected an integer >= 1, got {limit[:20]!r}")
+        groups = self._app.failures(channel, 100 if limit is None else int(limit))
+        return {"at": time.time(), "groups": [msgspec.to_builtins(group) for group in groups]}
 
     def plan(self) -> dict[str, Any]:
         """Return the supervision tree; raises what a handler's ``external_servers`` raises."""

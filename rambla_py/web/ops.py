@@ -1,4 +1,4 @@
-"""The operations application: status, plan, metrics and probes of an app."""
+"""The operations application: status, failures, plan, metrics and probes of an app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from rambla_py.app import Rambla
-from rambla_py.errors import RamblaError
+from rambla_py.errors import OptionError, RamblaError, UnknownChannelError
 from rambla_py.handler import Secret
 from rambla_py.web.documents import Documents
 from rambla_py.web.guard import Guard
@@ -40,7 +40,7 @@ def ops_app(
 ) -> Starlette:
     """Return the operations page of an app as an ASGI application, to mount in a server of your own.
 
-    It has ``/`` (the page), ``/status.json``, ``/plan.json``, ``/metrics``, ``/livez``
+    It has ``/`` (the page), ``/status.json``, ``/failures.json``, ``/plan.json``, ``/metrics``, ``/livez``
     and ``/readyz``, all for GET and HEAD; none of them changes anything. With a ``token``, all but the last
     two want it: ``Authorization: Bearer TOKEN``, or ``/?token=TOKEN`` once in a browser, which sets a cookie.
     Without one, everyone who reaches the server may read. The ``Host`` of a request must be this machine's
@@ -59,6 +59,7 @@ def ops_app(
         routes=[
             Route("/", lambda request: Response(html.content, media_type="text/html")),
             Route("/status.json", routes.status),
+            Route("/failures.json", routes.failures),
             Route("/plan.json", routes.plan),
             Route("/metrics", routes.metrics),
             Route("/livez", probes),
@@ -92,6 +93,13 @@ class _Routes:
 
     def status(self, request: Request) -> Response:
         return _json(self._documents.status())
+
+    def failures(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            return _json(self._documents.failures(query.get("channel"), query.get("limit")))
+        except (UnknownChannelError, OptionError) as error:
+            return _json({"error": str(error)}, 400)
 
     def plan(self, request: Request) -> Response:
         try:

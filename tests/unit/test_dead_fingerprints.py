@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rambla_py.outbox.fingerprints import error_types, fingerprint, normalized
+from rambla_py.outbox.fingerprints import error_types, fingerprint
+from rambla_py.telemetry.normalizing import normalized
 
 
 @pytest.mark.parametrize(

@@ -17,18 +17,22 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import rambla_py
-from rambla_py import OptionError, Rambla, Secret
+from rambla_py import OptionError, PermanentError, Rambla, Secret
 from rambla_py.web import ops_app
 from rambla_py.web.guard import Guard
 from rambla_py.web.tokens import TokenCheck
 
 TOKEN = "a-token-für-tests"
-ROUTES = ["/", "/status.json", "/plan.json", "/metrics"]
+ROUTES = ["/", "/status.json", "/failures.json", "/plan.json", "/metrics"]
 HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+
+
+def refuse(message: Any) -> None:
+    raise PermanentError("no room for row 17")
 
 
 def client_of(app: Rambla, **options: Any) -> TestClient:
@@ -72,6 +76,21 @@ def test_the_status_is_that_of_the_app() -> None:
             "state": "running",
             "targets": {},
         }
+
+
+def test_the_failures_are_those_of_the_app() -> None:
+    """By kind of error, for all channels or one; nothing of the message but its id."""
+    with running(table(probe(refuse), options={"retries": 0})) as app, client_of(app) as client:
+        ended = one(app, "a payload", key="a-key", headers={"name": "a-header"})
+        answer = client.get("/failures.json", params={"channel": "orders", "limit": "1"})
+        (group,) = answer.json()["groups"]
+        assert (group["service"], group["channel"], group["status"]) == ("probe", "orders", "fatal")
+        assert (group["count"], group["ids"]) == (1, [ended.message_id])
+        for hidden in ("a payload", "a-key", "a-header"):
+            assert hidden not in answer.text
+        assert client.get("/failures.json", params={"channel": "ordres"}).status_code == 400
+        for limit in ("0", "-1", "ten", "²"):
+            assert client.get("/failures.json", params={"limit": limit}).status_code == 400
 
 
 def test_an_app_that_is_not_started_has_a_status(app: Rambla) -> None:

@@ -22,7 +22,8 @@ class Collaborators(Generic[TargetT]):
 
     ``start`` starts a target's workers; ``schedule`` schedules its periodic work, on the monotonic clock;
     ``no_workers`` makes the worker group for a target without a pool; ``error_text`` returns the redacted
-    text of an error. ``debug`` keeps the tracebacks of failed attempts.
+    text of an error. ``debug`` keeps the tracebacks of failed attempts; without ``histograms`` no times are
+    counted.
     """
 
     home: Home
@@ -33,3 +34,4 @@ class Collaborators(Generic[TargetT]):
     schedule: Callable[[TargetT, float], None]
     no_workers: Callable[[TargetT], WorkerGroup]
     debug: bool = False
+    histograms: bool = True

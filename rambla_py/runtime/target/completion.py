@@ -12,6 +12,7 @@ from rambla_py.errors import DroppedError, ExpiredError, UnknownOutcomeError
 from rambla_py.runtime.target.callbacks import has_end_callback, overrides_end_callback
 from rambla_py.runtime.target.delivery_log import reason_of
 from rambla_py.runtime.target.end_sinks import EndSinks
+from rambla_py.runtime.target.failures import Failures
 
 if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig
@@ -33,7 +34,8 @@ __all__ = ["Completion"]
 class Completion:
     """Ends the deliveries of one target. The caller must hold the claim on a delivery that it ends.
 
-    A delivery that does not end as ``ok`` passes ``end_sinks`` before its receipt is settled.
+    A delivery that does not end as ``ok`` passes ``end_sinks`` before its receipt is settled; ``failures``
+    remembers the last ones.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Completion:
     ) -> None:
         self.end_sinks = EndSinks()
         self.durability: Durability | None = None
+        self.failures = Failures(config)
         self._config, self._name, self._policy = config, config.name, config.policy
         self._mailbox, self._counters, self._settlements, self._wakeup = (
             mailbox,
@@ -216,6 +219,7 @@ class Completion:
         return delivery.error or self._state.obstacle
 
     def _end(self, delivery: LiveDelivery) -> None:
+        self.failures.add(delivery)
         if self.durability is not None and delivery.status is not None:
             self.durability.ended((delivery,), delivery.status)
         self._settle(delivery)

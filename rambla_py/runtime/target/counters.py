@@ -76,15 +76,18 @@ class Counters:
 
     ``in_outbox`` are durable deliveries that are accepted and not in memory. ``numbers`` gives each other
     accepted delivery its sequence number; ``next`` on it is atomic, and its value tells how many were
-    accepted. ``last_ok`` and ``last_failure`` are on the monotonic clock.
+    accepted. ``times`` is None where no histograms are kept. ``last_ok`` and ``last_failure`` are on the
+    monotonic clock.
     """
 
-    def __init__(self, error_text: Callable[[BaseException | None], str] = describe) -> None:
+    def __init__(
+        self, error_text: Callable[[BaseException | None], str] = describe, *, histograms: bool = True
+    ) -> None:
         self._error_text = error_text
         self.numbers = itertools.count()
         self.statuses: dict[Status, int] = dict.fromkeys(STATUSES, 0)
         self.reasons: Counter[str] = Counter()
-        self.times = Times()
+        self.times = Times() if histograms else None
         self.batches = 0
         self.refused = 0
         self.lost_connections = 0
@@ -164,7 +167,8 @@ class Counters:
     def fail_attempt(self, took_s: float) -> None:
         """Count the duration of an attempt that failed, was lost, or has an unknown outcome."""
         with self._lock:
-            self.times.attempt.add(took_s)
+            if self.times is not None:
+                self.times.attempt.add(took_s)
 
     def succeed(
         self, deliveries: Sequence[LiveDelivery], now: float, started_at: float | None = None
@@ -173,7 +177,8 @@ class Counters:
         with self._lock:
             self.statuses["ok"] += len(deliveries)
             self.last_ok = now
-            self.times.succeeded(deliveries, now, started_at)
+            if self.times is not None:
+                self.times.succeeded(deliveries, now, started_at)
 
     def count(self, status: Status, number: int = 1, reason: str | None = None) -> None:
         """Count ended deliveries, before their receipts are settled: counters never lag behind a receipt."""

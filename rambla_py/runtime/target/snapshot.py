@@ -11,7 +11,7 @@ from rambla_py.status import Audit, HistogramStatus, TargetStatus
 from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
-    from rambla_py.runtime.target.histograms import Histogram
+    from rambla_py.runtime.target.histograms import Histogram, Times
     from rambla_py.runtime.target.target import Target
 
 __all__ = ["audit_of", "status_of"]
@@ -56,14 +56,7 @@ def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
         last_error=counters.last_error,
         last_error_type=counters.last_error_type,
         last_error_at=_epoch(counters.last_failure, offset),
-        times={
-            name: _histogram(histogram)
-            for name, histogram in (
-                ("delivery", times.delivery),
-                ("queue", times.queue),
-                ("attempt", times.attempt),
-            )
-        },
+        times={} if times is None else _histograms(times),
         on_unknown=config.on_unknown,
         guarantee=config.handler.guarantee or None,
     )
@@ -90,6 +83,11 @@ def _endpoint(target: Target, redact: Callable[[str], str]) -> str | None:
 
 def _epoch(at: float | None, offset: float) -> float | None:
     return None if at is None else at + offset
+
+
+def _histograms(times: Times) -> dict[str, HistogramStatus]:
+    named = {"delivery": times.delivery, "queue": times.queue, "attempt": times.attempt}
+    return {name: _histogram(histogram) for name, histogram in named.items()}
 
 
 def _histogram(histogram: Histogram) -> HistogramStatus:

@@ -65,7 +65,7 @@ class Target:
             drops_oldest=config.overflow == "drop_oldest",
             runs=self.takes_runs,
         )
-        self.counters = Counters(self.error_text)
+        self.counters = Counters(self.error_text, histograms=collaborators.histograms)
         self.settlements = Settlements()
         self.timer = TargetTimer(config, lambda at: collaborators.schedule(self, at))
         self.wakeup = Wakeup(
