@@ -8,12 +8,13 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from opentelemetry.metrics import MeterProvider
+from opentelemetry.metrics import Meter, MeterProvider, get_meter
 from opentelemetry.trace import TracerProvider, get_tracer
 
 from rambla_py._internal.redaction import redact_url
 from rambla_py.telemetry.otel.attributes import SCHEMA_URL, SCOPE
 from rambla_py.telemetry.otel.callers import Callers
+from rambla_py.telemetry.otel.meters import Measured, Meters
 from rambla_py.telemetry.otel.publishing import Publishing
 from rambla_py.telemetry.otel.sending import Sending
 from rambla_py.telemetry.otel.targets import Targets
@@ -37,7 +38,7 @@ class Runtime(Protocol):
     def wake_companion(self, companion: Any, at: float) -> None: ...
 
 
-class Instrumented(Protocol):
+class Instrumented(Measured, Protocol):
     """An app."""
 
     @property
@@ -59,12 +60,13 @@ def instrument(
     create_spans: bool = True,
     max_spans: int = 1_000,
 ) -> Callable[[], None]:
-    """Make spans of what an app publishes, and pass trace contexts on; return a function that ends it.
+    """Make spans and metrics of what an app publishes; return a function that ends it.
 
     In a sampled span, each delivery has a span ``create CHANNEL`` and, for each attempt, ``send
     DESTINATION``; one that ends without success has ``not delivered CHANNEL``. Its context goes with the
     message, in its headers. ``create_spans=False`` passes on the caller's own context instead;
-    ``max_spans`` bounds the ``create`` spans under one caller's span. The providers are the global ones
+    ``max_spans`` bounds the ``create`` spans under one caller's span. Metrics are the status of the app, and
+    the calls of its handlers. The providers are the global ones
     unless given.
 
     Instrumenting an app a second time changes nothing. Thread-safe.
@@ -72,15 +74,19 @@ def instrument(
     with _lock:
         end = _ends.get(app)
         if end is None:
-            tracer = get_tracer(SCOPE, sys.modules["rambla_py"].__version__, tracer_provider, SCHEMA_URL)
-            end = _ends[app] = _Traces(app, tracer, create_spans=create_spans, max_spans=max_spans).end
+            version = sys.modules["rambla_py"].__version__
+            meter = get_meter(SCOPE, version, meter_provider, SCHEMA_URL)
+            tracer = get_tracer(SCOPE, version, tracer_provider, SCHEMA_URL)
+            end = _ends[app] = _Traces(app, tracer, meter, create_spans=create_spans, max_spans=max_spans).end
         return end
 
 
 class _Traces:
     """The traces of one app, which live with it."""
 
-    def __init__(self, app: Instrumented, tracer: Any, *, create_spans: bool, max_spans: int) -> None:
+    def __init__(
+        self, app: Instrumented, tracer: Any, meter: Meter, *, create_spans: bool, max_spans: int
+    ) -> None:
         lifecycle = app._lifecycle
         self._app = weakref.ref(app)
         targets = Targets()
@@ -95,9 +101,12 @@ class _Traces:
         publishing = Publishing(
             tracer, targets, self._callers, self._sending, error_text, create_spans=create_spans
         )
+        meters = Meters(self._app, meter, targets)
         self._stops = [
             lifecycle.accompany(self),
             lifecycle.observe(cast("Observer", self._sending)),
+            lifecycle.observe(cast("Observer", meters)),
+            meters.end,
             lifecycle.trace(publishing),
         ]
 
