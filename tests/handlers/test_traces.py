@@ -443,7 +443,7 @@ def test_a_stored_message_keeps_its_context(tmp_path: Path) -> None:
     """A process that finds it in the outbox sends it under the span of the one that published it."""
     spans = Spans()
     config = table(probe(flaky(99, ConnectionLostError("gone"))), durable=True)
-    config["rambla"] = {"outbox": {"url": f"sqlite://{tmp_path}/outbox.db"}}
+    config["rambla"] = {"outbox": {"url": f"sqlite:///{tmp_path}/outbox.db"}}
     first = Rambla(config).start()
     with spans.of(first):
         with spans.caller():
