@@ -36,7 +36,7 @@ def ops_app(
     *,
     token: str | Secret | None = None,
     title: str | None = None,
-    allowed_hosts: Iterable[str] = (),
+    allowed_hosts: Iterable[str] | None = None,
 ) -> Starlette:
     """Return the operations page of an app as an ASGI application, to mount in a server of your own.
 
@@ -44,8 +44,9 @@ def ops_app(
     and ``/readyz``, all for GET and HEAD; none of them changes anything. With a ``token``, all but the last
     two want it: ``Authorization: Bearer TOKEN``, or ``/?token=TOKEN`` once in a browser, which sets a cookie.
     Without one, everyone who reaches the server may read. The ``Host`` of a request must be this machine's
-    loopback, or one of ``allowed_hosts``. ``title`` is shown on the page; the default is the app's ``name``
-    in ``[rambla.telemetry]``. What makes ``/readyz`` ready is ``required`` and ``need`` in ``[rambla.web]``.
+    loopback, or one of ``allowed_hosts``. What is not given of the two is that of ``[rambla.web]``. ``title``
+    is shown on the page; the default is the app's ``name`` in ``[rambla.telemetry]``. What makes ``/readyz``
+    ready is ``required`` and ``need`` in ``[rambla.web]``.
 
     The application neither starts nor stops ``app``. Needs the extra ``web``, and ``/metrics`` also
     ``prometheus``. Raises ``OptionError`` for an empty token.
@@ -53,7 +54,8 @@ def ops_app(
     >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
     >>> operations = ops_app(Rambla(table), token="a-long-secret", allowed_hosts=["ops.example.com"])
     """
-    routes = _Routes(app, title)
+    settings, routes = app.config.rambla.web, _Routes(app, title)
+    token = settings.token if token is None else token
     html, probes = page(), _Probes(health_app(app))
     application = Starlette(
         routes=[
@@ -69,7 +71,7 @@ def ops_app(
     application.add_middleware(
         Guard,
         check=None if token is None else TokenCheck(token),
-        hosts=list(allowed_hosts),
+        hosts=list(settings.allowed_hosts if allowed_hosts is None else allowed_hosts),
         headers={**_HEADERS, "content-security-policy": html.policy},
     )
     return application

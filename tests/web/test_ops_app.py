@@ -117,7 +117,7 @@ def test_a_plan_that_fails_says_so() -> None:
 
     handler = type("Odd", (probe(lambda message: None),), {"external_servers": external_servers})
     config = {"odd": service(handler, orders={}), "rambla": {"web": {"token": "hunter2"}}}
-    answer = client_of(Rambla(config)).get("/plan.json")
+    answer = client_of(Rambla(config)).get("/plan.json", headers=bearer("hunter2"))
     assert answer.status_code == 500
     assert "no server for ***" in answer.json()["error"]
 
@@ -210,6 +210,15 @@ def test_after_ten_wrong_tokens_none_is_looked_at() -> None:
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     now[0] = 1.0
     assert client.get("/", headers=bearer(TOKEN)).text == "inside"
+
+
+def test_token_and_hosts_of_the_configuration_apply() -> None:
+    """Where none are given."""
+    web = {"token": TOKEN, "allowed_hosts": ["ops.example.com"]}
+    client = client_of(Rambla(table(probe(lambda message: None)) | {"rambla": {"web": web}}))
+    host = {"host": "ops.example.com"}
+    assert client.get("/status.json", headers=host).status_code == 401
+    assert client.get("/status.json", headers={**host, **bearer(TOKEN)}).status_code == 200
 
 
 def test_an_empty_token_is_refused(app: Rambla) -> None:
