@@ -11,6 +11,8 @@ command -v clickhouse-server >/dev/null || missing+=(clickhouse-server)
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || command -v postgres >/dev/null || missing+=(postgresql)
 command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
 [ -x /usr/sbin/mariadbd ] || command -v mariadbd >/dev/null || missing+=(mariadb-server)
+# promtool, which checks the alerts.
+command -v promtool >/dev/null || missing+=(prometheus)
 # The browser that opens the pages of reports.
 [ -x /usr/bin/chromium ] || missing+=(chromium)
 
