@@ -66,10 +66,10 @@ class TargetStatus(msgspec.Struct, frozen=True):
     ``closing`` or ``closed``, and ``since`` when. ``workers``: the state of each. ``queued`` (of at most
     ``max_pending``) and ``in_flight`` count deliveries, ``oldest_s`` is the age of the oldest that waits;
     ``in_outbox`` counts durable ones that are on the disk only.
-    ``statuses`` counts those that ended, by status, and ``reasons`` why, with failed attempts, losses and
-    callbacks that raised; ``refused`` counts publishes that raised ``MailboxFullError``, ``batches`` calls of
-    the handler, ``restarts`` workers and external servers that died and were replaced, ``abandoned`` threads
-    that are stuck in user code.
+    ``accepted`` counts the deliveries accepted, ``statuses`` those that ended, by status, and ``reasons``
+    why, with failed attempts, losses and callbacks that raised; ``refused`` counts publishes that raised
+    ``MailboxFullError``, ``batches`` calls of the handler, ``restarts`` workers and external servers that
+    died and were replaced, ``abandoned`` threads that are stuck in user code.
     ``times`` has a histogram of ``delivery`` (acceptance to success), ``queue`` (acceptance to the start of
     the attempt that succeeded) and ``attempt``; it is empty with ``[rambla.telemetry] metrics = false``.
     ``why`` is the reason for a state that is not ``up``.
@@ -105,6 +105,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
     times: dict[str, HistogramStatus] = {}
     on_unknown: str = "retry"
     guarantee: str | None = None
+    accepted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as built-in types that ``json.dumps`` takes."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import platform
 import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from rambla_py.errors import TelemetryError
-from rambla_py.status import Audit, HistogramStatus, TargetStatus
+from rambla_py.status import HistogramStatus, TargetStatus
 
 __all__ = ["RamblaCollector", "register"]
 
@@ -38,9 +40,6 @@ class Measured(Protocol):
 
     def status(self) -> dict[str, TargetStatus]:
         """Return the status of each target."""
-
-    def audit(self) -> dict[str, Audit]:
-        """Return the accounts of each target."""
 
     @property
     def outbox(self) -> Any:
@@ -139,8 +138,16 @@ class _Families:
     def __init__(self, prefix: str, *, named: bool) -> None:
         self._named = named
         lead = ("app",) if named else ()
-        self._families = {
+        self._families: dict[str, Metric] = {
             spec.name: spec.family(f"{prefix}_{spec.name}", spec.text, labels=[*lead, *spec.labels])
+            for spec in _SPECS
+        }
+        # Samples are made here: add_metric() pairs names and values of labels again for each of them.
+        self._series = {
+            spec.name: (
+                f"{prefix}_{spec.name}{'_total' if spec.family is _COUNTER else ''}",
+                self._families[spec.name].samples,
+            )
             for spec in _SPECS
         }
         self._info = GaugeMetricFamily(f"{prefix}_info", "Versions", labels=["version", "python"])
@@ -149,51 +156,57 @@ class _Families:
     def all(self) -> list[Metric]:
         return [*self._families.values(), self._info]
 
-    def add(self, metric: str, app: str, labels: Sequence[str], value: float) -> None:
-        self._families[metric].add_metric(self._labels(app, labels), value)
+    def labels(self, app: str, **labels: str) -> dict[str, str]:
+        return {"app": app, **labels} if self._named else labels
 
-    def add_histogram(self, metric: str, app: str, labels: Sequence[str], times: HistogramStatus) -> None:
-        bounds = [*map(floatToGoString, times.bounds_s), "+Inf"]
-        buckets = list(zip(bounds, accumulate(times.counts), strict=True))
-        self._families[metric].add_metric(self._labels(app, labels), buckets, times.sum_s)
+    def add(self, metric: str, labels: dict[str, str], value: float) -> None:
+        name, samples = self._series[metric]
+        samples.append(Sample(name, labels, value))
 
-    def _labels(self, app: str, labels: Sequence[str]) -> list[str]:
-        return [app, *labels] if self._named else list(labels)
+    def add_each(
+        self, metric: str, who: dict[str, str], label: str, values: Iterable[tuple[str, float]]
+    ) -> None:
+        name, samples = self._series[metric]
+        samples.extend([Sample(name, {**who, label: text}, value) for text, value in values])
+
+    def add_histogram(self, metric: str, who: dict[str, str], times: HistogramStatus) -> None:
+        name, samples = self._series[metric]
+        bucket, counts = f"{name}_bucket", list(accumulate(times.counts))
+        bounds = zip(_bounds(times.bounds_s), counts, strict=True)
+        samples.extend([Sample(bucket, {**who, "le": bound}, count) for bound, count in bounds])
+        samples += Sample(f"{name}_count", who, counts[-1]), Sample(f"{name}_sum", who, times.sum_s)
+
+
+@functools.lru_cache(maxsize=16)
+def _bounds(bounds_s: tuple[float, ...]) -> list[str]:
+    return [*map(floatToGoString, bounds_s), "+Inf"]
 
 
 def _read_targets(families: _Families, app_name: str, app: Measured) -> None:
-    status = app.status()
-    # Read last, so that no more deliveries have ended than were accepted.
-    audit = app.audit()
-    for name, target in status.items():
-        if name in audit:
-            _add_target(families, app_name, target, audit[name].accepted)
+    for target in app.status().values():
+        who = families.labels(app_name, service=target.service, channel=target.channel)
+        _add_target(families, who, target)
 
 
-def _add_target(families: _Families, app: str, target: TargetStatus, accepted: int) -> None:
-    who = (target.service, target.channel)
-    for metric, value in (
-        ("accepted", accepted),
-        ("refused", target.refused),
-        ("queued", target.queued),
-        ("queued_limit", target.max_pending),
-        ("oldest_seconds", target.oldest_s or 0.0),
-        ("in_flight", target.in_flight),
-        ("abandoned_threads", target.abandoned),
-        ("lost_connections", target.lost_connections),
-        ("restarts", target.restarts),
-    ):
-        families.add(metric, app, who, value)
-    for status, count in target.statuses.items():
-        families.add("outcomes", app, (*who, status), count)
+def _add_target(families: _Families, who: dict[str, str], target: TargetStatus) -> None:
+    add, add_each = families.add, families.add_each
+    add("accepted", who, target.accepted)
+    add("refused", who, target.refused)
+    add("queued", who, target.queued)
+    add("queued_limit", who, target.max_pending)
+    add("oldest_seconds", who, target.oldest_s or 0.0)
+    add("in_flight", who, target.in_flight)
+    add("abandoned_threads", who, target.abandoned)
+    add("lost_connections", who, target.lost_connections)
+    add("restarts", who, target.restarts)
+    add_each("outcomes", who, "status", target.statuses.items())
     for (kind, error), count in reason_counts(target.reasons).items():
-        families.add("reasons", app, (*who, kind, error), count)
-    workers = Counter(target.workers)
-    for state in STATES:
-        families.add("workers", app, (*who, state), workers[state])
-        families.add("state", app, (*who, state), float(state == target.state))
+        add("reasons", {**who, "kind": kind, "error": error}, count)
+    workers = target.workers
+    add_each("workers", who, "state", [(state, workers.count(state)) for state in STATES])
+    add_each("state", who, "state", [(state, float(state == target.state)) for state in STATES])
     for times, histogram in target.times.items():
-        families.add_histogram(f"{times}_seconds", app, who, histogram)
+        families.add_histogram(f"{times}_seconds", who, histogram)
 
 
 def reason_counts(reasons: Mapping[str, int]) -> dict[tuple[str, str], int]:
@@ -218,9 +231,10 @@ def _read_outbox(families: _Families, app_name: str, app: Measured) -> None:
     if app.outbox.running is None:
         return
     totals, oldest_s = app.outbox.totals()
-    families.add("outbox_pending", app_name, (), totals.rows)
-    families.add("outbox_oldest_seconds", app_name, (), oldest_s)
-    families.add("dead_letters", app_name, (), totals.dead)
+    labels = families.labels(app_name)
+    families.add("outbox_pending", labels, totals.rows)
+    families.add("outbox_oldest_seconds", labels, oldest_s)
+    families.add("dead_letters", labels, totals.dead)
 
 
 _lock = threading.Lock()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from counted_calls import Calls
 from small_apps import TIMEOUT_S, probe, running, service, table, until
 
 import rambla_py
@@ -175,6 +176,49 @@ def test_odd_channel_names_and_the_end_of_an_app(registry: CollectorRegistry) ->
         app.publish(name, 2).result(timeout_s=TIMEOUT_S)
         assert Scrape(registry).value("rambla_accepted_total", channel=name) == 1
     assert Scrape(registry).value("rambla_accepted_total", channel=name) == 1
+
+
+def test_a_scrape_during_a_stop(registry: CollectorRegistry) -> None:
+    """It shows a target that closes, with what is still in flight."""
+    gate = threading.Event()
+    with running(table(probe(lambda message: gate.wait(TIMEOUT_S) and None)), gate) as app:
+        register(app, registry)
+        app.publish("orders", 1)
+        assert until(lambda: app.status()["probe.orders"].in_flight == 1)
+        stop = threading.Thread(target=app.stop, args=(TIMEOUT_S,))
+        stop.start()
+        assert until(lambda: app.status()["probe.orders"].state == "closing")
+        scrape = Scrape(registry)
+        gate.set()
+        stop.join(TIMEOUT_S)
+    assert scrape.value("rambla_state", state="closing") == 1
+    assert scrape.value("rambla_in_flight") == 1
+    assert Scrape(registry).value("rambla_state", state="closed") == 1
+
+
+def test_a_thousand_targets(registry: CollectorRegistry) -> None:
+    """Each has its samples."""
+    channels: dict[str, Any] = {f"orders{number}": {} for number in range(1000)}
+    with running({"probe": service(probe(refuse_odd), **channels)}, stop_s=60) as app:
+        register(app, registry)
+        app.publish("orders999", 2).result(timeout_s=30)
+        families = {family.name: family.samples for family in registry.collect()}
+    assert len(families["rambla_accepted"]) == len(families["rambla_queued"]) == 1000
+    assert [one.labels["channel"] for one in families["rambla_accepted"] if one.value] == ["orders999"]
+
+
+def test_what_a_scrape_costs() -> None:
+    """Calls of functions for a target, status included: about four for each of its 90 samples."""
+    channels: dict[str, Any] = {f"orders{number}": {} for number in range(10)}
+    with running({"probe": service(probe(refuse_odd), **channels)}) as app:
+        collector, calls = RamblaCollector(app), Calls()
+        for channel in channels:
+            app.publish(channel, 2).result(timeout_s=TIMEOUT_S)
+        list(collector.collect())  # works out endpoints and the texts of bounds
+        with calls.counting():
+            samples = [sample for family in collector.collect() for sample in family.samples]
+    assert len(samples) > 850
+    assert calls.per_message(len(channels)) < 420
 
 
 FORK = """

@@ -30,14 +30,15 @@ def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
     config, counters, wakeup = target.config, target.counters, target.wakeup
     now, offset = time.monotonic(), time.time() - time.monotonic()
     oldest_at = target.mailbox.first_accepted_at()
+    state, since = target.state.read()
     times = counters.times
     return TargetStatus(
         service=target.service,
         channel=target.channel,
         handler=config.handler.__name__,
-        state=target.state.name,
-        since=target.state.since,
-        why=_why(target),
+        state=state,
+        since=since,
+        why=_why(target) if state in ("connecting", "blocked", "down") else None,
         endpoint=_endpoint(target, redact),
         workers=wakeup.workers.states(),
         queued=len(target.mailbox),
@@ -59,18 +60,25 @@ def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
         times={} if times is None else _histograms(times),
         on_unknown=config.on_unknown,
         guarantee=config.handler.guarantee or None,
+        # Read last, so that no more deliveries have ended than were accepted.
+        accepted=counters.accepted(),
     )
 
 
 def _why(target: Target) -> str | None:
     """Return why it is not up, redacted: what was reported, or why nothing connects."""
-    if target.state.name not in ("connecting", "blocked", "down"):
-        return None
     error = target.state.connect_error
     return target.state.why or (None if error is None else target.error_text(error))
 
 
 def _endpoint(target: Target, redact: Callable[[str], str]) -> str | None:
+    """Return where the connection leads; settings do not change, so that the handler is asked once."""
+    if target.endpoint is None:
+        target.endpoint = (_described(target, redact),)
+    return target.endpoint[0]
+
+
+def _described(target: Target, redact: Callable[[str], str]) -> str | None:
     config = target.config
     try:
         endpoint = config.handler.endpoint(config.settings)

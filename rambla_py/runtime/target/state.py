@@ -70,6 +70,11 @@ class TargetState:
         self.changed()
         return self._since
 
+    def read(self) -> tuple[State, float]:
+        """Return the current state with the time at which it began, in seconds since the epoch."""
+        with self._lock:
+            return self.changed(), self._since
+
     @property
     def why(self) -> str | None:
         """The reason given for the current state, or None."""

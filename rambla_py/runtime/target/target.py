@@ -75,6 +75,8 @@ class Target:
             wake_limiter=collaborators.wake_limiter,
             timer=self.timer,
         )
+        self.endpoint: tuple[str | None] | None = None
+        """Where the connection leads, redacted, once a status has worked it out."""
         self.state = TargetState(enabled=config.enabled, workers=self._worker_states)
         self.log = DeliveryLog(config, self.error_text)
         self.probing = Probing(
