@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from database_fixtures import client
-from server_fixtures import require
+from server_fixtures import mend, require
 
 from rambla_py.sql import SqlBackend
 from rambla_py.testing import MariaDbServer, PostgresServer, ServerError
@@ -22,7 +22,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
         plain.cursor().execute("create table kept (n integer)")
         plain.cursor().execute("insert into kept values (7)")
     yield made
-    made.start()
+    mend(made)  # a test that failed may have left it paused
     with closing(client(made)) as plain:
         plain.cursor().execute("drop table kept")
 
