@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -115,8 +115,15 @@ class Server:
         return self.start()
 
     def pause(self) -> None:
-        """Pause the server (SIGSTOP): its connections stay open and nothing answers."""
+        """Pause the server (SIGSTOP): its connections stay open and nothing answers.
+
+        Returns once each of its threads stands still, because a signal takes its time.
+        """
         self._signal(signal.SIGSTOP)
+        for _ in deadline(self.ready_timeout_s):
+            if set(_thread_states(self._process)) <= {"T", "Z"}:
+                return
+        self._refuse("did not stop")
 
     def resume(self) -> None:
         """Resume a paused server (SIGCONT)."""
@@ -214,3 +221,12 @@ class Server:
             end_group(guard, signal.SIGKILL)
         if process is not None:
             end_group(process, number)
+
+
+def _thread_states(group: subprocess.Popen[bytes] | None) -> Iterator[str]:
+    """Yield the state of each thread in a group of processes: ``T`` if stopped, ``Z`` if ended."""
+    for path in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if group is not None and int(fields[2]) == group.pid:
+                yield fields[0]

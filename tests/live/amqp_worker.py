@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from rambla_py.message import Ok
 from rambla_py.policy import Policy
 from rambla_py.serialization.encoding import encode
 from rambla_py.testing.faults import FaultProxy
-from rambla_py.testing.server_process import deadline
 from rambla_py.testing.servers import Server
 
 Proxies = Callable[[Server], FaultProxy]
@@ -159,20 +157,6 @@ def bodies(channel: Any, queue: str) -> list[bytes]:
 
 def depth(channel: Any, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
-
-
-def stop_still(server: Server) -> None:
-    """Pause a server, and wait until every thread of it stands still: a signal takes its time."""
-    server.pause()
-    assert any(set(_states(server.pid)) == {"T"} for _ in deadline(WAIT_S))
-
-
-def _states(group: int | None) -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
-        with suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                yield fields[0]
 
 
 def app_config(server: Any, queue: str, **channel: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pika
 import pytest
-from amqp_worker import WAIT_S, Proxies, Worker, app_config, bodies, depth, stop_still, to_queue, worker
+from amqp_worker import WAIT_S, Proxies, Worker, app_config, bodies, depth, to_queue, worker
 
 from rambla_py import Message, Rambla
 from rambla_py.errors import (
@@ -196,7 +196,7 @@ def test_without_confirms_a_slow_broker_slows_the_sender(
     """What the socket does not take is not ok."""
     proxy = fault_proxy(rabbitmq)
     with worker(proxy, **to_queue(queue_name), confirm=False) as sender:
-        stop_still(rabbitmq)
+        rabbitmq.pause()
         sent = sender.send(*[b"x" * 1_000_000] * 60)
         assert len(sender.answers) < len(sent)
         rabbitmq.resume()

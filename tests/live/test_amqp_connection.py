@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from amqp_worker import WAIT_S, Proxies, Worker, app_config, bodies, stop_still, to_queue, worker
+from amqp_worker import WAIT_S, Proxies, Worker, app_config, bodies, to_queue, worker
 
 from rambla_py import Rambla
 from rambla_py.errors import (
@@ -27,7 +27,7 @@ def test_a_killed_broker_leaves_what_is_in_flight_unknown(rabbitmq: RabbitMqServ
     """The link is lost, each message has one answer, and after a new start the handler works again."""
     with worker(rabbitmq, **to_queue(queue_name)) as sender:
         assert sender.publish(b"before") == [Ok()]
-        stop_still(rabbitmq)
+        rabbitmq.pause()
         sent = sender.send(*range(100))
         rabbitmq.kill()
         sender.wait(lambda: sender.lost is not None and len(sender.answers) == 101)
@@ -84,7 +84,7 @@ def test_every_message_has_one_answer_however_the_connection_ends(
 def test_a_silent_broker_is_found_out_by_heartbeats(rabbitmq: RabbitMqServer, queue_name: str) -> None:
     """A broker that stands still answers nothing: after the heartbeat's time the connection is lost."""
     with worker(rabbitmq, {"heartbeat_s": 1}, **to_queue(queue_name)) as sender:
-        stop_still(rabbitmq)
+        rabbitmq.pause()
         sender.send(b"into the void")
         sender.wait(lambda: sender.lost is not None)
         assert "the connection was lost: AMQPHeartbeatTimeout" in str(sender.lost)
@@ -93,7 +93,7 @@ def test_a_silent_broker_is_found_out_by_heartbeats(rabbitmq: RabbitMqServer, qu
 def test_closing_is_polite_bounded_and_may_be_repeated(rabbitmq: RabbitMqServer, queue_name: str) -> None:
     """Twice, from two threads, with a broker that does not answer: it returns, and the thread has ended."""
     with worker(rabbitmq, **to_queue(queue_name)) as sender:
-        stop_still(rabbitmq)
+        rabbitmq.pause()
         sent = sender.send(b"in flight")
         assert any("1 unconfirmed" in repr(sender.connection) for _ in deadline(WAIT_S))
         begun = time.monotonic()
@@ -268,7 +268,7 @@ def test_a_ping_is_a_round_trip(rabbitmq: RabbitMqServer, queue_name: str) -> No
     """It returns while the broker answers, and raises when it does not."""
     with worker(rabbitmq, {"connect_timeout_s": 1.0}, **to_queue(queue_name)) as sender:
         sender.handler.ping(sender.connection)
-        stop_still(rabbitmq)
+        rabbitmq.pause()
         with pytest.raises(ConnectionLostError, match="no answer"):
             sender.handler.ping(sender.connection)
 

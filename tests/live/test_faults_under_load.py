@@ -56,8 +56,14 @@ class Amqp(Backend):
 
     def found(self) -> list[str]:
         connection = pika.BlockingConnection(pika.URLParameters(self.server.url))
-        bodies = connection.channel().consume(self.name, auto_ack=True, inactivity_timeout=0.5)
-        taken = [body.decode() for method, _, body in bodies if method is not None or bodies.close()]
+        channel, taken, empty = connection.channel(), list[str](), False
+        for method, _, body in channel.consume(self.name, auto_ack=True, inactivity_timeout=0.1):
+            if method is not None:
+                taken.append(body.decode())
+            elif empty:
+                break
+            else:  # what was delivered before this answer is taken in the next turns
+                empty = channel.queue_declare(self.name, passive=True).method.message_count == 0
         connection.close()
         return taken
 
