@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
@@ -52,6 +53,7 @@ class Rambla:
         self._error_text = ErrorText(self.config.secrets, details=self.config.rambla.log_payloads)
         self._lifecycle = Lifecycle(self.config, self._error_text, attach_outbox)
         self._publisher = Publisher(self._lifecycle)
+        self._is_served = False
         # The ways into channels that take ordinary messages in one step; empty when there are none.
         self._fast_paths = self._lifecycle.fast_paths
 
@@ -83,6 +85,9 @@ class Rambla:
         Raises ``AlreadyRunningError`` while the app stops.
         """
         at_start(self)
+        if self.config.rambla.web.enabled and not self._is_served:
+            self._is_served = True
+            importlib.import_module("rambla_py.web.server").serve(self)
         self._lifecycle.start()
         return self
 

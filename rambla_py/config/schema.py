@@ -211,6 +211,15 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of the table ``[rambla.web]``."""
 
+    enabled: Annotated[bool, Meta(description="serve the operations page with the app")] = False
+    host: Annotated[
+        str, Meta(min_length=1, description="address to listen on; other than loopback only with a token")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="port to listen on; 0: any free one")] = 8421
+    socket: Annotated[
+        str | None,
+        Meta(description='Unix socket to listen on as well: a path, or "auto" for one a process'),
+    ] = None
     token: Annotated[Secret | None, Meta(description="what requests must bring; also $RAMBLA_WEB_TOKEN")] = (
         None
     )
@@ -224,6 +233,8 @@ class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         Literal["accept", "connected"],
         Meta(description='what ready means for them: "accept" messages, or "connected" to the backend'),
     ] = "accept"
+    tls_cert: Annotated[str | None, Meta(description="PEM file of the certificate, for HTTPS")] = None
+    tls_key: Annotated[str | None, Meta(description="PEM file of its key")] = None
 
 
 class RamblaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

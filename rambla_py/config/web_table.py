@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 from rambla_py._internal.host_names import address_of, ascii_host
 from rambla_py.config.problems import ProblemList
@@ -31,7 +33,7 @@ def is_loopback(host: str) -> bool:
 def check_web(
     settings: WebSettings, rambla: Node, services: Mapping[str, Node], problems: ProblemList
 ) -> None:
-    """Report unknown channels in ``required``, and a token that no request could bring."""
+    """Report unknown channels in ``required``, a server open to all, and what TLS and the extra lack."""
     table = rambla.get("web")
     if table is None or not table.is_table:
         return
@@ -41,6 +43,18 @@ def check_web(
         problems.add(f"{_PATH}.token", expected="printable characters", got="others", file=file)
     if token is not None and not token.reveal().strip():
         problems.add(f"{_PATH}.token", expected="a string that is not empty", got="an empty one", file=file)
+    if not settings.enabled:
+        return
+    if token is None and not is_loopback(settings.host) and "token" not in table.value:
+        hint = f"host {settings.host!r} can be reached from other machines; set token, or $RAMBLA_WEB_TOKEN"
+        problems.missing(f"{_PATH}.token", expected="a string", file=file, hint=hint)
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        hint = "pip install 'rambla-py[web]'"
+        problems.add(
+            f"{_PATH}.enabled", expected="the extra web", got=f"no {missing[0]}", file=file, hint=hint
+        )
+    _check_tls(settings, file, problems)
 
 
 def _check_required(
@@ -61,3 +75,14 @@ def _check_required(
 def _channels(service: Node) -> list[str]:
     channels = service.get("channels")
     return list(channels.value) if channels is not None and channels.is_table else []
+
+
+def _check_tls(settings: WebSettings, file: str | None, problems: ProblemList) -> None:
+    files = {"tls_cert": settings.tls_cert, "tls_key": settings.tls_key}
+    for name, given in files.items():
+        path = f"{_PATH}.{name}"
+        if given is None and any(files.values()):
+            other = next(other for other, value in files.items() if value)
+            problems.missing(path, expected="the path of a PEM file", file=file, hint=f"{other} is set")
+        elif given is not None and not Path(given).is_file():
+            problems.add(path, expected="the path of a PEM file", got=repr(given), file=file)

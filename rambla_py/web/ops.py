@@ -19,6 +19,8 @@ from rambla_py.web.documents import Documents
 from rambla_py.web.guard import Guard
 from rambla_py.web.health import AsgiApp, health_app
 from rambla_py.web.page import page
+from rambla_py.web.processes import Processes
+from rambla_py.web.sockets import AUTO
 from rambla_py.web.tokens import TokenCheck
 
 __all__ = ["ops_app"]
@@ -28,6 +30,9 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
+}
+_NO_SOCKETS: Final = {
+    "error": 'expected enabled = true and socket = "auto" in [rambla.web], to find the others'
 }
 
 
@@ -48,14 +53,18 @@ def ops_app(
     is shown on the page; the default is the app's ``name`` in ``[rambla.telemetry]``. What makes ``/readyz``
     ready is ``required`` and ``need`` in ``[rambla.web]``.
 
+    ``/status.json?all=1`` and ``/metrics?all=1`` also ask the other processes of this user with an app of the
+    same name, where ``[rambla.web]`` gives each a socket (``socket = "auto"``).
+
     The application neither starts nor stops ``app``. Needs the extra ``web``, and ``/metrics`` also
     ``prometheus``. Raises ``OptionError`` for an empty token.
 
     >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
     >>> operations = ops_app(Rambla(table), token="a-long-secret", allowed_hosts=["ops.example.com"])
     """
-    settings, routes = app.config.rambla.web, _Routes(app, title)
+    settings = app.config.rambla.web
     token = settings.token if token is None else token
+    routes = _Routes(app, title, token)
     html, probes = page(), _Probes(health_app(app))
     application = Starlette(
         routes=[
@@ -90,11 +99,20 @@ class _Probes:
 class _Routes:
     """Endpoints; they are plain functions, which Starlette runs on threads: an outbox is read from disk."""
 
-    def __init__(self, app: Rambla, title: str | None) -> None:
+    def __init__(self, app: Rambla, title: str | None, token: str | Secret | None) -> None:
         self._documents = Documents(app, title)
+        settings, name = app.config.rambla.web, app.config.rambla.telemetry.name
+        self._all = Processes(name, token) if settings.enabled and settings.socket == AUTO else None
 
     def status(self, request: Request) -> Response:
-        return _json(self._documents.status())
+        own = self._documents.status()
+        if not _wants_all(request):
+            return _json(own)
+        return (
+            _json(_NO_SOCKETS, 400)
+            if self._all is None
+            else _json(own | {"processes": self._all.statuses(own)})
+        )
 
     def failures(self, request: Request) -> Response:
         query = request.query_params
@@ -113,7 +131,15 @@ class _Routes:
         text = self._documents.metrics()
         if text is None:
             return _json({"error": "expected the extra prometheus: pip install 'rambla-py[prometheus]'"}, 501)
+        if _wants_all(request):
+            if self._all is None:
+                return _json(_NO_SOCKETS, 400)
+            text = self._all.metrics(text)
         return Response(text, media_type="text/plain; version=0.0.4")
+
+
+def _wants_all(request: Request) -> bool:
+    return request.query_params.get("all") == "1"
 
 
 def _json(data: Any, status: int = 200) -> Response:

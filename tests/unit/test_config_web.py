@@ -17,15 +17,11 @@ def problems(environ: Mapping[str, str] | None = None, **web: Any) -> list[str]:
     return [str(problem) for problem in refused.value.problems]
 
 
-def test_nothing_is_set_by_default() -> None:
-    """No token, and readiness that depends on no channel."""
+def test_everything_is_off_by_default() -> None:
+    """No port is opened unless the configuration says so."""
     settings = load({}, audit=service()).rambla.web
-    assert (settings.token, settings.allowed_hosts, settings.required, settings.need) == (
-        None,
-        (),
-        (),
-        "accept",
-    )
+    assert (settings.enabled, settings.host, settings.port) == (False, "127.0.0.1", 8421)
+    assert (settings.socket, settings.token, settings.required, settings.need) == (None, None, (), "accept")
 
 
 def test_the_token_is_secret() -> None:
@@ -42,7 +38,7 @@ def test_the_token_is_secret() -> None:
 
 def test_an_empty_token_is_refused() -> None:
     """It would let everyone in."""
-    (problem,) = problems(token=" ")
+    (problem,) = problems(enabled=True, token=" ")
     assert "rambla.web.token: expected a string that is not empty" in problem
 
 
@@ -58,6 +54,7 @@ def test_required_channels_must_exist() -> None:
 def test_wrong_values_are_refused() -> None:
     """Each with its path."""
     assert "rambla.web.need" in problems(need="all")[0]
+    assert "rambla.web.port" in problems(port=70_000)[0]
     assert "did you mean 'token'?" in problems(tokn="x")[0]
 
 
