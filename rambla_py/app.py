@@ -53,7 +53,7 @@ class Rambla:
         self._error_text = ErrorText(self.config.secrets, details=self.config.rambla.log_payloads)
         self._lifecycle = Lifecycle(self.config, self._error_text, attach_outbox)
         self._publisher = Publisher(self._lifecycle)
-        self._is_served = False
+        self._is_accompanied = False
         # The ways into channels that take ordinary messages in one step; empty when there are none.
         self._fast_paths = self._lifecycle.fast_paths
 
@@ -84,12 +84,22 @@ class Rambla:
 
         Raises ``AlreadyRunningError`` while the app stops.
         """
-        at_start(self)
-        if self.config.rambla.web.enabled and not self._is_served:
-            self._is_served = True
-            importlib.import_module("rambla_py.web.server").serve(self)
+        self._accompany()
         self._lifecycle.start()
         return self
+
+    def _accompany(self) -> None:
+        """Attach what the configuration asks for, and the process: traces, the operations page."""
+        at_start(self)
+        if self._is_accompanied:
+            return
+        self._is_accompanied, telemetry = True, self.config.rambla.telemetry
+        if telemetry.traces:
+            importlib.import_module("rambla_py.telemetry.otel").instrument(
+                self, create_spans=telemetry.create_spans, max_spans=telemetry.max_spans
+            )
+        if self.config.rambla.web.enabled:
+            importlib.import_module("rambla_py.web.server").serve(self)
 
     def stop(self, timeout_s: float | None = 20.0) -> dict[str, Audit]:
         """Take no new messages, deliver within ``timeout_s`` seconds, drop the rest; return the accounts.

@@ -28,7 +28,7 @@ from rambla_py.config.raw_tree import Node, merge, plain, wrap
 from rambla_py.config.reading import read
 from rambla_py.config.schema import Config, ServiceConfig
 from rambla_py.config.services import Service, read_service
-from rambla_py.config.web_table import check_web
+from rambla_py.config.web_table import check_telemetry, check_web
 
 __all__ = ["load_config"]
 
@@ -97,6 +97,7 @@ def _checked(raw: _Raw, files: tuple[str, ...], problems: ProblemList) -> Config
     check_fallbacks({name: service.table for name, service in found.items()}, problems)
     kept = {name: service for name, service in services.items() if service is not None}
     channels = [channel for service in kept.values() for channel in service.channels.values()]
+    check_telemetry(settings.telemetry, rambla, problems)
     check_web(settings.web, rambla, {name: service.table for name, service in found.items()}, problems)
     outbox = checked_outbox(settings.outbox, channels, files, problems)
     return Config(services=kept, rambla=msgspec.structs.replace(settings, outbox=outbox), files=files)

@@ -206,6 +206,13 @@ class TelemetrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     metrics: Annotated[
         bool, Meta(description="false: keep no histograms of times; counters are always kept")
     ] = True
+    traces: Annotated[bool, Meta(description="make spans of what is published, with OpenTelemetry")] = False
+    create_spans: Annotated[
+        bool, Meta(description="false: no spans of the calls of publish; the caller's context is passed on")
+    ] = True
+    max_spans: Annotated[
+        int, Meta(ge=0, description="maximum number of create spans under one span of a caller")
+    ] = 1_000
 
 
 class WebSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,17 +1,17 @@
-"""Checks of the table ``[rambla.web]`` as a whole."""
+"""Checks of the tables ``[rambla.web]`` and ``[rambla.telemetry]`` as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from rambla_py._internal.host_names import address_of, ascii_host
 from rambla_py.config.problems import ProblemList
 from rambla_py.config.raw_tree import Node
-from rambla_py.config.schema import WebSettings
+from rambla_py.config.schema import TelemetrySettings, WebSettings
 
-__all__ = ["check_web", "is_loopback"]
+__all__ = ["check_telemetry", "check_web", "is_loopback"]
 
 _PATH = "rambla.web"
 
@@ -48,13 +48,25 @@ def check_web(
     if token is None and not is_loopback(settings.host) and "token" not in table.value:
         hint = f"host {settings.host!r} can be reached from other machines; set token, or $RAMBLA_WEB_TOKEN"
         problems.missing(f"{_PATH}.token", expected="a string", file=file, hint=hint)
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        hint = "pip install 'rambla-py[web]'"
-        problems.add(
-            f"{_PATH}.enabled", expected="the extra web", got=f"no {missing[0]}", file=file, hint=hint
-        )
+    _check_extra("web", ("starlette", "uvicorn"), f"{_PATH}.enabled", file, problems)
     _check_tls(settings, file, problems)
+
+
+def check_telemetry(settings: TelemetrySettings, rambla: Node, problems: ProblemList) -> None:
+    """Report traces without the extra that makes them."""
+    if settings.traces:
+        table = rambla.get("telemetry")
+        file = None if table is None else table.file
+        _check_extra("otel", ("opentelemetry",), "rambla.telemetry.traces", file, problems)
+
+
+def _check_extra(
+    extra: str, packages: Sequence[str], path: str, file: str | None, problems: ProblemList
+) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        hint = f"pip install 'rambla-py[{extra}]'"
+        problems.add(path, expected=f"the extra {extra}", got=f"no {missing[0]}", file=file, hint=hint)
 
 
 def _check_required(
