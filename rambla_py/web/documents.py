@@ -29,10 +29,8 @@ class Documents:
         self.error_text = ErrorText(app.config.secrets)
 
     def status(self) -> dict[str, Any]:
-        """Return the process, and the status of each target with the number accepted."""
+        """Return the process, and the status of each target."""
         app, lifecycle, now = self._app, self._app._lifecycle, time.monotonic()
-        targets = app.status()
-        audit = app.audit()  # read last, so that no more deliveries have ended than were accepted
         started_at = lifecycle.started_at
         return {
             "at": time.time(),
@@ -42,11 +40,7 @@ class Documents:
             "host": socket.gethostname(),
             "uptime_s": None if started_at is None else round(now - started_at, 3),
             "state": lifecycle.state,
-            "targets": {
-                name: target.to_dict() | {"accepted": audit[name].accepted}
-                for name, target in targets.items()
-                if name in audit
-            },
+            "targets": {name: target.to_dict() for name, target in app.status().items()},
         }
 
     def failures(self, channel: str | None, limit: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
-    from rambla_py.status import Audit, TargetStatus
+    from rambla_py.status import TargetStatus
     from rambla_py.telemetry.observer import ObservedTarget
     from rambla_py.telemetry.otel.targets import Targets
 
@@ -27,9 +27,6 @@ class Measured(Protocol):
     def status(self) -> dict[str, TargetStatus]:
         """Return the status of each target."""
 
-    def audit(self) -> dict[str, Audit]:
-        """Return the accounts of each target."""
-
 
 class _Spec(NamedTuple):
     name: str
@@ -39,6 +36,7 @@ class _Spec(NamedTuple):
 
 
 _COUNTERS: Final = (
+    _Spec("rambla.accepted", "{message}", "Deliveries accepted", lambda one: one.accepted),
     _Spec("rambla.refused", "{call}", "Publishes that raised MailboxFullError", lambda one: one.refused),
     _Spec("rambla.lost_connections", "{connection}", "Lost in use", lambda one: one.lost_connections),
     _Spec("rambla.restarts", "{restart}", "Workers and servers replaced", lambda one: one.restarts),
@@ -68,7 +66,6 @@ class Meters:
             meter.create_observable_gauge(spec.name, [self._reader(spec)], spec.unit, spec.text)
         text = "Deliveries that ended, by status"
         meter.create_observable_counter("rambla.outcomes", [self._outcomes], "{message}", text)
-        meter.create_observable_counter("rambla.accepted", [self._accepted], "{message}", "Accepted")
         self._sent = meter.create_counter("messaging.client.sent.messages", "{message}", "Messages sent")
         self._took = meter.create_histogram(
             "messaging.client.operation.duration",
@@ -106,15 +103,6 @@ class Meters:
         for one in self._status():
             for status, count in one.statuses.items():
                 yield Observation(count, {**_where(one), "rambla.status": status})
-
-    def _accepted(self, options: CallbackOptions) -> Iterator[Observation]:
-        app = self._app()
-        status = self._status()
-        audit = {} if app is None or not status else app.audit()
-        for one in status:
-            account = audit.get(f"{one.service}.{one.channel}")
-            if account is not None:
-                yield Observation(account.accepted, _where(one))
 
     def _status(self) -> list[TargetStatus]:
         app = self._app()
