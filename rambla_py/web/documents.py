@@ -8,16 +8,18 @@ import socket
 import sys
 import time
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from rambla_py._internal.redaction import Redactor
 from rambla_py.app import Rambla
-from rambla_py.errors import OptionError
+from rambla_py.errors import OptionError, RamblaError
 from rambla_py.telemetry.error_text import ErrorText
 
 __all__ = ["Documents"]
+
+_MOST_DEAD: Final = 100
 
 
 class Documents:
@@ -44,11 +46,24 @@ class Documents:
         }
 
     def failures(self, channel: str | None, limit: str | None) -> dict[str, Any]:
-        """Return groups of failures; raises ``UnknownChannelError``, and ``OptionError`` for a limit."""
+        """Return groups of failures, and of dead letters where an outbox is configured.
+
+        Raises ``UnknownChannelError``, and ``OptionError`` for a limit.
+        """
         if limit is not None and not (limit.isascii() and limit.isdigit() and len(limit) < 10):
             raise OptionError("limit", f"expected an integer >= 1, got {limit[:20]!r}")
         groups = self._app.failures(channel, 100 if limit is None else int(limit))
-        return {"at": time.time(), "groups": [msgspec.to_builtins(group) for group in groups]}
+        found = {"at": time.time(), "groups": [msgspec.to_builtins(group) for group in groups]}
+        return found if self._app.config.rambla.outbox is None else found | self._dead(channel)
+
+    def _dead(self, channel: str | None) -> dict[str, Any]:
+        """Return the groups of dead letters, the newest first, or why they cannot be read."""
+        try:
+            groups = self._app.outbox.groups(channel=channel)
+        except RamblaError as error:
+            return {"dead": [], "dead_error": self.error_text(error)}
+        groups.sort(key=lambda group: group.last_at, reverse=True)
+        return {"dead": [msgspec.to_builtins(group) for group in groups[:_MOST_DEAD]]}
 
     def plan(self) -> dict[str, Any]:
         """Return the supervision tree; raises what a handler's ``external_servers`` raises."""

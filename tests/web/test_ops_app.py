@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -283,3 +284,24 @@ def test_it_can_be_mounted(app: Rambla) -> None:
         assert answer.headers["location"] == "/ops/"
         assert "Path=/ops/" in answer.headers["set-cookie"]
         assert client.get("/ops/status.json").status_code == 200
+
+
+def test_dead_letters_are_listed_by_group(tmp_path: Path) -> None:
+    """Where an outbox is configured; what is kept there is no failure of the ring."""
+    durable = table(probe(refuse), {"retries": 0}, durable=True)
+    with running(durable | {"rambla": {"outbox": {"url": f"sqlite:///{tmp_path}/outbox.db"}}}) as app:
+        client = client_of(app)
+        assert client.get("/failures.json").json()["dead"] == []
+        for _ in range(3):
+            assert one(app).status == "fatal"
+        document = client.get("/failures.json?channel=orders").json()
+    assert document["groups"] == []
+    (group,) = document["dead"]
+    assert (group["count"], group["channel"], group["replayed"]) == (3, "probe.orders", 0)
+    assert "no room for row" in group["error"]
+
+
+def test_without_an_outbox_there_are_no_dead_letters(app: Rambla) -> None:
+    """The document says nothing about them."""
+    with app:
+        assert "dead" not in client_of(app).get("/failures.json").json()

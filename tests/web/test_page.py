@@ -80,9 +80,19 @@ def thousand() -> Iterator[Rambla]:
         yield app
 
 
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rambla]:
+    """An app with an outbox, and a dead letter in it."""
+    outbox = {"url": f"sqlite:///{tmp_path_factory.mktemp('outbox')}/outbox.db"}
+    durable = table(probe(refuse_row), {"retries": 0}, durable=True)
+    with running(durable | {"rambla": {"outbox": outbox}}) as app:
+        one(app, 17)
+        yield app
+
+
 # While Playwright runs, its thread has an event loop, in which the apps could not stop: they outlive it.
 @pytest.fixture(scope="module")
-def browser(four: Rambla, thousand: Rambla) -> Iterator[Browser]:
+def browser(four: Rambla, thousand: Rambla, dying: Rambla) -> Iterator[Browser]:
     """Chromium, for which no name resolves."""
     require(Chromium)
     rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -185,3 +195,17 @@ def test_an_app_without_targets(serve: Callable[[Rambla], Any], browser: Browser
     """Before the start the page says so."""
     with opened(browser, serve(Rambla(table(probe(lambda message: None)))).url) as page:
         assert "not started" in page.inner_text("td.empty >> nth=0")
+
+
+def test_dead_letters_are_shown_with_the_command_that_replays_them(
+    browser: Browser, serve: Callable[[Rambla], Any], dying: Rambla, four: Rambla
+) -> None:
+    """Their errors are text; without an outbox there is no such table."""
+    with opened(browser, serve(dying).url) as page:
+        cells = page.locator("#dead tbody tr td")
+        cells.first.wait_for()
+        assert cells.nth(1).inner_text() == "probe.orders"
+        assert ODD in cells.nth(2).inner_text()
+        assert re.fullmatch(r"rambla dead replay --group \w+", cells.nth(5).inner_text())
+    with opened(browser, serve(four).url) as page:
+        assert page.locator("#dead").is_hidden()
