@@ -28,7 +28,7 @@ def socket_path(given: str, name: str | None) -> str:
 
 
 def bind_socket(path: str) -> socket.socket:
-    """Listen on a path, with mode 0600; a socket on which nobody answers is replaced.
+    """Listen on a path, with mode 0600; a socket without a listener is replaced.
 
     Raises ``OSError`` if another process listens on it, or if something else has that name.
     """

@@ -172,8 +172,8 @@ def test_a_client_that_stays_does_not_hold_up_the_stop() -> None:
     assert not os.path.exists(socket_path("auto", "shop"))
 
 
-def test_a_socket_that_nobody_answers_is_replaced(tmp_path: Path) -> None:
-    """One that somebody does, and any other file, is not."""
+def test_a_socket_without_a_listener_is_replaced(tmp_path: Path) -> None:
+    """One with a listener, and any other file, is not."""
     path = str(Path(os.environ["XDG_RUNTIME_DIR"]) / "s")
     with closing(bind_socket(path)):
         assert os.stat(path).st_mode & 0o777 == 0o600
