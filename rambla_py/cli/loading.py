@@ -15,7 +15,7 @@ from rambla_py.config.raw_tree import plain
 from rambla_py.config.reading import read
 from rambla_py.errors import ConfigError
 
-__all__ = ["load", "load_sound"]
+__all__ = ["load", "load_sound", "without_page"]
 
 
 def load(ctx: typer.Context, file: Path | None) -> Config:
@@ -24,6 +24,12 @@ def load(ctx: typer.Context, file: Path | None) -> Config:
     Raises ``ConfigError``, which ends the program with exit code 78.
     """
     return load_config(file or ctx.obj)
+
+
+def without_page(config: Config) -> Config:
+    """Return it without the operations page: a command of seconds has none, and its port is the service's."""
+    web = msgspec.structs.replace(config.rambla.web, enabled=False)
+    return msgspec.structs.replace(config, rambla=msgspec.structs.replace(config.rambla, web=web))
 
 
 def load_sound(ctx: typer.Context, file: Path | None, refused: ConfigError) -> Config | None:

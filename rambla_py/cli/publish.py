@@ -17,7 +17,7 @@ from rambla_py.app import Rambla
 from rambla_py.cli.connecting import ConnectWatch
 from rambla_py.cli.counts import NOT_CONNECTED, Counts
 from rambla_py.cli.interrupts import Interrupted, heard, raised
-from rambla_py.cli.loading import load
+from rambla_py.cli.loading import load, without_page
 from rambla_py.cli.logs import shown_on
 from rambla_py.cli.message_reader import Item
 from rambla_py.cli.parameters import AsJson, ConfigFile
@@ -132,7 +132,7 @@ def publish(
         timeout_s=timeout,
         verbose=verbose,
     )
-    rambla = Rambla(load(ctx, config))
+    rambla = Rambla(without_page(load(ctx, config)))
     if wanted.channel is not None:
         configured(rambla.config, wanted.channel)
     console = talk()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,16 @@ def test_a_channel_that_does_not_connect_fails_with_a_hint(folder: Path) -> None
     )
     assert summary.endswith("; stopped early; to continue: --skip 0")
     assert "dropped: not connected" not in done.stderr
+
+
+def test_a_command_serves_no_operations_page(tmp_path: Path) -> None:
+    """Its port is that of the service, with which it shares the configuration: nothing is said about it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        page = f"[rambla.web]\nenabled = true\nport = {port}\n"
+        (tmp_path / "rambla.toml").write_text(
+            f'{page}[file.connections.out]\npath = "out.jsonl"\n[file.channels.kept]\n'
+        )
+        done = run(tmp_path, "publish", "kept", "{}")
+    assert (done.returncode, "operations page" in done.stderr) == (0, False)
+    assert lines_of(tmp_path / "out.jsonl") == [{}]

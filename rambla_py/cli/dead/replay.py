@@ -15,6 +15,7 @@ from rambla_py.app import Rambla
 from rambla_py.cli.dead.delivering import Delivered, deliver
 from rambla_py.cli.dead.rows import clock
 from rambla_py.cli.dead.selecting import needs_selection, with_selection
+from rambla_py.cli.loading import without_page
 from rambla_py.cli.logs import shown_on
 from rambla_py.cli.message_reader import plain_value
 from rambla_py.cli.option_values import read_option
@@ -71,7 +72,7 @@ def replay_letters(
     assert loaded is not None  # without --url there is a configuration
     edit = _edit(set_ or [], payload)
     per_s = _rate(rate)
-    app = Rambla(delivering(loaded))
+    app = Rambla(without_page(delivering(loaded)))
     if to is not None:
         edit = msgspec.structs.replace(edit, target=app.outbox.target(to))
     with opened_letters(settings) as letters:
