@@ -150,13 +150,13 @@ class FrameEncoder:
             except Exception as error:  # a serializer of the application may raise anything
                 delivery.failed(_permanent(error))
                 continue
-            large, again = self._size > alone_over, delivery.attempts > 1
-            if large or again is not repeated or size >= _PIECE_BYTES:
+            again = delivery.attempts > 1
+            if size >= _PIECE_BYTES or again is not repeated or self._size > alone_over:
                 made += _joined(parts, accepted, repeated=repeated)
                 parts, accepted, size, repeated = [], [], 0, again
-            if large:
-                made += _joined(frames, [delivery], self._size, repeated=again)
-                continue
+                if self._size > alone_over:
+                    made += _joined(frames, [delivery], self._size, repeated=again)
+                    continue
             parts += frames
             accepted.append(delivery)
             size += self._size
