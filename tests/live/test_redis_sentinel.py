@@ -262,7 +262,7 @@ def test_a_replica_has_what_is_confirmed(calm: WatchedRedis, unique_name: str):
 
 def test_too_few_replicas(calm: WatchedRedis, unique_name: str):
     """Fewer replicas than wanted fail what was written, and nothing else; the error counts them."""
-    settings = {"sentinels": calm.addresses, "master": "main", "wait_replicas": 2, "wait_timeout_s": 0.1}
+    settings = {"sentinels": calm.addresses, "master": "main", "wait_replicas": 2, "wait_timeout_s": 1.0}
     made = Worker(settings, {"command": "rpush", "list": unique_name})
     with closing(made):
         first, poison = made.publish(["a", [object()]])
