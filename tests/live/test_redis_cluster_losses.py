@@ -206,7 +206,7 @@ def test_confirmed_by_replicas(redis_cluster: RedisCluster, client: redis.RedisC
 
 def test_too_few_replicas(redis_cluster: RedisCluster, unique_name: str):
     """More replicas than there are fail the messages, and the error counts them."""
-    with worker(redis_cluster, {"wait_replicas": 2, "wait_timeout_s": 0.1}, command="rpush") as w:
+    with worker(redis_cluster, {"wait_replicas": 2, "wait_timeout_s": 1.0}, command="rpush") as w:
         (answer,) = w.publish("a")
     assert type(answer) is NotReplicatedError
     assert "only 1 of wait_replicas = 2" in str(answer)
