@@ -23,6 +23,7 @@ from rambla_py import (
     PublishError,
     Rambla,
     RejectedError,
+    Retry,
     SerializationError,
 )
 
@@ -144,11 +145,10 @@ def test_attempts_survive_a_restart(tmp_path: Path) -> None:
     """A message with one retry left has one left after the restart, and then is a dead letter."""
     backend = Backend()
     backend.answers = [RejectedError("one"), RejectedError("two"), RejectedError("three")]
-    long = {"retries": 1, "backoff": {"initial_s": 3_600.0, "max_s": 3_600.0}}
-    with running(table_of(tmp_path, backend.handler(), options=long), stop_s=0.0) as app:
+    options = {"retries": 1, "callbacks": {"on_failure": lambda outcome: Retry(delay_s=2.0)}}
+    with running(table_of(tmp_path, backend.handler(), options=options), stop_s=0.0) as app:
         app.publish("orders", "poison")
         wait_until(lambda: len(backend.received) == 1 and app.status()[NAME].queued == 1)
-    options = {"retries": 1, "backoff": {"initial_s": 0.0, "max_s": 0.0}}
     with running(table_of(tmp_path, backend.handler(), options=options)) as app:
         wait_until(lambda: app.audit()[NAME].fatal == 1)
     assert len(backend.received) == 2
