@@ -38,7 +38,7 @@ def test_the_token_is_secret() -> None:
 
 def test_an_empty_token_is_refused() -> None:
     """It would let everyone in."""
-    (problem,) = problems(enabled=True, token=" ")
+    (problem,) = problems(token=" ")
     assert "rambla.web.token: expected a string that is not empty" in problem
 
 
