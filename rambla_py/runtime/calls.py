@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -64,27 +65,7 @@ def plan(
     many: bool,
     trace: CallTrace | None = None,
 ) -> Call:
-    """Return the checked deliveries of a call; raises ``OptionError`` and ``SerializationError``.
-
-    It ends the ``trace`` if it raises, and ``accept`` ends it otherwise.
-    """
-    try:
-        return _plan(home, targets, messages, options, many=many, trace=trace)
-    except BaseException as error:
-        if trace is not None:
-            trace.ended(error)
-        raise
-
-
-def _plan(
-    home: Home,
-    targets: tuple[Target, ...],
-    messages: Sequence[Any],
-    options: Mapping[str, Any],
-    *,
-    many: bool,
-    trace: CallTrace | None,
-) -> Call:
+    """Return the checked deliveries of a call; raises ``OptionError`` and ``SerializationError``."""
     durable = any(target.durability is not None for target in targets)
     kind = DurableReceipt if durable else Receipt
     receipt = kind._expecting(home_of(home, targets), len(messages), len(targets), many=many)
@@ -104,15 +85,23 @@ def _plan(
 def accept(call: Call, *, may_wait: bool = True) -> Receipt:
     """Accept the deliveries of a call; raises ``MailboxFullError`` if there is no room for any of them."""
     may_wait = may_wait and not must_not_wait()
+    if call.trace is None:  # the ordinary case, without the cost of a block
+        return _accept(call, time.monotonic(), may_wait=may_wait)
+    with _ended(call.trace):
+        return _accept(call, time.monotonic(), may_wait=may_wait)
+
+
+@contextmanager
+def _ended(trace: CallTrace | None) -> Iterator[None]:
+    """End the trace of a call with the block, and with the error that the block raises."""
     try:
-        receipt = _accept(call, time.monotonic(), may_wait=may_wait)
+        yield
     except BaseException as error:
-        if call.trace is not None:
-            call.trace.ended(error)
+        if trace is not None:
+            trace.ended(error)
         raise
-    if call.trace is not None:
-        call.trace.ended(None)
-    return receipt
+    if trace is not None:
+        trace.ended(None)
 
 
 def _accept(call: Call, now: float, *, may_wait: bool) -> Receipt:
@@ -131,15 +120,9 @@ async def accept_async(call: Call, check_running: Callable[[], None]) -> Receipt
 
     Yields to other tasks every 1,000 messages. ``check_running`` raises if the app has stopped accepting.
     """
-    try:
-        receipt = await _accept_async(call, check_running)
-    except BaseException as error:
-        if call.trace is not None:
-            call.trace.ended(error)
-        raise
-    if call.trace is not None:
-        call.trace.ended(None)
-    return receipt
+    with _ended(call.trace):
+        check_running()
+        return await _accept_async(call, check_running)
 
 
 async def _accept_async(call: Call, check_running: Callable[[], None]) -> Receipt:

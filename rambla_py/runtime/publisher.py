@@ -73,12 +73,16 @@ class Publisher:
         system = self._lifecycle.running()
         targets, tracing = find_targets(system.routes, channels), self._lifecycle.tracing
         trace = None if tracing is None else tracing.begin()
-        return plan(system.home, targets, messages, options, many=many, trace=trace)
+        try:
+            return plan(system.home, targets, messages, options, many=many, trace=trace)
+        except BaseException as error:
+            if trace is not None:
+                trace.ended(error)
+            raise
 
     async def _accepted(self, call: Call) -> Receipt:
         def check_running() -> None:
             if self._lifecycle.running().home is not call.home:
                 raise NotRunningError("running again, but this call was made before the restart")
 
-        check_running()
         return await accept_async(call, check_running)

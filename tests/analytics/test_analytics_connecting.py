@@ -132,7 +132,7 @@ def test_what_a_configuration_says_stays() -> None:
 
 
 def test_a_durable_channel_refuses_what_has_no_room(tmp_path: Path) -> None:
-    """It drops nothing, so that ``drop_newest`` would be an error of a key that nobody has set."""
+    """A durable channel cannot have ``overflow = "drop_newest"``, the default for a tracker's channel."""
     table = {
         "null": {"channels": {"analytics": {"durable": True}}},
         "rambla": {"outbox": {"url": f"sqlite:///{tmp_path / 'outbox.db'}"}},
@@ -221,7 +221,7 @@ def test_a_borrowed_app_runs_on() -> None:
 
 
 def test_what_is_tracked_while_a_borrowed_app_is_flushed_is_counted() -> None:
-    """``close`` refuses it: nobody would count its end."""
+    """``close`` refuses it: there would be no one left to count its end."""
     released = threading.Event()
 
     class Waits(Handler):

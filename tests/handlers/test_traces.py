@@ -420,7 +420,7 @@ def test_an_app_that_starts_later_is_traced() -> None:
 
 
 def test_the_instrumentor_traces_every_app_that_starts() -> None:
-    """Until it is told to end: then no app is traced, nor those that were."""
+    """After ``uninstrument`` none is, those that ran before included."""
     spans, before = Spans(), Rambla(table(probe(echo)))
     RamblaInstrumentor().instrument(tracer_provider=spans.provider, skip_dep_check=True)
     try:

@@ -184,7 +184,7 @@ def test_an_exception_at_every_point_leaves_the_queue(
 
 
 def test_an_exception_at_every_point_leaves_the_busy_timeout(connect: Connect) -> None:
-    """Whoever uses the connection afterwards is as patient as before, and so is the next to write."""
+    """Later statements on the connection wait as long as before."""
     connection = connect()
 
     def interrupt() -> None:

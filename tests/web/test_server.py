@@ -100,20 +100,20 @@ def test_processes_of_an_app_are_shown_together() -> None:
     port = free_port()
     with app_of(port=port, socket="auto") as app:
         assert until(lambda: answers(port))
-        told, tell = os.pipe()
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            os.close(tell)
+            os.close(writer)
             app.publish("orders", 1).outcomes(timeout_s=TIMEOUT_S)
-            os.read(told, 1)  # until the parent has asked
+            os.read(reader, 1)  # until the parent has asked
             os._exit(0)
-        os.close(told)
+        os.close(reader)
         try:
             assert until(lambda: [pid for pid, _ in siblings("shop")] == [child])
             assert until(lambda: accepted(port) == {str(os.getpid()): 0, str(child): 1})
             text = get(f"http://127.0.0.1:{port}/metrics?all=1").decode()
         finally:
-            os.close(tell)
+            os.close(writer)
             os.waitpid(child, 0)
         samples = [line for line in text.splitlines() if line.startswith("rambla_accepted_total")]
         assert [line.partition("pid=")[2] for line in samples] == [

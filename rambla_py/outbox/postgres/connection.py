@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -13,14 +12,13 @@ import psycopg
 from rambla_py._internal.fork_lock import fork_rlock
 from rambla_py.errors import RamblaError
 from rambla_py.outbox.errors import OutboxBusyError, OutboxError
+from rambla_py.outbox.reentry import refuse_reentry
 from rambla_py.outbox.transactional.driver_errors import outbox_error
 from rambla_py.sql.dialects.postgresql_connection import PostgresConnection
 
 __all__ = ["JournalConnection", "connect", "fetch"]
 
 _CONNECT_TIMEOUT_S: Final = 5
-_writing: set[tuple[int, str]] = set()
-"""The threads that write, each with its database: a signal handler on one of them would wait for it."""
 
 
 def connect(url: str, read_timeout_s: float, name: str) -> PostgresConnection:
@@ -64,7 +62,7 @@ class JournalConnection:
 
         Raises ``OutboxBusyError`` on a thread that was interrupted while it was writing to the same database.
         """
-        with self._lock, self._used(), self._writes():
+        with self._lock, self._used(), refuse_reentry(self._name, self._url):
             committing = False
             try:
                 connection = self._opened()
@@ -89,17 +87,6 @@ class JournalConnection:
             yield
         finally:
             self._in_use = False
-
-    @contextmanager
-    def _writes(self) -> Iterator[None]:
-        place = (threading.get_ident(), self._url)
-        if place in _writing:
-            raise OutboxBusyError(self._name, "this thread was interrupted while it was writing")
-        try:
-            _writing.add(place)
-            yield
-        finally:
-            _writing.discard(place)
 
     @contextmanager
     def _mapped_errors(self) -> Iterator[None]:

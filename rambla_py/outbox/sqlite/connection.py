@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,14 +14,13 @@ from rambla_py._internal.fork_lock import fork_rlock
 from rambla_py._internal.private_files import make_private_file, make_private_folder, warn_if_readable
 from rambla_py._internal.sqlite_lock import WriteLock
 from rambla_py.outbox.errors import OutboxBusyError, OutboxError, OutboxFullError
+from rambla_py.outbox.reentry import refuse_reentry
 from rambla_py.outbox.sqlite.errors import is_io_error, journal_error
 from rambla_py.outbox.sqlite.files import Reserve, check_place, has_room
 from rambla_py.outbox.sqlite.tables import are_missing, migrate
 
 __all__ = ["JournalFile", "file_errors"]
 
-_writing: set[tuple[int, str]] = set()
-"""The threads that write, each with its file: a signal handler on one of them would wait for it."""
 _LOG_LIMIT: Final = 64 * 1024 * 1024
 _PAGES_BETWEEN_CHECKPOINTS: Final = 256
 
@@ -80,7 +78,7 @@ class JournalFile:
 
         Raises ``OutboxBusyError`` on a thread that was interrupted while it was writing to the same file.
         """
-        with self._opened() as lock, self._writes():
+        with self._opened() as lock, refuse_reentry(self.name, self._place):
             connection = lock.connection
             if connection.in_transaction:  # an exception from a signal handler came before the block below
                 connection.execute("ROLLBACK")
@@ -98,17 +96,6 @@ class JournalFile:
                 if isinstance(error, sqlite3.Error):
                     raise self._mapped(error, committing=committing) from error
                 raise
-
-    @contextmanager
-    def _writes(self) -> Iterator[None]:
-        place = (threading.get_ident(), self._place)
-        if place in _writing:
-            raise OutboxBusyError(self.name, "this thread was interrupted while it was writing")
-        try:
-            _writing.add(place)
-            yield
-        finally:
-            _writing.discard(place)
 
     def _mapped(self, error: sqlite3.Error, *, committing: bool = False) -> OutboxError:
         mapped = journal_error(self.name, error, committing=committing)
@@ -146,7 +133,7 @@ class JournalFile:
         return lock
 
     def _make_tables(self, lock: WriteLock) -> None:
-        with self._writes():
+        with refuse_reentry(self.name, self._place):
             lock.begin_writing()
             try:
                 migrate(lock.connection, self.name)
