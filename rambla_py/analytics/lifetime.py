@@ -16,7 +16,6 @@ from rambla_py.analytics.retention import delete_user
 from rambla_py.analytics.routing import channels_of
 from rambla_py.errors import NotRunningError, ReceiptTimeoutError
 from rambla_py.runtime.flushing import Flush
-from rambla_py.sql import SqlBackend
 from rambla_py.telemetry.observer import Observer
 
 __all__ = ["Lifetime"]
@@ -102,7 +101,7 @@ class Lifetime:
         """Deliver what waits for the SQL databases of the channels, and delete the events of a user there."""
         deleted: dict[str, int] = {}
         targets = [target for target in self.app.config.every_channel() if target.channel in self._names]
-        databases = [target for target in targets if hasattr(target.handler, "backend_arguments")]
+        databases = [target for target in targets if hasattr(target.handler, "backend")]
         if not databases:
             names = ", ".join(target.name for target in targets)
             raise AnalyticsError(f"{names}: events of a user can be deleted from SQL databases only")
@@ -112,8 +111,7 @@ class Lifetime:
                 "call delete_user again when the database answers"
             )
         for target in databases:
-            arguments = target.handler.backend_arguments(target.settings)  # type: ignore[attr-defined]
-            with SqlBackend(**arguments) as db:
+            with target.handler.backend(target.settings) as db:  # type: ignore[attr-defined]
                 for table, number in delete_user(db, user_id, target.options.tables).items():
                     deleted[table] = deleted.get(table, 0) + number
         return deleted

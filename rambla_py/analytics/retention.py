@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rambla_py.analytics.event_time import time_text
-from rambla_py.sql import SqlBackend
+
+if TYPE_CHECKING:
+    from rambla_py.sql import SqlBackend
 
 __all__ = ["delete_before", "delete_user", "existing_tables"]
 

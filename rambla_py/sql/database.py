@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import get_cls_kwargs
 
 from rambla_py._internal.host_names import ascii_host
@@ -20,6 +19,9 @@ from rambla_py.serialization.encoding import to_json
 from rambla_py.sql.dialect import ConnectOptions, SqlDialect
 from rambla_py.sql.errors import SqlError, SqlOptionError
 from rambla_py.sql.registry import find_dialect
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ["Database", "checked_database"]
 
@@ -92,6 +94,8 @@ class Database:
             url, creator = self.url, {}
         else:
             raise ValueError(f"{self.kind} has no driver for asyncio; use SqlBackend in a thread")
+        from sqlalchemy.ext.asyncio import create_async_engine  # it imports the ORM
+
         return create_async_engine(url, hide_parameters=True, **self._json(url), **creator, **options)
 
     def connect(self, *, autocommit: bool = False) -> Any:

@@ -144,6 +144,25 @@ def test_the_error_names_the_field() -> None:
     assert (str(AnalyticsError("no tables")), AnalyticsError("no tables").field) == ("no tables", None)
 
 
+LATE = [
+    ("", "sqlalchemy sqlglot jinja2 pygal psutil pyreqwest", 520),
+    ("analytics.Tracker('null:')", "sqlalchemy sqlglot jinja2 pygal psutil pyreqwest", 520),
+    ("analytics.Tracker('sqlite:///f.db')", "sqlalchemy.orm sqlglot jinja2 pygal psutil pyreqwest", 720),
+]
+
+
+@pytest.mark.parametrize(("statement", "late", "most"), LATE)
+def test_what_is_needed_late_is_imported_late(statement: str, late: str, most: int) -> None:
+    """The libraries of the page, of statements, of samples, and of databases that are not used."""
+    code = f"from rambla_py import analytics; {statement}; import sys; print(*sys.modules)".replace(
+        "; ;", ";"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    imported = printed.stdout.split()
+    assert set(late.split()).isdisjoint(imported)
+    assert len(imported) < most
+
+
 def test_importing_rambla_imports_no_analytics() -> None:
     """It is found only by those that name it."""
     code = "import sys, rambla_py; print([name for name in sys.modules if 'analytics' in name])"

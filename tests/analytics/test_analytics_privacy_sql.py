@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -155,3 +157,15 @@ def test_nothing_raises(text: str, dialect: str | None) -> None:
     """Whatever is given for a statement."""
     assert SCRUBBER.query(f"SELECT {text}", dialect).type == "SELECT"
     assert SCRUBBER.query(text, dialect).type.isalpha()
+
+
+def test_without_sqlglot_there_is_no_text_and_a_warning() -> None:
+    """One warning, with what to install; the type is still recorded."""
+    program = (
+        "import sys; sys.modules['sqlglot'] = None\n"
+        "from rambla_py.analytics.privacy import PrivacySettings, Scrubber\n"
+        "for _ in 1, 2: print(*Scrubber(PrivacySettings()).query('SELECT a FROM t'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "SELECT None None\n" * 2
+    assert done.stderr.count("pip install 'rambla-py[analytics]'") == 1

@@ -12,6 +12,7 @@ from psycopg.rows import Row
 from psycopg.sql import Composable
 
 from rambla_py.analytics.instrument.calls import Queries, QueryTracker
+from rambla_py.analytics.privacy import sql_masking as _sql_masking  # noqa: F401  # now, not in a request
 
 __all__ = ["AnalyticsCursor", "AsyncAnalyticsCursor", "async_psycopg_cursor", "psycopg_cursor"]
 

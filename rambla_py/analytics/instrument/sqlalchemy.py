@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rambla_py.analytics.instrument.calls import Queries, QueryTracker
 from rambla_py.analytics.instrumentation import Instrumentation
+from rambla_py.analytics.privacy import sql_masking as _sql_masking  # noqa: F401  # now, not in a request
 
 __all__ = ["instrument_sqlalchemy"]
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
+import logging
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rambla_py.analytics.privacy.marks import CUT
-from rambla_py.analytics.privacy.sql_masking import masked_sql
+
+if TYPE_CHECKING:
+    from rambla_py.analytics.privacy.sql_masking import MaskedSql
 
 __all__ = ["QueryText", "Statements"]
+
+_log = logging.getLogger("rambla_py.analytics")
 
 _CACHED: Final = 1_024
 _SHORT: Final = 2_048
@@ -81,7 +87,7 @@ class Statements:
         first = found[1].upper() if found else ""
         if first not in _TYPES:
             return QueryText(_OTHER, None, None)
-        masked = masked_sql(statement, dialect) if len(statement) <= _LONGEST else None
+        masked = _masked(statement, dialect) if len(statement) <= _LONGEST else None
         if masked is None:
             return QueryText(first, None, None)
         text = self._text(masked.text)
@@ -89,3 +95,22 @@ class Statements:
         if len(text) > self._max_text:
             text = text[: self._max_text] + CUT
         return QueryText(masked.type or first, text if self._with_text else None, grouped)
+
+
+def _masked(statement: str, dialect: str | None) -> MaskedSql | None:
+    mask = _masking()
+    return None if mask is None else mask(statement, dialect)
+
+
+@functools.cache
+def _masking() -> Callable[[str, str | None], MaskedSql | None] | None:
+    """Import what masks statements, with the first of them: sqlglot takes 0.1 s; None without sqlglot."""
+    try:
+        found = importlib.import_module("rambla_py.analytics.privacy.sql_masking")
+    except ImportError:
+        _log.warning(
+            "statements are tracked without their text, because sqlglot is missing; "
+            "pip install 'rambla-py[analytics]'"
+        )
+        return None
+    return found.masked_sql  # type: ignore[no-any-return]  # a function of the module

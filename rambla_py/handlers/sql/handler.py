@@ -11,6 +11,7 @@ from rambla_py.handler import Handler, secret_text
 from rambla_py.handlers.sql.connection import SqlConnection
 from rambla_py.handlers.sql.preflight import look
 from rambla_py.handlers.sql.settings import SqlOptions, SqlSettings, database_of
+from rambla_py.sql.backend import SqlBackend
 from rambla_py.sql.bulk import Row
 from rambla_py.sql.errors import SqlDataError, SqlError, SqlUnavailableError
 
@@ -51,8 +52,18 @@ class SqlHandler(Handler):
     )
 
     @staticmethod
+    def backend(settings: SqlSettings) -> SqlBackend:
+        """Return a backend for the database of a connection.
+
+        >>> from rambla_py.handler import Secret
+        >>> SqlHandler.backend(SqlSettings(url=Secret("sqlite:///shop.db")))
+        <SqlBackend sqlite at shop.db>
+        """
+        return SqlBackend(**SqlHandler.backend_arguments(settings))
+
+    @staticmethod
     def backend_arguments(settings: SqlSettings) -> dict[str, Any]:
-        """Return the arguments of a ``rambla_py.sql.SqlBackend`` for the database of a connection.
+        """Return the arguments of ``backend``, for another class of backends.
 
         >>> from rambla_py.handler import Secret
         >>> SqlHandler.backend_arguments(SqlSettings(url=Secret("sqlite:///shop.db")))["read_timeout_s"]
