@@ -24,6 +24,12 @@ log = logging.getLogger("rambla_py")
 _HAND_OVER = 0.75
 """Part of the time-out after which a target with a fallback hands over what is not in flight."""
 
+_UNREACHABLE_S = 1.5
+"""For how long a stop waits for a backend that is away, if the outbox keeps the messages: until it was probed."""
+
+_LOOK_S = 0.05
+"""Seconds between two checks of durable targets."""
+
 _CALLBACKS_S = 0.01
 """Seconds between two checks for callbacks that still run."""
 
@@ -55,10 +61,12 @@ class Shutdown:
         self.done = Signal()
         self._targets = [target for stage in stages for target in stage]
         self._before = {target: undelivered(target) for target in self._targets}
+        self._has_durable = any(target.durability is not None for target in self._targets)
         self._watch, self._finish = watch, finish
         self._lock = threading.RLock()
         self._requests: list[StopRequest] = []
         self._drained_until: float | None = None
+        self._began: float | None = None
         self._finishing = False
         self._steps = deque(self._plan(stages))
 
@@ -109,12 +117,14 @@ class Shutdown:
         self._drain_until(deadline, hand_over_at)
         if now >= hand_over_at:
             self._hand_over()
+        self._leave_unreachable(now)
         while self._steps and self._steps[0]():
             self._steps.popleft()
         if now >= deadline or not (self._steps or self._callbacks_wait()):
             self._end(deadline)
             return None
         again = deadline if now >= hand_over_at else hand_over_at
+        again = min(again, now + _LOOK_S) if self._has_durable else again
         again = again if self._steps else min(again, now + _CALLBACKS_S)
         return None if again == math.inf else again
 
@@ -130,6 +140,16 @@ class Shutdown:
         """Hand over what is not in flight; deliveries in flight have until the deadline."""
         for target in self._targets:
             if target.config.hands_over_at_stop and not target.state.closed:
+                shut(target)
+
+    def _leave_unreachable(self, now: float) -> None:
+        """End attempts of durable targets whose backend is away: the outbox keeps what they have."""
+        self._began = self._began or now
+        if now < self._began + _UNREACHABLE_S:
+            return
+        for target in self._targets:
+            away = target.durability is not None and target.state.unreachable
+            if away and not (target.state.closed or target.in_flight()):
                 shut(target)
 
     def _callbacks_wait(self) -> bool:
@@ -161,6 +181,9 @@ class _Flushed:
         if self._flush is None:
             self._flush = Flush(self._targets)
             self._flush.done.when_set(self._wake)
+        for target in self._targets:
+            if target.rests_in_outbox:
+                self._flush.skip(target)
         return bool(self._flush.done)
 
 

@@ -90,6 +90,16 @@ class TargetState:
             causes = sorted(self._causes.values(), key=lambda cause: _BY_WORKERS[::-1].index(cause.state))
         return ConnectionLostError(causes[0].why) if causes else None
 
+    @property
+    def unreachable(self) -> bool:
+        """Whether nothing can be attempted now: nothing connects, or the backend takes no messages.
+
+        Unlike ``name``, it is also known during a stop.
+        """
+        with self._lock:
+            found = decide(list(self._causes.values()), self._workers())
+        return found in ("down", "blocked") or (found == "connecting" and self.connect_error is not None)
+
     def obstacle_by(self, owner: Owner) -> BaseException | None:
         """Return what this owner reported; None when nothing is in its way."""
         cause = self._causes.get(owner)

@@ -121,6 +121,11 @@ class Target:
         self.completion.durability = durability
         self.admission.leave_fast_path()
 
+    @property
+    def rests_in_outbox(self) -> bool:
+        """Whether attempts have ended, and all that is left stays in the outbox."""
+        return self.durability is not None and self.state.closed and not self.in_flight()
+
     def release_too(self, fallbacks: Sequence[Target]) -> None:
         """Release the batches of these targets as well when a receipt of this one is waited for.
 
