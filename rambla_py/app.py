@@ -32,6 +32,7 @@ from rambla_py.telemetry.at_start import at_start
 from rambla_py.telemetry.error_text import ErrorText
 from rambla_py.telemetry.events import Event
 from rambla_py.telemetry.observer import Observer
+from rambla_py.telemetry.tracing import Tracing
 
 __all__ = ["Rambla"]
 
@@ -53,7 +54,7 @@ class Rambla:
         self._error_text = ErrorText(self.config.secrets, details=self.config.rambla.log_payloads)
         self._lifecycle = Lifecycle(self.config, self._error_text, attach_outbox)
         self._publisher = Publisher(self._lifecycle)
-        self._is_accompanied = False
+        self._is_accompanied = self._is_traced = False
         # The ways into channels that take ordinary messages in one step; empty when there are none.
         self._fast_paths = self._lifecycle.fast_paths
 
@@ -90,16 +91,22 @@ class Rambla:
 
     def _accompany(self) -> None:
         """Attach what the configuration asks for, and the process: traces, the operations page."""
+        self._tracing()
+        if not self._is_accompanied:
+            self._is_accompanied = True
+            if self.config.rambla.web.enabled:
+                importlib.import_module("rambla_py.web.server").serve(self)
+
+    def _tracing(self) -> Tracing | None:
+        """Return what traces the app, also if it does not run; None unless something asked for traces."""
         at_start(self)
-        if self._is_accompanied:
-            return
-        self._is_accompanied, telemetry = True, self.config.rambla.telemetry
-        if telemetry.traces:
+        telemetry = self.config.rambla.telemetry
+        if telemetry.traces and not self._is_traced:
+            self._is_traced = True
             importlib.import_module("rambla_py.telemetry.otel").instrument(
                 self, create_spans=telemetry.create_spans, max_spans=telemetry.max_spans
             )
-        if self.config.rambla.web.enabled:
-            importlib.import_module("rambla_py.web.server").serve(self)
+        return self._lifecycle.tracing
 
     def stop(self, timeout_s: float | None = 20.0) -> dict[str, Audit]:
         """Take no new messages, deliver within ``timeout_s`` seconds, drop the rest; return the accounts.

@@ -27,7 +27,7 @@ class Listeners:
     ``wake`` is called with the time, on the monotonic clock, at which ``call_due`` should run.
     """
 
-    def __init__(self, wake: Callable[[float], None]) -> None:
+    def __init__(self, wake: Callable[[float], object]) -> None:
         self._wake = wake
         self._by_topic: dict[Topic, tuple[Callable[..., Any], ...]] = {"error": (), "drop": ()}
         self._logged: set[Any] = set()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,7 +24,7 @@ from rambla_py.runtime.target.durability import Durability
 from rambla_py.runtime.target.gathering import home_of
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.worker_threads import must_not_wait
-from rambla_py.telemetry.tracing import CallTrace
+from rambla_py.telemetry.tracing import CallTrace, ends_with
 
 __all__ = ["Call", "accept", "accept_async", "plan"]
 
@@ -65,20 +64,28 @@ def plan(
     many: bool,
     trace: CallTrace | None = None,
 ) -> Call:
-    """Return the checked deliveries of a call; raises ``OptionError`` and ``SerializationError``."""
+    """Return the checked deliveries of a call; raises ``OptionError`` and ``SerializationError``.
+
+    The trace of a call that raises is ended.
+    """
     durable = any(target.durability is not None for target in targets)
     kind = DurableReceipt if durable else Receipt
     receipt = kind._expecting(home_of(home, targets), len(messages), len(targets), many=many)
     deliveries: list[LiveDelivery] = []
-    if len(targets) == 1:
-        (target,) = targets
-        for slot, message in enumerate(messages):
-            deliveries.append(_draft_for_one(target, message, options, receipt, slot, trace))
-    else:
-        for message in messages:
-            _draft(targets, message, options, receipt, deliveries, trace)
-    if trace is not None:
-        trace.drafted(deliveries)
+    try:
+        if len(targets) == 1:
+            (target,) = targets
+            for slot, message in enumerate(messages):
+                deliveries.append(_draft_for_one(target, message, options, receipt, slot, trace))
+        else:
+            for message in messages:
+                _draft(targets, message, options, receipt, deliveries, trace)
+        if trace is not None:
+            trace.drafted(deliveries)
+    except BaseException as error:
+        if trace is not None:
+            trace.ended(error)
+        raise
     return Call(home, targets, deliveries, receipt, many, trace)
 
 
@@ -87,21 +94,8 @@ def accept(call: Call, *, may_wait: bool = True) -> Receipt:
     may_wait = may_wait and not must_not_wait()
     if call.trace is None:  # the ordinary case, without the cost of a block
         return _accept(call, time.monotonic(), may_wait=may_wait)
-    with _ended(call.trace):
+    with ends_with(call.trace):
         return _accept(call, time.monotonic(), may_wait=may_wait)
-
-
-@contextmanager
-def _ended(trace: CallTrace | None) -> Iterator[None]:
-    """End the trace of a call with the block, and with the error that the block raises."""
-    try:
-        yield
-    except BaseException as error:
-        if trace is not None:
-            trace.ended(error)
-        raise
-    if trace is not None:
-        trace.ended(None)
 
 
 def _accept(call: Call, now: float, *, may_wait: bool) -> Receipt:
@@ -120,7 +114,7 @@ async def accept_async(call: Call, check_running: Callable[[], None]) -> Receipt
 
     Yields to other tasks every 1,000 messages. ``check_running`` raises if the app has stopped accepting.
     """
-    with _ended(call.trace):
+    with ends_with(call.trace):
         check_running()
         return await _accept_async(call, check_running)
 

@@ -193,11 +193,13 @@ class Lifecycle:
 
         return end
 
-    def wake_companion(self, companion: Companion, at: float) -> None:
-        """Run a companion at that time, on the monotonic clock, or sooner; nothing while no system runs."""
+    def wake_companion(self, companion: Companion, at: float) -> bool:
+        """Run a companion at that time, on the monotonic clock, or sooner; False while no system runs."""
         system = self.system
-        if system is not None and companion in self._companions:
-            system.schedule(companion.run, at)
+        if system is None or self.state == "stopped" or companion not in self._companions:
+            return False
+        system.schedule(companion.run, at)
+        return True
 
     # -- what happens to the process ------------------------------------------------------------------
 

@@ -73,12 +73,7 @@ class Publisher:
         system = self._lifecycle.running()
         targets, tracing = find_targets(system.routes, channels), self._lifecycle.tracing
         trace = None if tracing is None else tracing.begin()
-        try:
-            return plan(system.home, targets, messages, options, many=many, trace=trace)
-        except BaseException as error:
-            if trace is not None:
-                trace.ended(error)
-            raise
+        return plan(system.home, targets, messages, options, many=many, trace=trace)
 
     async def _accepted(self, call: Call) -> Receipt:
         def check_running() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rambla_py.telemetry.observer import ObservedTarget
@@ -11,7 +11,7 @@ from rambla_py.telemetry.observer import ObservedTarget
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["CallTrace", "TracedTarget", "Tracing"]
+__all__ = ["CallTrace", "TracedTarget", "Tracing", "ends_with"]
 
 
 class TracedTarget(ObservedTarget, Protocol):
@@ -50,3 +50,16 @@ class Tracing(Protocol):
 
     def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         """Return what a handler's call with one message is made in."""
+
+
+@contextmanager
+def ends_with(trace: CallTrace | None) -> Iterator[None]:
+    """End the trace of a call with the block, and with the error that the block raises."""
+    try:
+        yield
+    except BaseException as error:
+        if trace is not None:
+            trace.ended(error)
+        raise
+    if trace is not None:
+        trace.ended(None)

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from rambla_py.config.options import accepts
 from rambla_py.errors import OptionError, describe
 from rambla_py.outbox.row_of import row_of
 from rambla_py.outbox.rows import Row
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig, Config
     from rambla_py.delivery import LiveDelivery
     from rambla_py.runtime.target.target import Target
+    from rambla_py.telemetry.tracing import CallTrace, Tracing
 
 __all__ = ["App", "Messages", "checked"]
 
@@ -34,37 +34,55 @@ class App(Protocol):
     def config(self) -> Config:
         """The configuration."""
 
+    def _tracing(self) -> Tracing | None:
+        """Return what traces it."""
+
 
 class Messages:
-    """The rows of one call; ``ids`` are those of its messages, in order."""
+    """The rows of one call; ``ids`` are those of its messages, in order, ``trace`` is that of the call."""
 
-    def __init__(self, ids: list[str], rows: list[Row]) -> None:
-        self.ids, self.rows = ids, rows
+    def __init__(self, trace: CallTrace | None) -> None:
+        self.trace, self.accepted = trace, time.time()
+        self.ids: list[str] = []
+        self.rows: list[Row] = []
 
 
 class _Admission:
-    """The part of a target that checks messages; records the options that each message gave."""
+    """The part of a target that checks messages."""
 
-    intake = None
+    intake = publish_hook = None
 
     def __init__(self, drafts: Drafts) -> None:
         self.drafts = drafts
-        self.given: list[Mapping[str, Any]] = []
 
-    def publish_hook(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        self.given.append(given)
-        return given
+
+class _Rows:
+    """Makes the rows of one target and one call; ``gives_ids``: their ids are those of the messages."""
+
+    def __init__(self, config: ChannelConfig, messages: Messages, *, gives_ids: bool, stored: bool) -> None:
+        self._config, self._messages = config, messages
+        self._gives_ids, self._stored = gives_ids, stored
+
+    def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
+        """Make the row of a delivery; raises ``SerializationError`` and ``OptionError``."""
+        row = row_of(self._config, delivery, given, self._messages.accepted)
+        if self._stored:
+            self._messages.rows.append(row)
+        if self._gives_ids:
+            self._messages.ids.append(row.id)
 
 
 class _Channel:
     """A target that takes no messages: it checks and encodes them only."""
 
-    durability = None
     gatherings = ()
 
-    def __init__(self, config: ChannelConfig, drafts: Drafts | None = None) -> None:
+    def __init__(
+        self, config: ChannelConfig, drafts: Drafts | None = None, rows: _Rows | None = None
+    ) -> None:
         self.config, self.service, self.channel = config, config.service, config.channel
         self.admission = _Admission(Drafts(self, _no_fast_path) if drafts is None else drafts)
+        self.durability = rows
 
     @property
     def error_text(self) -> Callable[[BaseException | None], str]:
@@ -90,35 +108,24 @@ def checked(
 ) -> Messages:
     """Return the rows of a call; raises as ``publish`` does, and ``OptionError`` if a channel is not durable.
 
-    Those of a disabled channel are checked, and left out.
+    Those of a disabled channel are checked, and left out. The caller ends the trace once they are stored.
     """
     known = cast("tuple[_Channel, ...]", find_targets(cast("Routes", _routes_of(app)), channels))
     for config in (target.config for target in known):
         if not config.durable:
             reason = "is false; outbox.publish needs a channel with durable = true"
             raise OptionError("durable", reason, service=config.service, channel=config.channel)
-    # New ones for each call: they record what its messages give.
-    targets = tuple(_Channel(target.config, target.admission.drafts) for target in known)
-    call = plan(_HOME, cast("tuple[Target, ...]", targets), tuple(messages), options, many=many)
-    return _stored(targets, call.deliveries, enabled=app.config.rambla.enabled)
+    tracing = app._tracing()
+    made = Messages(None if tracing is None else tracing.begin())
+    # New ones for each call: they make its rows.
+    targets = tuple(_Channel(one.config, one.admission.drafts, _rows(app, one, known, made)) for one in known)
+    plan(_HOME, cast("tuple[Target, ...]", targets), tuple(messages), options, many=many, trace=made.trace)
+    return made
 
 
-def _stored(targets: Sequence[_Channel], deliveries: Sequence[LiveDelivery], *, enabled: bool) -> Messages:
-    now = time.time()
-    ids: list[str] = []
-    rows: list[Row] = []
-    for number, delivery in enumerate(deliveries):
-        at, place = divmod(number, len(targets))
-        target = targets[place]
-        given = target.admission.given[at]
-        if len(targets) > 1:
-            given = {name: value for name, value in given.items() if accepts(target.config, name)}
-        row = row_of(target.config, delivery, given, now)
-        if enabled and target.config.enabled:
-            rows.append(row)
-        if place == 0:
-            ids.append(row.id)
-    return Messages(ids, rows)
+def _rows(app: App, target: _Channel, targets: Sequence[_Channel], messages: Messages) -> _Rows:
+    stored = app.config.rambla.enabled and target.config.enabled
+    return _Rows(target.config, messages, gives_ids=target is targets[0], stored=stored)
 
 
 def _routes_of(app: App) -> dict[str, tuple[_Channel, ...]]:

@@ -20,6 +20,7 @@ from rambla_py.outbox.transactional.drivers.sqlalchemy_driver import (
 from rambla_py.outbox.transactional.drivers.sqlite3_driver import Sqlite3Binding
 from rambla_py.outbox.transactional.messages import App, Messages, checked
 from rambla_py.outbox.transactional.statements import Query, Steps, steps_for
+from rambla_py.telemetry.tracing import ends_with
 
 __all__ = ["publish", "publish_async", "publish_many", "publish_many_async"]
 
@@ -163,7 +164,18 @@ def _messages(
 
 
 def _store(connection: Any, messages: Messages) -> list[str]:
-    binding: Any = _binding(connection, is_async=False)
+    with ends_with(messages.trace):
+        _run(_binding(connection, is_async=False), messages)
+    return messages.ids
+
+
+async def _store_async(connection: Any, messages: Messages) -> list[str]:
+    with ends_with(messages.trace):
+        await _run_async(_binding(connection, is_async=True), messages)
+    return messages.ids
+
+
+def _run(binding: Any, messages: Messages) -> None:
     with mapped_errors(binding.name):
         binding.check()
         steps = steps_for(binding.dialect(), messages.rows, guesses_types=binding.guesses_types)
@@ -175,11 +187,9 @@ def _store(connection: Any, messages: Messages) -> list[str]:
                 query = steps.throw(error)
             else:
                 query = _next(steps, found)
-    return messages.ids
 
 
-async def _store_async(connection: Any, messages: Messages) -> list[str]:
-    binding: Any = _binding(connection, is_async=True)
+async def _run_async(binding: Any, messages: Messages) -> None:
     with mapped_errors(binding.name):
         binding.check()
         steps = steps_for(binding.dialect(), messages.rows, guesses_types=binding.guesses_types)
@@ -191,7 +201,6 @@ async def _store_async(connection: Any, messages: Messages) -> list[str]:
                 query = steps.throw(error)
             else:
                 query = _next(steps, found)
-    return messages.ids
 
 
 def _next(steps: Steps, found: list[Any]) -> Query | None:

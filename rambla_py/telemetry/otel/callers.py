@@ -34,10 +34,11 @@ class Caller:
 class Callers:
     """Allows ``most`` spans under each caller's span, and counts the others on the last one. Thread-safe.
 
-    It lives with the app, on whose timer it looks whether callers have ended; ``wake`` schedules it.
+    It lives with the app, on whose timer it looks whether callers have ended; ``wake`` schedules it, and
+    returns False while the app does not run.
     """
 
-    def __init__(self, most: int, wake: Callable[[float], None]) -> None:
+    def __init__(self, most: int, wake: Callable[[float], bool]) -> None:
         self._most, self._wake = most, wake
         self._lock = threading.Lock()
         self._callers: OrderedDict[tuple[int, int], Caller] = OrderedDict()
@@ -58,14 +59,18 @@ class Callers:
             return True, found if found.made == self._most else None
 
     def hold(self, caller: Caller, parent: Span, span: Span, end_ns: int) -> None:
-        """Keep the last span until its caller has ended, and all that is left out is counted."""
+        """Keep the last span until its caller has ended, and all that is left out is counted.
+
+        It ends at once if nothing would look at it later: its caller was forgotten, as there were too many,
+        or the app does not run.
+        """
         with self._lock:
-            if self._callers.get(caller.key) is caller:
-                caller.span, caller.held = parent, (span, end_ns)
-        if caller.held is None:  # its caller was forgotten: there were too many
-            _end((span, end_ns), caller.left_out)
-            return
-        self._wake(time.monotonic() + _SWEEP_S)
+            is_known = self._callers.get(caller.key) is caller
+            caller.span, caller.held = parent, (span, end_ns)
+        if not (is_known and self._wake(time.monotonic() + _SWEEP_S)):
+            with self._lock:
+                last, caller.span, caller.held = caller.held, None, None
+            _end(last, caller.left_out)
 
     # -- with the app ---------------------------------------------------------------------------------
 
