@@ -68,6 +68,7 @@ class Stored(msgspec.Struct, gc=False, eq=False):
 
     ``adoption``: under which number its target adopted it, if the row was stored before this process
     delivered its share of the outbox, or by another one; else 0.
+    ``fallback_of``: the target whose list of fallbacks continues after this one, if it has ended.
     ``readable``: the delivery has the payload of the row, and not None in its place.
     """
 
@@ -75,3 +76,4 @@ class Stored(msgspec.Struct, gc=False, eq=False):
     adoption: int = 0
     crashes: int = 0
     readable: bool = True
+    fallback_of: str | None = None

@@ -66,14 +66,16 @@ class DurableTarget:
         """Store the deliveries of one call and admit them, or raise with nothing accepted."""
         self._outbox.accept(deliveries, may_wait=may_wait)
 
-    def hand_over(self, origin: LiveDelivery, fallbacks: Sequence[LiveDelivery]) -> bool:
+    def hand_over(
+        self, origin: LiveDelivery, fallbacks: Sequence[LiveDelivery], fallback_of: str | None
+    ) -> bool:
         """Store fallbacks of a delivery and admit them; its row ends in the same transaction."""
         # Not its id: it is no new message for the duplicate window.
         given = {"headers": origin.headers} if origin.headers else {}
         row, status = None if origin.stored is None else origin.stored.row, origin.status
         try:
             for fallback in fallbacks:
-                _prepare(fallback.target.config, fallback, given)
+                _prepare(fallback.target.config, fallback, given, fallback_of)
             replaces = [(row, status)] if row is not None and row.seq > 0 and status is not None else []
             self._outbox.hand_over(fallbacks, replaces)
         except RamblaError as error:
@@ -171,12 +173,16 @@ def _failed_for_good(fallback: Outcome | None) -> bool:
     return fallback is not None and fallback.status == "fatal"
 
 
-def _prepare(config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
+def _prepare(
+    config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any], fallback_of: str | None = None
+) -> None:
     native = is_native(delivery.payload)
     row = row_of(config, delivery, given, time.time(), native=native)
     if row.form == "value" and not native:
         delivery.reread(decoded(row))
-    delivery.store(Stored(row))
+    if fallback_of is not None:
+        row.progress = Progress(fallback_of=fallback_of).dump()
+    delivery.store(Stored(row, fallback_of=fallback_of))
 
 
 def stored_of(delivery: LiveDelivery) -> Stored:

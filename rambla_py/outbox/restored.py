@@ -27,6 +27,7 @@ def restored(feed: Feed, row: Row, source: Source, adoption: int, receipt: Recei
     stored = Stored(row, adoption, source.crashes(row))
     try:
         progress = _progress(row)
+        stored.fallback_of = progress.fallback_of
         delivery = _built(target, row, receipt, slot)
     except SetAsideError as error:
         _end(target, stored, receipt, slot, error)

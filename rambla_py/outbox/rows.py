@@ -34,7 +34,7 @@ class Progress(msgspec.Struct, array_like=True):
     ``left`` is -1 until the first failure. ``maybe_sent``: an attempt may have reached the backend.
     ``alone``: an attempt by itself has begun, since its process had died twice, and its end is not recorded.
     ``history`` has the first attempts that failed and the last ones. ``replayed`` counts its replays from the
-    dead letters.
+    dead letters. ``fallback_of`` is the target that handed it over, and has other fallbacks to try.
     """
 
     attempts: int = 0
@@ -45,6 +45,7 @@ class Progress(msgspec.Struct, array_like=True):
     alone: bool = False
     history: list[Attempt] = []
     replayed: int = 0
+    fallback_of: str | None = None
 
     def failed(self, at: float, error: str) -> None:
         """Record an attempt that failed."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rambla_py.outcome import Outcome, Status
     from rambla_py.runtime.target.target import Target
 
-__all__ = ["FallbackSink"]
+__all__ = ["ContinuingSink", "FallbackSink"]
 
 
 class FallbackSink:
@@ -26,13 +26,22 @@ class FallbackSink:
 
     ``channels`` are tried in order; each is a sequence of targets. ``on`` are the statuses that are handed
     over, except for deliveries that were dropped because their channel is disabled, and for stored ones whose
-    payload cannot be read.
+    payload cannot be read. ``list_of`` is the target that lists the channels: the primary, or the one that
+    handed over to it.
     """
 
     def __init__(
-        self, primary: Target, channels: Sequence[Sequence[Target]], on: Collection[Status], home: Home
+        self,
+        primary: Target,
+        channels: Sequence[Sequence[Target]],
+        on: Collection[Status],
+        home: Home,
+        *,
+        list_of: str,
     ) -> None:
-        self._channels = [_FallbackChannel(primary, targets) for targets in channels]
+        *earlier, last = channels
+        self._channels = [_FallbackChannel(primary, targets, list_of) for targets in earlier]
+        self._channels.append(_FallbackChannel(primary, last, None))
         self._on, self._home, self._primary = frozenset(on), home, primary
         # A stored fallback that waits in the outbox refers to its receipt weakly.
         self._open: set[Receipt] = set()
@@ -62,34 +71,52 @@ class FallbackSink:
                 return
             outcomes = receipt.outcomes()
             ends = [*before, next((one for one in outcomes if not one.succeeded), outcomes[0])]
-            again = ends[-1].status in self._on and len(ends) < len(self._channels)
+            # With a row of its own, it has gone on to the next channel by itself.
+            ended_here = ends[-1].fallback is None and ends[-1].status in self._on
+            again = ended_here and len(ends) < len(self._channels)
             if not (again and self._send(delivery, ends, proceed, may_wait=True)):
                 delivery.handed_over(_chained(ends))
                 proceed()
 
         receipt._when_done(ended)
-        is_last = len(before) + 1 == len(self._channels)
-        sent = channel.send(_HandOver(delivery, receipt, is_last), may_wait=may_wait)
+        sent = channel.send(_HandOver(delivery, receipt), may_wait=may_wait)
         if not sent:
             self._open.discard(receipt)
         return sent
 
 
+class ContinuingSink:
+    """An end sink of a target that is in the list of another one, ``list_of``, for what came from there.
+
+    A delivery with a row of its own continues the list itself, because another run may have begun with it;
+    ``rest`` hands over to the channels that follow.
+    """
+
+    def __init__(self, list_of: str, rest: FallbackSink) -> None:
+        self._list_of, self._rest = list_of, rest
+
+    def __call__(self, delivery: LiveDelivery, proceed: Callable[[], None]) -> None:
+        if delivery.stored is not None and delivery.stored.fallback_of == self._list_of:
+            self._rest(delivery, proceed)
+        else:
+            proceed()
+
+
 class _HandOver(NamedTuple):
     delivery: LiveDelivery
     receipt: Receipt
-    is_last: bool
 
 
 class _FallbackChannel:
     """One fallback channel, with the deliveries that wait for room there.
 
     A waiting delivery keeps its place in the primary's mailbox, so that back-pressure reaches publishers.
+    ``list_of`` is the target whose list continues after this channel; None for the last one.
     """
 
-    def __init__(self, primary: Target, targets: Sequence[Target]) -> None:
+    def __init__(self, primary: Target, targets: Sequence[Target], list_of: str | None) -> None:
         self.targets = targets
-        self._primary = primary
+        self._primary, self._list_of = primary, list_of
         self._lock = threading.RLock()
         self._waiting: deque[_HandOver] = deque()
         self._watched: set[Target] = set()
@@ -148,8 +175,7 @@ class _FallbackChannel:
 
     def _admit(self, item: _HandOver) -> None:
         awaited = self._primary.awaits(item.delivery)
-        # With another channel to try, the row stays with the primary: it is no dead letter before the end.
-        if not (item.is_last and self._stored(item)):
+        if not self._stored(item):
             for target, fallback in zip(self.targets, self._fallbacks(item), strict=True):
                 target.admission.admit(fallback)
         if awaited:
@@ -157,11 +183,16 @@ class _FallbackChannel:
                 target.gathering.release()
 
     def _stored(self, item: _HandOver) -> bool:
-        """Store the fallbacks if all of their targets are durable; return whether they are stored."""
+        """Store the fallbacks if all of their targets are durable; return whether they are stored.
+
+        With another channel to try, those of several targets are not: it is tried once if some of them fail.
+        """
         durability = self.targets[0].durability
         if durability is None or any(target.durability is None for target in self.targets):
             return False
-        return durability.hand_over(item.delivery, self._fallbacks(item))
+        if self._list_of is not None and len(self.targets) > 1:
+            return False
+        return durability.hand_over(item.delivery, self._fallbacks(item), self._list_of)
 
     def _fallbacks(self, item: _HandOver) -> list[LiveDelivery]:
         return [

@@ -15,7 +15,7 @@ from rambla_py.config.schema import ChannelConfig, Config
 from rambla_py.receipt import Home
 from rambla_py.runtime.chains import chain_of, closing_order
 from rambla_py.runtime.delivery.orphaned import NoWorkers, finish_callbacks
-from rambla_py.runtime.fallback import FallbackSink
+from rambla_py.runtime.fallback import ContinuingSink, FallbackSink
 from rambla_py.runtime.flushing import Flush
 from rambla_py.runtime.resting import Resting
 from rambla_py.runtime.stopping import Shutdown
@@ -73,9 +73,7 @@ class System:
         self._resting = Resting(self.targets.values(), self._fallbacks)
         for target in self.targets.values():
             if target.config.fallbacks:
-                channels = [self.routes[name] for name in target.config.fallbacks]
-                sink = FallbackSink(target, channels, target.config.fallback_on, self.home)
-                target.completion.end_sinks.add(sink)
+                self._add_sinks(target)
                 chain = chain_of(target, self._fallbacks)[1:]
                 target.release_too(chain)
                 target.admission.capture_for([payload_needs(one.config) for one in chain])
@@ -170,6 +168,16 @@ class System:
         self._ticks[target] = functools.partial(tick, target)
         self.routes[name] = (*self.routes.get(name, ()), target)
         self.routes[config.name] = (target,)
+
+    def _add_sinks(self, target: Target) -> None:
+        """Let a target hand over to its fallbacks, and let those with a row of their own continue its list."""
+        on, name = target.config.fallback_on, target.config.name
+        channels = [self.routes[fallback] for fallback in target.config.fallbacks]
+        target.completion.end_sinks.add(FallbackSink(target, channels, on, self.home, list_of=name))
+        for at, (first, *others) in enumerate(channels[:-1], 1):
+            if not others:
+                rest = FallbackSink(first, channels[at:], on, self.home, list_of=name)
+                first.completion.end_sinks.add(ContinuingSink(name, rest))
 
     def _ensure(self, target: Target) -> None:
         """Start a target and its fallbacks now: when they are needed, no thread might start any more."""

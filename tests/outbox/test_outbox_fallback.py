@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outboxes import Backend, account, running, table_of
+from outboxes import NAME, Backend, account, running, table_of
 from waiting import wait_until
 
 from rambla_py import KeptError, PermanentError, PublishError, Rambla
@@ -106,17 +106,66 @@ def test_a_fallback_that_fails_too_is_the_dead_letter(tmp_path: Path) -> None:
     assert [letter.target for letter in letters] == [SPARE]
 
 
-def test_the_row_stays_with_the_primary_until_the_last_fallback(tmp_path: Path) -> None:
-    """A list of fallbacks: what the first one refuses is no dead letter, and the second one delivers it."""
-    backend, first, last = refusing(1), refusing(1), Backend()
-    table = with_spare(tmp_path, backend, first)
+def with_list(
+    folder: Path, backend: Backend, first: Backend, last: Backend, **of_last: Any
+) -> dict[str, Any]:
+    """Return a configuration with the fallbacks ``spare`` and ``last``."""
+    table = with_spare(folder, backend, first)
     table["probe"]["channels"]["orders"]["fallback"] = ["spare", "last"]
-    table["third"] = {**table["other"], "handler": last.handler(), "channels": {"last": {"durable": True}}}
-    with running(table) as app:
-        (outcome,) = app.publish("orders", 1).outcomes(10)
+    channel = {"durable": True, **of_last}
+    table["third"] = {**table["other"], "handler": last.handler(), "channels": {"last": channel}}
+    return table
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_each_fallback_of_a_list_has_its_row(tmp_path: Path, durable: bool) -> None:
+    """What the first one refuses is no dead letter, and the second one delivers it once."""
+    backend, first, last = refusing(1), refusing(1), Backend()
+    first.gate.clear()
+    with running(with_list(tmp_path, backend, first, last, durable=durable)) as app:
+        receipt = app.publish("orders", 1)
+        wait_until(lambda: account(tmp_path, SPARE).pending == 1)
+        assert account(tmp_path).pending == 0
+        first.gate.set()
+        (outcome,) = receipt.outcomes(10)
         assert outcome.succeeded
-    assert (account(tmp_path).dead, account(tmp_path, SPARE).dead) == (0, 0)
-    assert account(tmp_path, "third.last").ok == 1
+        assert outcome.fallback is not None and outcome.fallback.fallback is not None
+        assert [outcome.channel, outcome.fallback.channel, outcome.final.channel] == [
+            "orders",
+            "spare",
+            "last",
+        ]
+    assert backend.ids == first.ids == last.ids
+    found = account(tmp_path), account(tmp_path, SPARE)
+    assert [(one.fatal, one.dead, one.pending) for one in found] == [(1, 0, 0)] * 2
+    assert account(tmp_path, "third.last").ok == durable
+
+
+def test_the_next_run_continues_the_list(tmp_path: Path) -> None:
+    """The primary does not see the message again; what the first fallback refuses then goes to the second."""
+    first = refusing(0)
+    first.gate.clear()
+    app = Rambla(with_list(tmp_path, refusing(1), first, Backend())).start()
+    app.publish("orders", 1)
+    wait_until(lambda: account(tmp_path, SPARE).pending == 1)
+    threading.Timer(0.3, first.gate.set).start()
+    first.answers = [ValueError("again")]
+    app.stop(0.0)
+    again, last = Backend(), Backend()
+    with running(with_list(tmp_path, again, refusing(1), last)):
+        wait_until(lambda: last.received == [1])
+    assert not again.received
+    assert [account(tmp_path, name).pending for name in (NAME, SPARE, "third.last")] == [0, 0, 0]
+
+
+def test_the_last_of_a_list_is_the_dead_letter(tmp_path: Path) -> None:
+    """There is one letter, of the channel that had the message last; it is replayed to that one."""
+    with running(with_list(tmp_path, refusing(1), refusing(1), refusing(1))) as app:
+        with pytest.raises(PublishError):
+            app.publish("orders", 1).result(10)
+        assert [letter.target for letter in app.outbox.dead()] == ["third.last"]
+        assert app.outbox.replay(everything=True).replayed == 1
+        wait_until(lambda: account(tmp_path, "third.last").ok == 1)
 
 
 def test_a_fallback_needs_no_room_of_its_own(tmp_path: Path) -> None:

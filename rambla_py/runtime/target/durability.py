@@ -34,10 +34,13 @@ class Durability(Protocol):
         Raises ``OutboxError`` or ``DuplicateIdError`` with nothing accepted.
         """
 
-    def hand_over(self, origin: LiveDelivery, fallbacks: Sequence[LiveDelivery]) -> bool:
+    def hand_over(
+        self, origin: LiveDelivery, fallbacks: Sequence[LiveDelivery], fallback_of: str | None
+    ) -> bool:
         """Store fallbacks of a delivery that has ended, and admit them; its row ends in the same transaction.
 
-        Return False, with nothing changed, if they cannot be stored now.
+        ``fallback_of`` is the target whose list continues after these, if one does. Return False, with
+        nothing changed, if they cannot be stored now.
         """
 
     def when_read(self, read: Callable[[], None]) -> None:
