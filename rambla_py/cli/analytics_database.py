@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -11,54 +12,89 @@ import typer
 from rambla_py._internal.redaction import redact_url
 from rambla_py.cli.loading import load
 from rambla_py.config import Config
-from rambla_py.errors import ConfigError, nearest
+from rambla_py.config.schema import ChannelConfig
+from rambla_py.errors import ConfigError, HandlerError, nearest
 
-__all__ = ["DEFAULT_URL", "URL_VARIABLE", "database_arguments"]
+__all__ = ["DEFAULT_URL", "URL_VARIABLE", "database_arguments", "database_for_reading"]
 
 DEFAULT_URL: Final = "sqlite:///analytics.db"
 URL_VARIABLE: Final = "RAMBLA_ANALYTICS_URL"
+
+_SQL: Final = "SQL database; expected sqlite:///FILE, postgresql://, mysql:// or mariadb://"
+_READ: Final = "database; expected sqlite:///FILE, postgresql://, mysql://, mariadb:// or clickhouse://"
 
 
 def database_arguments(
     ctx: typer.Context, url: str | None, config: Path | None, channel: str
 ) -> dict[str, Any]:
-    """Return what opens the database: as a tracker finds it, except that options of this command win."""
+    """Return what opens the SQL database: as a tracker finds it, except that options of this command win."""
+    found = _found(ctx, url, config)
+    if isinstance(found, str):
+        _check(found, _SQL)
+        return {"url": found}
+    target = _target(found, channel, "SQL", ("backend_arguments",))
+    arguments: dict[str, Any] = target.handler.backend_arguments(target.settings)  # type: ignore[attr-defined]
+    return arguments
+
+
+def database_for_reading(ctx: typer.Context, url: str | None, config: Path | None, channel: str) -> Any:
+    """Return the database, found in the same way, as ``rambla_py.analytics.report`` reads it."""
+    found = _found(ctx, url, config)
+    opening = _module("opening")
+    if isinstance(found, str):
+        _check(found, _READ)
+        return opening.open_database(found)
+    target = _target(found, channel, "SQL or ClickHouse", ("backend_arguments", "reader"))
+    handler: Any = target.handler
+    if hasattr(handler, "reader"):
+        return handler.reader(target.settings)
+    return opening.open_database(**handler.backend_arguments(target.settings))
+
+
+def _found(ctx: typer.Context, url: str | None, config: Path | None) -> str | Config:
+    """Return the URL, or the configuration, that names the database."""
     named = config or ctx.obj
     given = url or (None if named else os.environ.get(URL_VARIABLE))
     if given:
-        _check(given)
-        return {"url": given}
+        return given
     try:
-        return _of_channel(load(ctx, config), channel)
+        return load(ctx, config)
     except ConfigError as error:
         nothing_found = [(one.path, one.got) for one in error.problems] == [("configuration", "none")]
         if named or not nothing_found:
             raise
-        return {"url": DEFAULT_URL}
+        return DEFAULT_URL
 
 
-def _check(url: str) -> None:
+def _check(url: str, kinds: str) -> None:
     scheme = url.partition("://")[0].partition("+")[0].lower()
-    if scheme in ("clickhouse", "jitsu", "http", "https", "console", "null") or "://" not in url:
-        raise typer.BadParameter(
-            f"{redact_url(url)} is no SQL database; expected sqlite:///FILE, postgresql://, mysql:// or "
-            "mariadb://",
-            param_hint=f"--url or ${URL_VARIABLE}",
-        )
+    others = ("jitsu", "http", "https", "console", "null") + (() if kinds == _READ else ("clickhouse",))
+    if scheme in others or "://" not in url:
+        raise typer.BadParameter(f"{redact_url(url)} is no {kinds}", param_hint=f"--url or ${URL_VARIABLE}")
 
 
-def _of_channel(config: Config, name: str) -> dict[str, Any]:
+def _target(config: Config, name: str, kinds: str, methods: tuple[str, ...]) -> ChannelConfig:
+    """Return the channel of the configuration, of a handler that has one of the methods."""
     channels = [
         channel
-        for service in config.services.values()
-        for channel in service.channels.values()
-        if hasattr(channel.handler, "backend_arguments")
+        for channel in config.every_channel()
+        if any(hasattr(channel.handler, method) for method in methods)
     ]
     for channel in channels:
         if name in (channel.channel, channel.name):
-            found: dict[str, Any] = channel.handler.backend_arguments(channel.settings)  # type: ignore[attr-defined]
-            return found
-    known = [channel.name for channel in channels]
+            return channel
+    known = ", ".join(channel.name for channel in channels) or "none"
     close = nearest(name, [channel.channel for channel in channels])
-    hint = f"did you mean {close!r}?" if close else f"SQL channels are {', '.join(known) or 'none'}"
-    raise typer.BadParameter(f"the configuration has no SQL channel {name!r}; {hint}", param_hint="--channel")
+    hint = f"did you mean {close!r}?" if close else f"{kinds} channels are {known}"
+    raise typer.BadParameter(
+        f"the configuration has no {kinds} channel {name!r}; {hint}", param_hint="--channel"
+    )
+
+
+def _module(name: str) -> Any:
+    """Import a module of reports, which needs the extra."""
+    try:
+        return importlib.import_module(f"rambla_py.analytics.report.{name}")
+    except ImportError as error:
+        hint = "needs the extra 'analytics'; install it with: pip install 'rambla-py[analytics]'"
+        raise HandlerError("analytics", f"{hint} ({error})") from error

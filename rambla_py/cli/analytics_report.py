@@ -9,19 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from rambla_py._internal.durations import seconds_of
 from rambla_py.cli import exit_codes
-from rambla_py.cli.analytics_database import DEFAULT_URL, URL_VARIABLE, database_arguments
+from rambla_py.cli.analytics_database import DEFAULT_URL, URL_VARIABLE, database_for_reading
 from rambla_py.cli.parameters import ConfigFile
 from rambla_py.cli.terminal import show, show_text
 from rambla_py.errors import HandlerError
-
-if TYPE_CHECKING:
-    from rambla_py.sql import SqlBackend
 
 __all__ = ["report"]
 
@@ -51,7 +48,7 @@ def report(
 ) -> None:
     """Show requests, errors, payments, mail, outgoing calls and processes of the last hour.
 
-    It only reads, from SQLite, PostgreSQL, MySQL or MariaDB. Exit code 1 if the database cannot be read.
+    It only reads: SQLite, PostgreSQL, MySQL, MariaDB or ClickHouse. Exit code 1 if the database does not answer.
     """
     seconds = _seconds(since)
     if url is not None and config is not None:
@@ -93,12 +90,11 @@ def _without_extra(error: ImportError) -> HandlerError:
 
 
 @contextmanager
-def _opened(ctx: typer.Context, url: str | None, config: Path | None, channel: str) -> Iterator[SqlBackend]:
+def _opened(ctx: typer.Context, url: str | None, config: Path | None, channel: str) -> Iterator[Any]:
     """Give the database of the events; end the program if it is a file that does not exist."""
-    source = _part("source")
-    db: SqlBackend = source.open_database(**database_arguments(ctx, url, config, channel))
-    dialect = db.database.dialect
-    if dialect.is_missing:
+    db = database_for_reading(ctx, url, config, channel)
+    dialect = None if hasattr(db, "rows") else db.database.dialect
+    if dialect is not None and dialect.is_missing:
         _end(
             f"there is no file {dialect.url.database}: track an event first, or name the database by --url "
             "or --config"

@@ -6,6 +6,7 @@ import datetime
 import math
 import os
 import random
+import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
@@ -18,8 +19,11 @@ from sql_fixtures import KINDS
 
 from rambla_py.analytics import TABLES, Tracker
 from rambla_py.analytics.report import Report, open_database, read_report, report_of
+from rambla_py.analytics.report.opening import is_clickhouse
 from rambla_py.analytics.report.sections import tiles
+from rambla_py.errors import DeliveryError
 from rambla_py.sql import SqlBackend, SqlOptionError
+from rambla_py.testing.clickhouse_server import ClickHouseServer
 from rambla_py.testing.databases import DatabaseServer
 
 Rows = list[tuple[str, dict[str, Any]]]
@@ -99,10 +103,13 @@ OTHERS: Rows = [
 ]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, "clickhouse"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of each of the databases, with the rows above in the tables of the events."""
-    if request.param == "sqlite":
+    if request.param == "clickhouse":
+        http: ClickHouseServer = request.getfixturevalue("clickhouse")
+        found = f"clickhouse:{http.url.partition(':')[2]}"
+    elif request.param == "sqlite":
         found = f"sqlite:///{tmp_path_factory.mktemp('report')}/odd name #%20.db"
     else:
         server: DatabaseServer = request.getfixturevalue(f"{request.param}_server")
@@ -114,9 +121,13 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def _drop_tables(url: str) -> None:
-    with SqlBackend(url) as db:
-        for table in TABLES:
-            db.execute(f"drop table if exists {table}")
+    for statement in (f"DROP TABLE IF EXISTS {table}" for table in TABLES):
+        if is_clickhouse(url):
+            request = urllib.request.Request(url.replace("clickhouse", "http"), statement.encode())
+            urllib.request.urlopen(request).close()
+        else:
+            with SqlBackend(url) as db:
+                db.execute(statement)
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +347,27 @@ def test_the_index_on_the_time_bounds_a_query(tmp_path: Path) -> None:
     assert all("USING INDEX ix_" in plan and "timestamp>" in plan for plan in looked), looked
 
 
-@pytest.mark.parametrize("url", ["nonsense", "clickhouse://host/db"])
+def test_an_event_that_clickhouse_has_twice_counts_once(clickhouse: ClickHouseServer) -> None:
+    """Its tables have no keys, and a batch whose answer was lost is inserted again."""
+    url = f"clickhouse:{clickhouse.url.partition(':')[2]}"
+    clickhouse.query("DROP TABLE IF EXISTS api_events")
+    write(url, [request("GET", "/once", 200, 1.0)])
+    clickhouse.query("INSERT INTO api_events SELECT * FROM api_events")
+    db = open_database(url)
+    assert read_report(db, until=NOW).total.requests == 1
+    db.disconnect()
+
+
+def test_a_reader_of_clickhouse_changes_nothing(clickhouse: ClickHouseServer) -> None:
+    """The server refuses it, and the error quotes no data."""
+    db: Any = open_database(f"clickhouse:{clickhouse.url.partition(':')[2]}")
+    with pytest.raises(DeliveryError, match=r"code 164|Code: 164"):
+        db.rows("CREATE TABLE made (n Int8) ENGINE = Memory; --")
+    db.disconnect()
+    assert clickhouse.query("EXISTS TABLE made").strip() == "0"
+
+
+@pytest.mark.parametrize("url", ["nonsense", "clickhouse://host/db?compress=1"])
 def test_a_url_of_no_database_is_refused(url: str) -> None:
     """The error names what is expected."""
     with pytest.raises(SqlOptionError):

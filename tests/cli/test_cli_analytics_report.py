@@ -11,6 +11,8 @@ import pytest
 from cli_calls import Done, Program
 from event_rows import request, row, write
 
+from rambla_py.testing.clickhouse_server import ClickHouseServer
+
 CONFIG = """
 [sql.connections.main]
 url = "sqlite:///events.db"
@@ -87,14 +89,29 @@ def test_a_page_is_written(run: Run, folder: Path, tmp_path: Path) -> None:
     assert (refused.returncode, "No such file" in refused.stderr) == (2, True)
 
 
+def test_events_in_clickhouse(run: Run, tmp_path: Path, clickhouse: ClickHouseServer) -> None:
+    """By a URL, or by the channel of the configuration."""
+    clickhouse.query("DROP TABLE IF EXISTS api_events")
+    write(
+        f"clickhouse:{clickhouse.url.partition(':')[2]}", [request("GET", "/ch", 200, 9.0, timestamp=_ago(9))]
+    )
+    (tmp_path / "rambla.toml").write_text(
+        f"[clickhouse.connections.a]\nurl = '{clickhouse.url}'\n[clickhouse.channels.analytics]\n"
+    )
+    for arguments in ([], ["--url", f"clickhouse://{clickhouse.host}:{clickhouse.port}"]):
+        done = run(tmp_path, *arguments)
+        assert "GET /ch" in done.stdout, done.stderr
+
+
 WRONG = [
     (["--since", "yesterday"], 2, "expected a duration such as 90s"),
     (["--since", "0s"], 2, "expected a duration"),
-    (["--url", "clickhouse://user:hunter2@host/db"], 2, "is no SQL database"),
+    (["--url", "jitsu+https://user:hunter2@host/db"], 2, "is no database"),
+    (["--url", "clickhouse://user:hunter2@127.0.0.1:1/db"], 1, "cannot connect to 127.0.0.1:1"),
     (["--url", "sqlite:///a.db", "--config", "b.toml"], 2, "give either --url or --config"),
     (["--config", "missing.toml"], 78, "no such file"),
     (["--config", "bad.toml"], 78, "did you mean 'sql'?"),
-    (["--config", "good.toml"], 2, "no SQL channel 'analytics'; SQL channels are sql.events"),
+    (["--config", "good.toml"], 2, "no SQL or ClickHouse channel 'analytics'"),
     (["--config", "good.toml", "--channel", "event"], 2, "did you mean 'events'?"),
     (["--url", "sqlite:///missing.db"], 1, "there is no file missing.db"),
     (["--url", "sqlite:///text.db"], 1, "text.db"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from rambla_py import Rambla
 from rambla_py.analytics import TABLES
+from rambla_py.analytics.report.opening import is_clickhouse
 
 NOW = datetime.datetime(2026, 3, 4, 12, 0, tzinfo=datetime.UTC)
 
@@ -41,9 +42,10 @@ def request(
 def write(url: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """Create the tables, and write rows as a tracker's channel does."""
     options = {"tables": TABLES, "table": "api_events", "create_table": True}
+    service = "clickhouse" if is_clickhouse(url) else "sql"
     config = {
-        "sql": {
-            "connections": {"default": {"url": url}},
+        service: {
+            "connections": {"default": {"url": url.replace("clickhouse:", "http:")}},
             "channels": {"events": {"connection": "default", "batch_size": 500, "options": options}},
         }
     }
@@ -51,5 +53,5 @@ def write(url: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
         for table, fields in rows:
             app.publish("events", fields, table=table, id=uuid.uuid4().hex)
         assert app.flush(timeout_s=30)
-        audit = app.audit()["sql.events"]
+        audit = app.audit()[f"{service}.events"]
         assert audit.ok == audit.accepted, audit

@@ -1,4 +1,4 @@
-"""Queries of a report: sums and percentiles by window functions."""
+"""Queries of a report: sums and percentiles."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import time
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,8 +22,12 @@ from rambla_py.analytics.report.model import (
     Route,
     Traffic,
 )
-from rambla_py.analytics.report.source import Source, open_database
+from rambla_py.analytics.report.opening import open_database, source_of
+from rambla_py.analytics.report.source import Source
 from rambla_py.sql import SqlBackend
+
+if TYPE_CHECKING:
+    from rambla_py.handlers.clickhouse.reader import ClickHouseReader
 
 __all__ = ["read_report", "report_of"]
 
@@ -36,12 +40,15 @@ _REQUESTS: Final = "event_action = 'api_request'"
 _SENT_BACK: Final = frozenset({"refund", "chargeback"})
 
 
-def read_report(db: SqlBackend, *, since_s: float = 3600.0, until: datetime.datetime | None = None) -> Report:
+def read_report(
+    db: SqlBackend | ClickHouseReader, *, since_s: float = 3600.0, until: datetime.datetime | None = None
+) -> Report:
     """Return the report of the last ``since_s`` seconds before ``until``, which is now by default.
 
-    It only reads, each table by the index on ``timestamp``. A sampled row counts ``1 / sample_rate``; sums of
-    money are exact, except that those of sampled rows are estimates. A table that does not exist yet counts
-    as empty. Raises ``SqlError`` if the database cannot be read, or the tables are not those of the tracker.
+    ``db`` is what ``open_database`` returns. It only reads, each table by the index on ``timestamp``. A
+    sampled row counts ``1 / sample_rate``; sums of money are exact, except that those of sampled rows are
+    estimates. A table that does not exist yet counts as empty. Raises ``SqlError``, or for ClickHouse another
+    ``DeliveryError``, if the database cannot be read, or the tables are not those of the tracker.
 
     >>> report = read_report(SqlBackend("sqlite://"))
     >>> report.total.requests, report.total.error_share
@@ -49,7 +56,7 @@ def read_report(db: SqlBackend, *, since_s: float = 3600.0, until: datetime.date
     """
     end = until or datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
     begin = end - datetime.timedelta(seconds=since_s)
-    source = Source(db, begin, end)
+    source = source_of(db, begin, end)
     total, sampled = _total(source)
     routes = _routes(source, order="requests", limit=_ROUTES)
     payments, estimated = _payments(source)
@@ -92,28 +99,6 @@ _BY_CLASS: Final = ", ".join(
 )
 
 
-def _ranked(keys: str, value: str, columns: str) -> str:
-    """Return a query of the rows with, for each, the weight of those before it, and of all, of its keys.
-
-    A row without the value has no rank.
-    """
-    partition = f"PARTITION BY {keys} " if keys else ""
-    known = f"CASE WHEN {value} IS NULL THEN 0 ELSE weight END"
-    return (
-        f"(SELECT {columns}, {value} AS measured, weight, sample_rate, "
-        f"SUM({known}) OVER ({partition}ORDER BY {value} ROWS UNBOUNDED PRECEDING) AS reached, "
-        f"SUM({known}) OVER ({partition.strip()}) AS ranked_weight FROM {{rows}} r) ranked"
-    )
-
-
-def _percentile(percent: int) -> str:
-    """Return the nearest-rank percentile: the least value that so many percent of the rows do not exceed."""
-    return f"MIN(CASE WHEN reached * 100 >= ranked_weight * {percent} THEN measured END) AS p{percent}"
-
-
-_PERCENTILES: Final = f"{_percentile(50)}, {_percentile(95)}"
-
-
 def _traffic(row: Mapping[str, Any]) -> Traffic:
     two, three, four, five = (float(row[f"of_{digit}"] or 0) for digit in (2, 3, 4, 5))
     requests = float(row["requests"] or 0)
@@ -122,8 +107,8 @@ def _traffic(row: Mapping[str, Any]) -> Traffic:
 
 def _total(source: Source) -> tuple[Traffic, bool]:
     sql = (
-        f"SELECT SUM(weight) AS requests, {_BY_CLASS}, {_PERCENTILES}, MIN(sample_rate) AS lowest "
-        f"FROM {_ranked('', 'duration_ms', 'status_code')}"
+        f"SELECT SUM(weight) AS requests, {_BY_CLASS}, {source.percentiles}, MIN(sample_rate) AS lowest "
+        f"FROM {source.ranked('', 'duration_ms', 'status_code')}"
     )
     for row in source.rows("api_events", sql, where=_REQUESTS):
         return _traffic(row), (row["lowest"] or 1.0) < 1.0
@@ -135,8 +120,8 @@ def _routes(source: Source, *, order: str, limit: int) -> tuple[Route, ...]:
     columns = f"{source.text('method')} AS method, {source.text('path')} AS path, status_code"
     ordered = "requests DESC" if order == "requests" else "CASE WHEN p95 IS NULL THEN 1 ELSE 0 END, p95 DESC"
     sql = (
-        f"SELECT * FROM (SELECT method, path, SUM(weight) AS requests, {_BY_CLASS}, {_PERCENTILES} "
-        f"FROM {_ranked(keys, 'duration_ms', columns)} GROUP BY method, path) routes "
+        f"SELECT * FROM (SELECT method, path, SUM(weight) AS requests, {_BY_CLASS}, {source.percentiles} "
+        f"FROM {source.ranked(keys, 'duration_ms', columns)} GROUP BY method, path) routes "
         f"ORDER BY {ordered}, path, method LIMIT {limit}"
     )
     return tuple(
@@ -160,7 +145,7 @@ def _other(total: Traffic, routes: Iterable[Route]) -> Traffic | None:
 def _errors(source: Source) -> tuple[ErrorType, ...]:
     name = source.text("error_type")
     sql = (
-        f"SELECT {name} AS name, SUM(weight) AS occurred, MAX(timestamp) AS last_seen FROM {{rows}} r "
+        f"SELECT {name} AS name, SUM(weight) AS occurred, MAX(occurred_at) AS last_seen FROM {{rows}} r "
         f"GROUP BY {name} ORDER BY occurred DESC, name LIMIT {_NAMES}"
     )
     return tuple(
@@ -177,7 +162,6 @@ def _payments(source: Source) -> tuple[tuple[Payments, ...], bool]:
     keys = "payment_action, payment_currency, payment_success, sample_rate"
     amount, times, more = "SUM(payment_amount)", "1", ""
     if not source.exact:
-        # A sum of text is a sum of floats.
         amount, times, more = "payment_amount", "COUNT(*)", ", payment_amount"
     sql = (
         f"SELECT {keys}, {amount} AS amount, {times} AS times, COUNT(*) AS n FROM {{rows}} r "
@@ -239,8 +223,8 @@ def _attempts(source: Source, table: str, column: str, success: str) -> tuple[At
 def _calls(source: Source) -> tuple[Calls, ...]:
     name = source.text("api_service")
     sql = (
-        f"SELECT service, {_outcomes('api_success')}, SUM(weight) AS tried, {_PERCENTILES} "
-        f"FROM {_ranked(name, 'api_duration_ms', f'{name} AS service, api_success')} "
+        f"SELECT service, {_outcomes('api_success')}, SUM(weight) AS tried, {source.percentiles} "
+        f"FROM {source.ranked(name, 'api_duration_ms', f'{name} AS service, api_success')} "
         f"GROUP BY service ORDER BY tried DESC, service LIMIT {_NAMES}"
     )
     return tuple(
@@ -259,8 +243,8 @@ def _processes(source: Source) -> tuple[Process, ...]:
     """Return the newest sample of each process, among the newest samples."""
     figures = "cpu_percent, memory_rss_bytes, memory_percent, open_files, threads, load_1m"
     sql = (
-        f"SELECT timestamp AS sampled_at, context, {figures} FROM {{rows}} r "
-        f"ORDER BY timestamp DESC LIMIT {_SAMPLES}"
+        f"SELECT occurred_at AS sampled_at, context, {figures} FROM {{rows}} r "
+        f"ORDER BY occurred_at DESC LIMIT {_SAMPLES}"
     )
     found: dict[str, Process] = {}
     for row in source.rows("system_performance_events", sql):
@@ -290,6 +274,8 @@ def _process_name(context: Any) -> str:
 
 
 def _time(value: Any) -> datetime.datetime:
+    if isinstance(value, int):  # milliseconds
+        return datetime.datetime.fromtimestamp(value / 1_000, datetime.UTC)
     at = datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
     return at.replace(tzinfo=datetime.UTC) if at.tzinfo is None else at.astimezone(datetime.UTC)
 

@@ -17,7 +17,6 @@ from rambla_py.errors import (
     PermanentError,
     UnknownOutcomeError,
 )
-from rambla_py.handler import secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.connection import WebConnection
@@ -77,9 +76,7 @@ class ClickHouseConnection(WebConnection):
         self._table = next(iter(self._plans))
         self._rows = TableRows(self._plans, self._kinds)
         self._columns = Columns(lambda table, offset: self._asked(columns_query(table, offset)))
-        username, password = settings.login()
-        login = (("x-clickhouse-user", username), ("x-clickhouse-key", secret_text(password)))
-        self._headers = tuple((key, value) for key, value in login if value is not None)
+        self._headers = settings.login_headers()
 
     def check(self) -> None:
         """Log in, and ask which settings the server supports; raises ``ConnectionLostError``."""
@@ -248,9 +245,7 @@ class ClickHouseConnection(WebConnection):
         return found | {name: _text(value) for name, value in self.settings.settings.items()}
 
     def _target(self, parameters: dict[str, str]) -> str:
-        database = self.settings.database_name()
-        if database is not None:
-            parameters = {"database": database, **parameters}
+        parameters = {**self.settings.database_parameter(), **parameters}
         return f"/?{urlencode(parameters)}" if parameters else "/"
 
 

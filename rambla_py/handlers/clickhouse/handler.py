@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rambla_py.described import Described
 from rambla_py.handler import Handler
 from rambla_py.handlers.clickhouse.connection import ClickHouseConnection
+from rambla_py.handlers.clickhouse.reader import ClickHouseReader
 from rambla_py.handlers.clickhouse.settings import ClickHouseOptions, ClickHouseSettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class ClickHouseHandler(Handler):
         "in id_column), unless the server deduplicates a batch repeated whole by its "
         "insert_deduplication_token; no order"
     )
+
+    @staticmethod
+    def reader(settings: ClickHouseSettings) -> ClickHouseReader:
+        """Return read access to the server of a connection."""
+        return ClickHouseReader(settings)
 
     def describe(self, options: Any) -> Described:
         """Return the server, and the table."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from rambla_py.errors import PermanentError
-from rambla_py.handler import Secret, per_channel, routing
+from rambla_py.handler import Secret, per_channel, routing, secret_text
 from rambla_py.handlers._http.compression import Compression
 from rambla_py.handlers._http.settings import WebSettings
 from rambla_py.handlers._tables.options import Given, TableOptions, TablePlan, Tables, plan_of, read_tables
@@ -71,6 +71,17 @@ class ClickHouseSettings(WebSettings, frozen=True, forbid_unknown_fields=True, k
     def database_name(self) -> str | None:
         """Return the database, from the field or the URL."""
         return self.database or self.endpoint().path.strip("/") or self._from_query().get("database") or None
+
+    def login_headers(self) -> tuple[tuple[str, str], ...]:
+        """Return user and password as headers, which no log of requests has."""
+        username, password = self.login()
+        given = (("x-clickhouse-user", username), ("x-clickhouse-key", secret_text(password)))
+        return tuple((name, value) for name, value in given if value is not None)
+
+    def database_parameter(self) -> dict[str, str]:
+        """Return the database as a parameter of a request; empty for the user's own."""
+        database = self.database_name()
+        return {} if database is None else {"database": database}
 
     def _from_query(self) -> dict[str, str]:
         found = dict(parse_qsl(self.endpoint().query))
