@@ -25,7 +25,7 @@ _HAND_OVER = 0.75
 """Part of the time-out after which a target with a fallback hands over what is not in flight."""
 
 _UNREACHABLE_S = 1.5
-"""For how long a stop waits for a backend that is away, if the outbox keeps the messages: until it was probed."""
+"""For how long a stop waits for a backend that is away, if an outbox has its messages: one more probe."""
 
 _LOOK_S = 0.05
 """Seconds between two checks of durable targets."""

@@ -170,7 +170,7 @@ class System:
         self.routes[config.name] = (target,)
 
     def _add_sinks(self, target: Target) -> None:
-        """Let a target hand over to its fallbacks, and let those with a row of their own continue its list."""
+        """Let a target hand over to its fallbacks, and let those continue its list by themselves."""
         on, name = target.config.fallback_on, target.config.name
         channels = [self.routes[fallback] for fallback in target.config.fallbacks]
         target.completion.end_sinks.add(FallbackSink(target, channels, on, self.home, list_of=name))
