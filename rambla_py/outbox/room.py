@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rambla_py.outbox.errors import OutboxFullError
+from rambla_py.outbox.journal import Acceptance
 from rambla_py.outbox.rows import Row
 
-__all__ = ["CommitRoom"]
+__all__ = ["CommitRoom", "needs_no_room"]
 
 _ROW_BYTES = 200
 """What a row takes beside its payload, about."""
@@ -17,7 +18,7 @@ class CommitRoom:
     """Decides which calls of one commit still fit; each call is refused by itself.
 
     ``rows`` and ``size`` are what the journal holds. A call must fit into ``max_rows`` as a whole; the one
-    that passes ``max_bytes`` is the last one that is accepted.
+    that passes ``max_bytes`` is the last one that is accepted. ``full`` is why none fits at all.
     """
 
     def __init__(
@@ -28,9 +29,10 @@ class CommitRoom:
         max_rows: int | None = None,
         size: int = 0,
         max_bytes: int | None = None,
+        full: str | None = None,
     ) -> None:
         self._name, self._rows, self._max_rows = name, rows, max_rows
-        self._size, self._max_bytes = size, max_bytes
+        self._size, self._max_bytes, self._full = size, max_bytes, full
         self.was_full = False
         """Whether a call did not fit."""
 
@@ -48,6 +50,8 @@ class CommitRoom:
         self._size += sum(len(row.payload) + _ROW_BYTES for row in rows) if more > 0 else 0
 
     def _reason(self, rows: int) -> str | None:
+        if self._full is not None:
+            return self._full
         if self._max_bytes is not None and self._size >= self._max_bytes:
             return f"it holds max_bytes = {self._max_bytes}"
         if self._max_rows is not None and self._rows + rows > self._max_rows:
@@ -55,3 +59,10 @@ class CommitRoom:
                 return f"a call of {rows} messages does not fit into max_rows = {self._max_rows}"
             return f"it holds {self._rows} of max_rows = {self._max_rows}"
         return None
+
+
+def needs_no_room(acceptance: Acceptance) -> bool:
+    """Return whether the rows of a call replace as many others, or may all be stored already."""
+    if len(acceptance.rows) <= len(acceptance.replaces):
+        return True
+    return all(row.given_id for row in acceptance.rows)

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dead_files import row
 from outboxes import NAME, Backend, account, running, table_of
 from recording import environment
 from waiting import wait_until
 
 from rambla_py import OutboxFullError, Rambla
+from rambla_py.outbox.journal import Acceptance, Changes
+from rambla_py.outbox.rows import Row
+from rambla_py.outbox.sqlite.journal import SqliteJournal
 
 _FOR_EVER = 1_000_000
 
@@ -139,6 +143,34 @@ def test_a_process_that_starts_on_a_full_disk_delivers(small_disk: Path) -> None
         assert app.flush(10)
         (small_disk / "filling").unlink()
     assert account(small_disk).pending == 0
+
+
+def stored_row(id_: str, payload: str = "same", **fields: Any) -> Row:
+    return row(id_, NAME, payload, **fields)
+
+
+def test_what_needs_no_room_is_stored_on_a_full_disk(small_disk: Path) -> None:
+    """A given id that is stored already, and a row in place of another; new rows of the same commit are not."""
+    journal = SqliteJournal(small_disk / "outbox.db", reserve_bytes=524_288)
+    journal.open(delivers=True)
+    first = Acceptance([stored_row("known", given_id=True), stored_row("primary")])
+    journal.write([first], Changes())
+    _fill(small_disk)
+    too_large = Acceptance([stored_row("large", "x" * 2_000_000)])
+    again = Acceptance([stored_row("known", given_id=True)])
+    other = Acceptance([stored_row("known", "other", given_id=True)])
+    fallback = Acceptance([row("primary", "probe.spare")], replaces=[(first.rows[1], "fatal")])
+    unknown = Acceptance([stored_row("new", given_id=True)])
+    calls = [too_large, again, other, fallback, unknown]
+    journal.write(calls, Changes())
+    accounts, _ = journal.ledger()
+    journal.close()
+    assert [type(one.error).__name__ for one in calls] == [
+        *("OutboxFullError", "NoneType", "DuplicateIdError", "NoneType", "OutboxFullError"),
+    ]
+    assert [status for _, status in again.duplicates] == [None]
+    assert (accounts[NAME].pending, accounts[NAME].fatal, accounts[NAME].duplicates) == (1, 1, 1)
+    assert accounts["probe.spare"].pending == 1
 
 
 def _published(app: Rambla, promised: list[int]) -> bool:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from rambla_py.outbox.errors import OutboxError, OutboxFullError
 from rambla_py.outbox.journal import Acceptance, Account, Changes, Share, Totals
+from rambla_py.outbox.room import CommitRoom, needs_no_room
 from rambla_py.outbox.rows import Row
 from rambla_py.outbox.sqlite.connection import JournalFile, file_errors
 from rambla_py.outbox.sqlite.errors import is_full
@@ -126,9 +127,9 @@ class SqliteJournal:
         except OutboxFullError as error:
             if not is_full(error):
                 raise
-            self._write_while_full(changes)
             for one in acceptances:
                 one.error = error
+            self._write_while_full(changes, () if error.applied == "unknown" else acceptances)
         if self._reserve.given_up:
             self._reserve.make()
 
@@ -136,17 +137,42 @@ class SqliteJournal:
         """Do nothing: spilled rows are in their owner's share."""
         return False
 
-    def _write_while_full(self, changes: Changes) -> None:
-        """Apply changes on a full disk: a few at a time, each in the room that the last one freed."""
+    def _write_while_full(self, changes: Changes, acceptances: Sequence[Acceptance]) -> None:
+        """Apply changes on a full disk: a few at a time, each in the room that the last one freed.
+
+        Then store the acceptances that need no room: their rows replace others, or are stored already.
+        """
         self._reserve.give_up()
         for part in in_parts(changes):
             with self._file.writing() as connection:
                 transaction = self._transaction(connection)
                 transaction.apply(part)
                 transaction.finish()
-            with self._file.using() as connection, suppress(sqlite3.OperationalError):
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._shorten_log()
+        for one in acceptances:
+            one.rows = [*(row for row, _ in one.duplicates), *one.rows]
+            one.duplicates = []
+            if needs_no_room(one):
+                self._accept_while_full(one)
         self._reserve.make()
+
+    def _accept_while_full(self, acceptance: Acceptance) -> None:
+        full, acceptance.error = acceptance.error, None
+        room = CommitRoom(self.name, full="the disk is full")
+        try:
+            with self._file.writing() as connection:
+                transaction = self._transaction(connection)
+                transaction.accept([acceptance], room, self.own, self._owners.mine)
+                transaction.finish()
+        except OutboxFullError as error:
+            acceptance.error = error
+        if isinstance(acceptance.error, OutboxFullError):
+            acceptance.error = full
+        self._shorten_log()
+
+    def _shorten_log(self) -> None:
+        with self._file.using() as connection, suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _transaction(self, connection: sqlite3.Connection) -> JournalTransaction:
         return JournalTransaction(
