@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rambla_py.external_server import ExternalServer
     from rambla_py.message import Retry, Stop
     from rambla_py.outcome import Outcome
+    from rambla_py.telemetry.tracing import RequestTrace
 
     ConnectionT = TypeVar("ConnectionT", default=Any)
     OptionsT = TypeVar("OptionsT", default=Any)
@@ -125,7 +126,7 @@ class Link:
     A link belongs to one connection: calls on the link of an earlier one are ignored.
     """
 
-    __slots__ = ("_begin", "_hold", "_lost", "_ok", "_wait")
+    __slots__ = ("_begin", "_hold", "_lost", "_ok", "_trace", "_wait")
 
     def __init__(
         self,
@@ -134,8 +135,10 @@ class Link:
         wait: Callable[[Sequence[Any]], None] = lambda deliveries: None,
         begin: Callable[[Sequence[Any]], list[Any]] = list,
         ok: Callable[[Sequence[Any], Any], None] = _ok_each,
+        trace: Callable[[Sequence[Any]], RequestTrace | None] = lambda deliveries: None,
     ) -> None:
         self._lost, self._hold, self._wait, self._begin, self._ok = lost, hold, wait, begin, ok
+        self._trace = trace
 
     def lost(self, error: BaseException) -> None:
         """Report that the connection is lost: what is in flight on it has an unknown outcome; reconnect."""
@@ -163,6 +166,14 @@ class Link:
     def ok(self, deliveries: Sequence[Delivery], result: Any = None) -> None:
         """Settle deliveries as delivered with a common result; costs a third of ``Delivery.ok`` for each."""
         self._ok(deliveries, result)
+
+    def trace(self, deliveries: Sequence[Delivery]) -> RequestTrace | None:
+        """Begin the span of one request that carries several deliveries; None if none of them is traced.
+
+        The request gets its ``headers`` in place of the messages' own ``traceparent`` and ``tracestate``;
+        ``ended(error, result)`` ends it.
+        """
+        return self._trace(deliveries)
 
 
 class Preflight:

@@ -55,10 +55,12 @@ class DeliveryError(RamblaError):
     Handlers may raise it with any text: ``raise DeliveryError("quota reached")``. Where the backend named a
     time to come back, ``retry_after_s`` holds the seconds: the retry then waits for so long. ``detail`` is
     what the backend itself says; it may quote payloads, and shows only with ``[rambla] log_payloads = true``.
+    ``status`` is that of the answer, where the backend speaks HTTP.
     """
 
     retryable: ClassVar[bool] = True
     retry_after_s: float | None = None
+    status: int | None = None
     detail: str = ""
 
     def with_detail(self, detail: str) -> Self:

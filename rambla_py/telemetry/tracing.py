@@ -11,7 +11,7 @@ from rambla_py.telemetry.observer import ObservedTarget
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["CallTrace", "TracedTarget", "Tracing", "ends_with"]
+__all__ = ["CallTrace", "RequestTrace", "TracedTarget", "Tracing", "ends_with"]
 
 
 class TracedTarget(ObservedTarget, Protocol):
@@ -36,6 +36,17 @@ class CallTrace(Protocol):
         """End the trace: all were accepted, or the call raised ``error``. Only the first call counts."""
 
 
+class RequestTrace(Protocol):
+    """The trace of one request that carries several messages."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that the request has of it."""
+
+    def ended(self, error: BaseException | None, result: Any = None) -> None:
+        """End the trace: the request was answered, or failed; only the first call counts."""
+
+
 class Tracing(Protocol):
     """Traces an app: adds headers to what is published, and spans to the calls of handlers."""
 
@@ -50,6 +61,9 @@ class Tracing(Protocol):
 
     def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         """Return what a handler's call with one message is made in."""
+
+    def request(self, target: TracedTarget, deliveries: Sequence[Delivery[Any]]) -> RequestTrace | None:
+        """Begin the trace of a request that carries several messages; None if none of them is traced."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import msgspec
 from deliveries import make_delivery
 
 from rambla_py.delivery import Delivery, LiveDelivery
-from rambla_py.handlers._http.groups import grouped, wrapped
+from rambla_py.handlers._http.groups import common_headers, grouped, wrapped
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -40,6 +40,15 @@ def test_equal_options_and_headers_share_a_request() -> None:
     ]
     assert payloads(grouped(deliveries, with_headers=False)) == [[0, 2, 3, 4], [1]]
     assert payloads(grouped(deliveries, with_headers=True)) == [[0, 2], [1], [3, 4]]
+
+
+def test_a_request_has_the_trace_that_all_of_its_messages_have() -> None:
+    """``tracestate`` means nothing without its ``traceparent``; baggage is by itself."""
+    common = {"x": 1, "tracestate": "s", "baggage": "b"}
+    same = [made(number, headers={**common, "traceparent": "t"}) for number in range(2)]
+    assert common_headers(same) == {**common, "traceparent": "t"}
+    different = [made(number, headers={**common, "traceparent": f"t{number}"}) for number in range(2)]
+    assert common_headers(different) == {"x": 1, "baggage": "b"}
 
 
 def test_what_must_be_alone_is_alone() -> None:

@@ -87,9 +87,10 @@ class WebServer(ServedLoop):
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ")
-        headers = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])
-        }
+        headers: dict[str, str] = {}
+        for name, _, value in (line.partition(":") for line in head[1:-2]):
+            before = headers.get(name.lower())
+            headers[name.lower()] = value.strip() if before is None else f"{before}, {value.strip()}"
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         seen = Seen(method, target, headers, body)
         if method == "CONNECT":

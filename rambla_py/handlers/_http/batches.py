@@ -107,7 +107,7 @@ class BatchConnection(WebConnection):
             self._settle(part, encoding_error(error))
             return []
         try:
-            answer = self._answer(request)
+            answer = self._answer_to(part, request)
         except NO_ANSWER as error:
             return lost(part, error)
         verdict = answer if isinstance(answer, Exception) else self._verdict(part, answer)
@@ -121,6 +121,10 @@ class BatchConnection(WebConnection):
             return lost(part, verdict)
         self._settle(part, verdict, None if isinstance(answer, Exception) else HttpResult.of(answer))
         return []
+
+    def _answer_to(self, part: Sequence[Delivery], request: Request) -> Answer | Exception:
+        """Return the answer to the request with these deliveries, as ``_answer`` does."""
+        return self._answer(request)
 
     def _answer(self, request: Request) -> Answer | Exception:
         """Return the answer to a request, or its error if it is no success; raises ``NO_ANSWER``."""

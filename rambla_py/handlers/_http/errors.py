@@ -39,6 +39,8 @@ _CERTIFICATES = (
 class RefusedError(PermanentError):
     """The server refused a request for good; ``status`` is the HTTP status."""
 
+    status: int
+
     def __init__(self, text: str, status: int) -> None:
         self.status = status
         super().__init__(text)

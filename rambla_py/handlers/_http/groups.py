@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["common_headers", "grouped", "wrapped"]
+__all__ = ["TRACE_FIELDS", "common_headers", "grouped", "wrapped"]
 
-_TRACING = frozenset({"traceparent", "tracestate", "baggage"})
+TRACE_FIELDS: Final = frozenset({"traceparent", "tracestate"})
+"""The headers of a trace context, which mean nothing without each other."""
+
+_TRACING: Final = TRACE_FIELDS | {"baggage"}
 """Headers that belong to one message only, and that are no reason to send it apart."""
 
 _SECOND = 2
@@ -64,11 +67,14 @@ def common_headers(deliveries: Sequence[Delivery]) -> Mapping[str, Any]:
     headers = deliveries[0].headers
     if len(deliveries) == 1 or not any(name.lower() in _TRACING for name in headers):
         return headers
-    return {
-        name: value
+    others = {
+        name.lower()
         for name, value in headers.items()
-        if name.lower() not in _TRACING or all(other.headers.get(name) == value for other in deliveries)
+        if name.lower() in _TRACING and any(other.headers.get(name) != value for other in deliveries)
     }
+    if others & TRACE_FIELDS:
+        others |= TRACE_FIELDS
+    return {name: value for name, value in headers.items() if name.lower() not in others}
 
 
 def wrapped(events: Sequence[bytes], between: bytes, start: bytes = b"", end: bytes = b"") -> bytes:

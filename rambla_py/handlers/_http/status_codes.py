@@ -59,7 +59,9 @@ def refusal(
     """
     if 200 <= answer.status < 300:
         return None
-    return _error(answer, what, rules, redact).with_detail(excerpt(answer.body))
+    error = _error(answer, what, rules, redact).with_detail(excerpt(answer.body))
+    error.status = answer.status
+    return error
 
 
 def _error(answer: Answer, what: str, rules: StatusRules, redact: Callable[[str], str]) -> DeliveryError:

@@ -96,6 +96,22 @@ class HttpConnection(BatchConnection):
     def _batch(self, deliveries: Sequence[Delivery], events: Sequence[bytes]) -> Request:
         return self._encoder.many(deliveries, events)
 
+    def _answer_to(self, part: Sequence[Delivery], request: Request) -> Answer | Exception:
+        """Send a batch in a span of its own, whose context goes with it: its messages have one each."""
+        trace = self.link.trace(part) if len(part) > 1 else None
+        if trace is None:
+            return self._answer(request)
+        try:
+            answer = self._answer(self._encoder.traced(request, trace.headers))
+        except BaseException as error:
+            trace.ended(error)
+            raise
+        if isinstance(answer, Exception):
+            trace.ended(answer)
+        else:
+            trace.ended(None, answer)
+        return answer
+
     def _exchange(self, request: Request) -> Answer:
         """Send a request, and follow its redirects."""
         for _ in range(self.settings.redirects):

@@ -13,7 +13,7 @@ from rambla_py.errors import PayloadTooLargeError
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
-from rambla_py.handlers._http.groups import common_headers, wrapped
+from rambla_py.handlers._http.groups import TRACE_FIELDS, common_headers, wrapped
 from rambla_py.handlers._http.id_field import one_line, with_id
 from rambla_py.handlers._http.settings import LIMIT_NAME
 from rambla_py.handlers.http.headers import checked_header, id_text, message_headers
@@ -89,6 +89,12 @@ class RequestEncoder:
     def redirected(self, request: Request, target: str) -> Request:
         """Return the same request for another path of the same server."""
         return Request(request.method, target, request.headers, request.body, request.timeout_s)
+
+    def traced(self, request: Request, trace: Mapping[str, str]) -> Request:
+        """Return the same request with the headers of a trace in place of those of its messages."""
+        headers = [pair for pair in request.headers if pair[0] not in TRACE_FIELDS and pair[0] not in trace]
+        headers += trace.items()
+        return Request(request.method, request.target, headers, request.body, request.timeout_s)
 
     def _request(
         self, options: HttpOptions, name: str, kind: str, body: bytes, headers: Mapping[str, Any]

@@ -98,7 +98,7 @@ def compose(
     raises.
     """
     given = _content(message, options)
-    headers, own = _headers(message.headers, "headers"), _own_headers(given)
+    headers, own = _headers(_for_others(message.headers), "headers"), _own_headers(given)
     addresses = _addresses(given, headers, own, options, settings)
     lines = headers.lines | own.lines
     if isinstance(given, EmailMessage):
@@ -271,6 +271,13 @@ def _address_lines(addresses: Addresses) -> Iterator[str]:
 
 
 # -- headers ------------------------------------------------------------------------------------------
+
+
+def _for_others(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    # The baggage of a trace says what the application likes about its request; mails leave the house.
+    if "traceparent" in headers and "baggage" in headers:
+        return {name: value for name, value in headers.items() if name != "baggage"}
+    return headers
 
 
 def _own_headers(given: _Content) -> _Lines:

@@ -311,7 +311,7 @@ class Worker(Actor):
         try:
             if not self._built:
                 self._timed(self._build)
-            self._handler.link = session.link()
+            self._handler.link = session.link(target.request_trace)
             connection = self._timed(lambda: self._loop.resolved(self._handler.connect()))
         except BaseException as error:  # user code; whatever it raises, there is no connection
             if self.abandoned:

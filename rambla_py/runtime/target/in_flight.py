@@ -13,6 +13,7 @@ from rambla_py.handler import Link, State
 
 if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
+    from rambla_py.telemetry.tracing import RequestTrace
 
 __all__ = ["BatchTimeoutError", "InFlight", "Overdue", "UnsentError"]
 
@@ -115,9 +116,9 @@ class InFlight:
         """Record the state that is passed to the handler on this connection."""
         self.state = state
 
-    def link(self) -> Link:
+    def link(self, trace: Callable[[Sequence[Any]], RequestTrace | None]) -> Link:
         """Return the functions with which a handler reports on this connection."""
-        return Link(lost=self.lose, hold=self.hold, wait=self.wait, begin=self.begin, ok=self.settle_all_ok)
+        return Link(self.lose, self.hold, self.wait, self.begin, self.settle_all_ok, trace)
 
     def answer_together(self) -> None:
         """Record that deliveries in ``sent`` are answered batch by batch."""

@@ -23,8 +23,10 @@ from rambla_py.serialization.wire_format import body_of
 
 if TYPE_CHECKING:
     from rambla_py.config.schema import ChannelConfig
+    from rambla_py.delivery import Delivery
     from rambla_py.runtime.target.collaborators import Collaborators
     from rambla_py.runtime.target.durability import Durability
+    from rambla_py.telemetry.tracing import RequestTrace
 
 __all__ = ["Target"]
 
@@ -204,6 +206,11 @@ class Target:
     def pending(self) -> int:
         """Return how many deliveries have no outcome yet."""
         return len(self.mailbox) + self.in_flight() + self.counters.in_outbox
+
+    def request_trace(self, deliveries: Sequence[Delivery]) -> RequestTrace | None:
+        """Begin the trace of one request that carries several messages; None unless they are traced."""
+        tracing = self.observers.tracing
+        return None if tracing is None else tracing.request(self.config, deliveries)
 
     def expect_callables(self) -> None:
         """Let workers check batches for callable payloads from now on."""

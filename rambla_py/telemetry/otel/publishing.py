@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
     from rambla_py.telemetry.otel.sending import Sending
     from rambla_py.telemetry.otel.targets import Targets
-    from rambla_py.telemetry.tracing import TracedTarget
+    from rambla_py.telemetry.tracing import RequestTrace, TracedTarget
 
 __all__ = ["Publishing"]
 
@@ -71,6 +71,10 @@ class Publishing:
     def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         """Return what a handler's call with one message is made in: its span is current."""
         return self._sending.attempt(target, delivery)
+
+    def request(self, target: TracedTarget, deliveries: Sequence[Delivery[Any]]) -> RequestTrace | None:
+        """Begin the span of a request that carries several messages; it links to each message's context."""
+        return self._sending.request(target, deliveries)
 
 
 class _Made(NamedTuple):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -19,8 +20,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from rambla_py.errors import DeliveryError
 from rambla_py.telemetry.otel.attributes import epoch_ns, result_attributes
-from rambla_py.telemetry.otel.propagation import context_of, parent_of
+from rambla_py.telemetry.otel.propagation import carrier_of, context_of, parent_of
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery, LiveDelivery
@@ -28,6 +30,23 @@ if TYPE_CHECKING:
     from rambla_py.telemetry.otel.targets import Targets
 
 __all__ = ["Sending"]
+
+
+class RequestSpan:
+    """The span of one request that carries several messages."""
+
+    def __init__(self, span: Span, fail: Callable[[Span, BaseException], None]) -> None:
+        self._span, self._fail = span, fail
+        self.headers = carrier_of(set_span_in_context(span, Context()))
+
+    def ended(self, error: BaseException | None, result: Any = None) -> None:
+        """End the span."""
+        if error is not None:
+            self._fail(self._span, error)
+        else:
+            self._span.set_attributes(result_attributes(result))
+        self._span.end()
+
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes, dict, list, tuple})
 
@@ -62,6 +81,27 @@ class Sending:
             yield
         finally:
             detach(token)
+
+    def request(self, target: ObservedTarget, deliveries: Sequence[Delivery[Any]]) -> RequestSpan | None:
+        """Begin the span of a request that carries several messages; None if none of them is sampled.
+
+        It links to the context of each message, and is the child of one that all of them have.
+        """
+        found = [parent_of(delivery.headers) for delivery in deliveries]
+        contexts = [one for one in found if isinstance(one, SpanContext)]
+        different = {(one.trace_id, one.span_id): one for one in contexts}
+        if not any(one.trace_flags.sampled for one in contexts):
+            return None
+        is_common = len(different) == 1 and len(contexts) == len(deliveries)
+        known, size = self._targets.of(target), len(deliveries)
+        span = self._tracer.start_span(
+            f"send {known.destination}",
+            context=_context(contexts[0]) if is_common else Context(),
+            kind=SpanKind.CLIENT,
+            attributes={**known.send, "messaging.batch.message_count": size, "rambla.batch_size": size},
+            links=[Link(one) for one in different.values()],
+        )
+        return RequestSpan(span, self._fail)
 
     # -- observer -------------------------------------------------------------------------------------
 
@@ -143,7 +183,8 @@ class Sending:
         )
 
     def _fail(self, span: Span, error: BaseException) -> None:
-        span.set_attribute("error.type", type(error).__name__)
+        answered = result_attributes(error) if isinstance(error, DeliveryError) else {}
+        span.set_attributes({"error.type": type(error).__name__, **answered})
         span.set_status(Status(StatusCode.ERROR, self._error_text(error)))
 
 
