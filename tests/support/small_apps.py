@@ -86,13 +86,13 @@ def one(app: Rambla, payload: Any = "x", /, channel: str = "orders", **options: 
     return app.publish(channel, payload, **options).outcomes(timeout_s=TIMEOUT_S)[0]
 
 
-def until(true: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> bool:
+def until(true: Callable[[], Any], timeout_s: float = TIMEOUT_S, poll_s: float = 0.005) -> bool:
     """Ask again and again until the answer is yes; return whether it came in time."""
     pause, deadline = threading.Event(), time.monotonic() + timeout_s
     while not true():
         if time.monotonic() >= deadline:
             return False
-        pause.wait(0.005)
+        pause.wait(poll_s)
     return True
 
 
