@@ -95,8 +95,8 @@ def test_a_removal_that_is_made_twice_is_no_lost_lease(relays: Relays) -> None:
 
 
 def test_rows_that_could_not_be_handed_out_come_again(relays: Relays) -> None:
-    """What read returned was in no mailbox when the next statement failed."""
-    journal = relays.open(poll_s=1_000.0)
+    """What read returned was in no mailbox when the next statement failed; soon after a boot as well."""
+    journal = relays.open(poll_s=1_000.0, monotonic=lambda: 1.0)
     store(journal, row("m-1", key="k"))
     rows = journal.read(0, TARGET, 0, 10)
     assert ids(journal) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -89,7 +90,8 @@ class Reading:
 
     def _late(self, connection: psycopg.Connection[Any], target: str, limit: int) -> list[Row]:
         now = self._monotonic()
-        if now < self._looked_at.get(target, 0.0) + self._poll_s:
+        # Not 0.0: the clock may begin at the machine's start.
+        if now < self._looked_at.get(target, -math.inf) + self._poll_s:
             return []
         buckets = [one for one in self._leases.readable() if target in self._leases.held[one].cursors]
         upto = [self._leases.held[bucket].cursors[target] for bucket in buckets]
