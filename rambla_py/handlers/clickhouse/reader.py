@@ -33,9 +33,7 @@ class _Table(msgspec.Struct):
 class ClickHouseReader:
     """Runs queries, by GET: to such a request the server changes nothing.
 
-    >>> from rambla_py.handler import Secret
-    >>> ClickHouseReader(ClickHouseSettings(url=Secret("http://127.0.0.1:8123/events")))
-    <ClickHouseReader 127.0.0.1:8123>
+    Looks up the host when it is made; raises ``ConnectionLostError`` if nothing answers there.
     """
 
     def __init__(self, settings: ClickHouseSettings) -> None:
