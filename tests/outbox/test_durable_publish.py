@@ -85,6 +85,25 @@ def test_what_does_not_fit_waits_in_the_outbox_in_order(tmp_path: Path) -> None:
     assert account(tmp_path).ok == 200
 
 
+def test_what_is_read_back_goes_behind_what_waits(tmp_path: Path) -> None:
+    """Messages without a key keep their order on one worker, although some were never on the disk only."""
+    gate, received = threading.Event(), list[int]()
+
+    class Slow(Handler):
+        def handle_publish(self, message: Any, options: Any, state: Any) -> None:
+            gate.wait(20)
+            received.append(message.payload)
+            if message.payload == 6:
+                wait_until(lambda: app.status()[NAME].queued > 4)  # there is room: the next ones are read
+
+    with running(table_of(tmp_path, Slow, max_pending=10, batch_size=1)) as app:
+        for at in range(20):
+            app.publish("orders", at)
+        gate.set()
+        assert app.flush(20)
+    assert received == list(range(20))
+
+
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 def test_publish_is_all_or_nothing(tmp_path: Path, many: bool) -> None:
     """A payload that cannot be stored raises, with its path, before anything is accepted."""

@@ -302,6 +302,8 @@ class Admission:
         self._target.counters.feed(1)
         if due is not None:
             self._target.park(delivery, due)
+        elif self._is_plain(delivery) and not delivery.attempts and delivery.policy.expires_s is None:
+            self._ready.append(delivery)  # behind those that were stored before it
         else:
             self._target.mailbox.put(delivery)
             self._target.timer.run_by(delivery.expires_at)
@@ -320,13 +322,18 @@ class Admission:
             target.expect_callables()
         if policy.delay_s:
             target.park(delivery, delivery.accepted_at + policy.delay_s)
-        elif policy is target.policy and delivery.key is None and target.plain:
+        elif self._is_plain(delivery):
             self._ready.append(delivery)
         else:
             target.mailbox.put(delivery)
             target.timer.run_by(delivery.expires_at)
         if self._idle:
             (self.wake if delivery.key is None else self._wake_now)()
+
+    def _is_plain(self, delivery: LiveDelivery) -> bool:
+        """Return whether any worker may take it, and nothing but its place decides when."""
+        target = self._target
+        return delivery.policy is target.policy and delivery.key is None and target.plain
 
     def _number(self, delivery: LiveDelivery) -> None:
         target = self._target
