@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from forks import in_child
 from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from small_apps import TIMEOUT_S, flaky, one, probe, running, service, table
 from traced import Spans, attributes, is_child, traceparent
@@ -94,12 +98,17 @@ def test_without_create_spans_the_callers_context_is_passed_on() -> None:
     assert spans.names() == ["caller", "send orders"]
 
 
-def test_publish_many_makes_a_span_for_each_message() -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_publish_many_makes_a_span_for_each_message(is_async: bool) -> None:
     """So does publish_many_async."""
+
+    async def many(app: Rambla) -> Any:
+        return await (await app.publish_many_async("orders", [1, 2, 3]))
+
     spans = Spans()
     with running(table(probe(echo))) as app, spans.of(app):
         with spans.caller():
-            sent = results(app, 1, 2, 3)
+            sent = asyncio.run(many(app)) if is_async else results(app, 1, 2, 3)
         creates = spans.named("create orders", 3)
         assert {one["traceparent"] for one in sent} == {traceparent(create) for create in creates}
         assert len({attributes(create)["messaging.message.id"] for create in creates}) == 3
@@ -170,6 +179,31 @@ def test_a_call_that_raises_ends_its_span_with_the_error() -> None:
             app.publish_many("orders", [3])
         failed = [span for span in spans.all() if span.status.status_code is StatusCode.ERROR]
     assert [attributes(span)["error.type"] for span in failed] == ["OptionError", "MailboxFullError"]
+
+
+def test_a_create_span_ends_with_acceptance() -> None:
+    """It began before there was room, and waiting for room shows in it."""
+    spans, gate, ended_ns = Spans(), threading.Event(), []
+
+    def hold(message: Any) -> None:
+        gate.wait(TIMEOUT_S)
+        ended_ns.append(time.time_ns())
+
+    class Opens(SpanProcessor):
+        """Lets the handler end once the span of the call has begun."""
+
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            """Open the gate."""
+            if span.name == "create orders":
+                gate.set()
+
+    with running(table(probe(hold), max_pending=1, batch_size=1), gate) as app, spans.of(app):
+        app.publish_many("orders", [1, 2])
+        spans.provider.add_span_processor(Opens())
+        with spans.caller():
+            app.publish("orders", 3)
+        (create,) = spans.named("create orders")
+    assert create.start_time < ended_ns[0] < create.end_time
 
 
 # -- at most so many ----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,8 @@ from traced_places import PLACES, Place
 from web_server import Reply, WebServer
 
 from rambla_py import Message, Rambla
+from rambla_py.testing import RabbitMqServer, RedisServer
+from rambla_py.testing.kafka_cluster import KafkaCluster
 
 TIMEOUT_S = 20.0
 STATE = TraceState([("shop", "1")])
@@ -214,3 +218,18 @@ def test_traced_messages_share_an_object(tmp_path: Path) -> None:
     (made,) = [path for path in tmp_path.rglob("*") if path.is_file()]
     lines = [json.loads(line) for line in made.read_text("utf-8").splitlines()]
     assert [line["headers"]["traceparent"] for line in lines] == [traceparent(create) for create in creates]
+
+
+def test_drivers_are_used_beneath_what_others_instrument(
+    kafka_cluster: KafkaCluster, redis_server: RedisServer, rabbitmq: RabbitMqServer, queue_name: str
+) -> None:
+    """Packages that instrument the drivers make no second span, nor a second header, of what we send."""
+    program = Path(__file__).with_name("instrumented_drivers.py")
+    where = [kafka_cluster.servers, redis_server.url, rabbitmq.url, queue_name]
+    done = subprocess.run(
+        [sys.executable, program, *where], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == [
+        "ours:",
+        "theirs: InstrumentedProducer.produce Redis.execute_command BlockingConnection.channel",
+    ], done.stderr

@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.cimpl import Producer
 
 from rambla_py._internal.side_threads import run_on_thread
 from rambla_py.errors import ConnectionLostError, DeliveryError, PayloadTooLargeError, PermanentError

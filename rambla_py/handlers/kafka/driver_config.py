@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
+from confluent_kafka.cimpl import Producer
 
 __all__ = ["QuietLogger", "check_driver_config", "check_mechanism"]
 
