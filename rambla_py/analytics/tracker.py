@@ -195,7 +195,7 @@ class Tracker:
         return self._track(events.UserAuthentication, self._own.user_auth, (action, user_id, success), fields)
 
     def track_payment(
-        self, action: str, amount: Decimal | float, currency: str, success: bool, **fields: Any
+        self, action: str, amount: Decimal | float | str, currency: str, success: bool, **fields: Any
     ) -> Done:
         """Track a payment; ``amount`` is exact, ``currency`` a code of ISO 4217."""
         return self._track(events.Payment, self._own.payment, (action, amount, currency, success), fields)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -211,6 +211,8 @@ def find_not_finite(payload: Any) -> tuple[str, str] | None:
     >>> find_not_finite({"readings": [1.0, float("nan")]})
     ('$.readings[1]', 'NaN, which JSON cannot hold')
     """
+    if _is_plain_and_finite(payload):
+        return None
     stack: list[tuple[Any, _Step]] = [(payload, _Step(None, "$", 0))]
     while stack:
         item, step = stack.pop()
@@ -227,6 +229,35 @@ def find_not_finite(payload: Any) -> tuple[str, str] | None:
     return None
 
 
+def _is_plain_and_finite(payload: Any) -> bool:
+    """Return whether a payload has only plain containers and values, and no float that is not finite.
+
+    Every payload with a None is looked at: without paths this takes a tenth of the time.
+    """
+    stack = [payload]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is dict:
+            for key in list(item):  # a copy: with snapshot = false others may change it
+                if type(key) is not str:
+                    return False
+            values: Iterable[Any] = list(item.values())
+        else:
+            values = item if kind is list or kind is tuple else (item,)
+        for value in values:
+            kind = type(value)
+            if kind is float:
+                if not _LOWEST <= value <= _HIGHEST:
+                    return False
+            elif kind is dict or kind is list or kind is tuple:
+                stack.append(value)
+            elif kind not in _NO_FLOATS:
+                return False
+    return True
+
+
+_LOWEST, _HIGHEST = -sys.float_info.max, sys.float_info.max
 _PLAIN_CONTAINERS = frozenset({dict, list})
 _NO_FLOATS = frozenset({str, int, bool, type(None), bytes})
 

@@ -10,7 +10,17 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Case", "Context", "Figures", "Goal", "Stopwatch", "publish_confirmed", "rate", "stopwatch"]
+__all__ = [
+    "Case",
+    "Context",
+    "Figures",
+    "Goal",
+    "Stopwatch",
+    "memory_mb",
+    "publish_confirmed",
+    "rate",
+    "stopwatch",
+]
 
 Figures = dict[str, float]
 """What one run of one contender measured, by name: ``rate`` (1/s), ``cpu_us`` (of one message) and others."""

@@ -17,7 +17,8 @@ _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class _Envelope(msgspec.Struct):
-    events: list[msgspec.Raw]
+    events: list[msgspec.Raw] = []
+    batch: list[msgspec.Raw] = []
 
 
 class _Taken:
@@ -58,8 +59,9 @@ def _take(head: bytes, body: bytes) -> bytes:
         return _OK
     if b"content-encoding: gzip" in head:
         body = gzip.decompress(body)
-    if body[:10].startswith(b'{"events"') or b'"events":[' in body[:200]:
-        events = msgspec.json.decode(body, type=_Envelope).events
+    if body[:200].startswith((b'{"events"', b'{"batch"')) or b'"events":[' in body[:200]:
+        envelope = msgspec.json.decode(body, type=_Envelope)
+        events = envelope.events or envelope.batch
         _Taken.events += len(events)
         _Taken.size += sum(len(bytes(event)) for event in events)
     else:

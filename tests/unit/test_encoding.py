@@ -6,6 +6,8 @@ import dataclasses
 import datetime as dt
 import enum
 import json
+import math
+import sys
 import uuid
 from collections import OrderedDict, deque
 from decimal import Decimal
@@ -14,7 +16,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from counted_calls import Calls
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rambla_py.errors import OptionError, SerializationError
@@ -297,3 +300,43 @@ def test_a_released_view_is_an_error_of_the_payload() -> None:
     view.release()
     with pytest.raises(SerializationError, match="memoryview that cannot be read"):
         encode(view)
+
+
+FLOATS = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def _nested(inside: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(st.text(max_size=2), inside, max_size=3)
+        | st.dictionaries(FLOATS.filter(math.isfinite), inside, max_size=2)
+        | st.tuples(inside, inside)
+        | st.lists(inside, max_size=2).map(deque)
+        | st.dictionaries(st.text(max_size=2), inside, max_size=2).map(OrderedDict)
+        | inside.map(Point)
+    )
+
+
+@example({"a": None, "b": {"c": [1.5, (math.nan,)]}})
+@example([None, {"a": -math.inf}])
+@example(math.inf)
+@example({"a": None, "b": OrderedDict(c=math.nan), "d": sys.float_info.max, "e": -sys.float_info.max})
+@example({"a": None, "b": sys.float_info.max, "c": -sys.float_info.max, "d": ({"e": b""},)})
+@given(st.recursive(FLOATS | st.none() | st.integers(-9, 9) | st.text(max_size=2), _nested, max_leaves=8))
+def test_no_number_is_written_as_null(value: Any) -> None:
+    """NaN and infinity are refused wherever they are, and nothing else is."""
+    finite = "nan" not in repr(value) and "inf" not in repr(value)
+    if not finite:
+        with pytest.raises(SerializationError, match="which JSON cannot hold"):
+            to_json(value)
+    else:
+        assert to_json(value).count(b"null") >= repr(value).count("None")
+
+
+def test_a_none_costs_no_search() -> None:
+    """NaN is looked for without the path to each value: 100 fields take a handful of calls."""
+    calls = Calls()
+    payload = {f"field-{number}": None for number in range(100)}
+    with calls.counting():
+        to_json(payload)
+    assert calls.per_message(1) < 20

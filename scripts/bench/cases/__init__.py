@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.case import Case
 from bench.cases.amqp import AMQP, AMQP_UNCONFIRMED
+from bench.cases.analytics import ANALYTICS_CASES
 from bench.cases.growth import GROWTH
 from bench.cases.http import CLICKHOUSE, HTTP
 from bench.cases.imports import HELP, IMPORTS
@@ -28,6 +29,7 @@ _ALL = (
     ROUND_TRIP,
     TRICKLE,
     WEB,
+    *ANALYTICS_CASES,
     AMQP,
     AMQP_UNCONFIRMED,
     REDIS,

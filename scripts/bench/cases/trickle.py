@@ -11,7 +11,7 @@ from typing import Any
 import rambla_py as rambla
 from bench.case import Case, Context, Figures, Goal
 
-__all__ = ["TRICKLE"]
+__all__ = ["TRICKLE", "alone"]
 
 APART_S = 0.0005
 PAYLOAD = {"event": "API Call", "path": "/orders/{id}", "status": 200}
@@ -22,14 +22,20 @@ def _contender(**channel: Any) -> Callable[[Context], Figures]:
         count = context.count(4_000)
         with rambla.Rambla({"null": {"channels": {"events": channel}}}) as app:
             app.publish("events", PAYLOAD).result(timeout_s=10)
-            idle_s = _cpu_s(count, lambda: None)
-            switches = _switches()
-            took_s = _cpu_s(count, lambda: app.publish("events", PAYLOAD))
-            switches = _switches() - switches
+            figures = alone(count, lambda: app.publish("events", PAYLOAD))
             app.flush()
-        return {"cpu_us": (took_s - idle_s) / count * 1e6, "switches": switches / count}
+        return figures
 
     return run
+
+
+def alone(count: int, step: Callable[[], object]) -> Figures:
+    """Return what steps cost that come alone: their CPU, and the thread switches that each causes."""
+    idle_s = _cpu_s(count, lambda: None)
+    switches = _switches()
+    took_s = _cpu_s(count, step)
+    switches = _switches() - switches
+    return {"cpu_us": (took_s - idle_s) / count * 1e6, "switches": switches / count}
 
 
 def _cpu_s(count: int, step: Callable[[], object]) -> float:
