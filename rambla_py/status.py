@@ -65,7 +65,8 @@ class TargetStatus(msgspec.Struct, frozen=True):
     ``state``: ``disabled``, ``idle`` (not started), ``connecting``, ``up``, ``blocked``, ``down``,
     ``closing`` or ``closed``, and ``since`` when. ``workers``: the state of each. ``queued`` (of at most
     ``max_pending``) and ``in_flight`` count deliveries, ``oldest_s`` is the age of the oldest that waits;
-    ``in_outbox`` counts durable ones that are on the disk only.
+    ``in_outbox`` counts durable ones that are on the disk only, ``dead_waiting`` fatal ones whose dead letter
+    is not stored yet: they have no outcome.
     ``accepted`` counts the deliveries accepted, ``statuses`` those that ended, by status, and ``reasons``
     why, with failed attempts, losses and callbacks that raised; ``refused`` counts publishes that raised
     ``MailboxFullError``, ``batches`` calls of the handler, ``restarts`` workers and external servers that
@@ -106,6 +107,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
     on_unknown: str = "retry"
     guarantee: str | None = None
     accepted: int = 0
+    dead_waiting: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as built-in types that ``json.dumps`` takes."""

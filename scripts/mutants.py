@@ -113,8 +113,8 @@ MUTANTS = (
         (
             (
                 f"{_SQLITE}/files.py",
-                "    kind = file_system_of(path.parent)\n",
-                "    path.exists() and path.read_bytes()\n    kind = file_system_of(path.parent)\n",
+                "    check_file_system(name, ",
+                "    path.exists() and path.read_bytes()\n    check_file_system(name, ",
             ),
         ),
         ("tests/outbox/test_one_file.py", "-k", "second_connection"),

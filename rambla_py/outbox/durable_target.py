@@ -57,6 +57,12 @@ class DurableTarget:
         self._pending, self._keeper = outbox.pending, outbox.keeper
         self._config = feed.target.config
         self.begins = self._config.on_unknown == "report"
+        self._unburied: dict[int, LiveDelivery] = {}
+
+    @property
+    def dead_waiting(self) -> int:
+        """How many fatal deliveries wait for their dead letters to be stored."""
+        return len(self._unburied)
 
     def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
         """Make the row of a delivery; raises ``SerializationError`` and ``OptionError``."""
@@ -153,12 +159,16 @@ class DurableTarget:
             proceed()
             return
         letter, message_id = letter_of(self._feed.target, delivery), delivery.id
+        seq = letter.row.seq
+        self._unburied[seq] = delivery
 
         def buried() -> None:
+            self._unburied.pop(seq, None)
             self._feed.observe("dead", 1, (message_id,))
             proceed()
 
         def kept() -> None:
+            self._unburied.pop(seq, None)
             if delivery.receipt is not None:
                 delivery.receipt._keep(message_id)
 

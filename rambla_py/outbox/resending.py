@@ -1,4 +1,4 @@
-"""Replay of dead letters of channels that are not durable: publish first, remove the letter afterwards."""
+"""Replay of dead letters to channels that are not durable: publish first, remove the letter afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LETTER_S: Final = 5.0
 
 
 class Resending:
-    """Publishes the messages of letters to their own channels.
+    """Publishes the messages of letters to channels that are not durable.
 
     ``channels`` are those that are not durable, by ``service.channel``, each with whether it keeps dead
     letters. ``moved`` is called with rows before they are published. ``wait`` returns whether to stop; each

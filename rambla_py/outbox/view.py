@@ -167,9 +167,9 @@ class OutboxView:
 
         The selection, which is that of ``dead``, is fixed by its first statement: what dies meanwhile is not
         in it. Each message keeps its id and history, has all of its retries again, and is delivered by this
-        process if it runs and delivers, else by the next one. That of a channel that is not durable is
+        process if it runs and delivers, else by the next one. One for a channel that is not durable is
         published by this app, which must run, and its letter is removed once it has its outcome. ``to`` is
-        another, durable channel (``"service.channel"`` if it has several targets); ``values`` sets parts of
+        another channel (``"service.channel"`` if it has several targets); ``values`` sets parts of
         the payload by path (``{"customer.id": 7}``), ``payload`` replaces it. An interrupted replay can be
         run again.
 
@@ -292,16 +292,14 @@ class OutboxView:
             )
 
     def target(self, channel: str) -> str:
-        """Return the one durable target of a channel, as ``service.channel``.
+        """Return the one target of a channel, as ``service.channel``.
 
-        Raises ``UnknownChannelError``, or ``OutboxError`` if there are several, or if it is not durable.
+        Raises ``UnknownChannelError``, or ``OutboxError`` if there are several.
         """
         found = configured(self._config, channel)
         if len(found) > 1:
             names = ", ".join(one.name for one in found)
             raise OutboxError(self._name, f"channel {channel!r} has several targets, name one: {names}")
-        if not found[0].durable:
-            raise OutboxError(self._name, f"channel {found[0].name} is not durable")
         return found[0].name
 
     def _why_not(self, row: Row) -> str | None:

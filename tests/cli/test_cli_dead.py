@@ -42,6 +42,11 @@ durable = true
 [stub.channels.broken.options]
 error = "still broken"
 retryable = false
+[stub.channels.fails]
+connection = "one"
+[stub.channels.fails.options]
+error = "broken as well"
+retryable = false
 """
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -259,12 +264,19 @@ def test_wrong_use_changes_nothing(outbox: Path, run: Run, arguments: list[str],
     assert total(outbox) == 2
 
 
-def test_a_channel_that_cannot_take_letters(outbox: Path, run: Run) -> None:
-    """One that is not durable is refused, before anything is moved."""
-    kill(outbox, [row("m0", "file.orders")])
-    done = run("dead", "replay", "m0", "--yes", "--to", "memory")
-    assert done.returncode == 1
-    assert "channel file.memory is not durable" in done.stderr
+def test_a_channel_that_is_not_durable_takes_letters(folder: Path, outbox: Path, run: Run) -> None:
+    """A letter is removed once its message was delivered there; one that is not stays."""
+    kill(outbox, [row("m0", "file.orders", {"id": 0}), row("m1", "stub.broken", {"id": 1})])
+    done = run("dead", "replay", "--all", "--yes", "--to", "memory")
+    assert (done.returncode, done.stdout) == (0, "2 selected, 2 replayed; 2 delivered\n")
+    assert sorted(one["id"] for one in delivered(folder)) == [0, 1]
+    assert total(outbox) == 0
+    audit = data(run("audit", "--json"))
+    assert audit["balanced"]
+    assert [audit["targets"][name]["replayed"] for name in ("file.orders", "stub.broken")] == [1, 1]
+    kill(outbox, [row("m2", "file.orders", {"id": 2})])
+    refused = run("dead", "replay", "m2", "--yes", "--to", "fails")
+    assert "m2: it was published, and ended as fatal" in refused.stderr
     assert total(outbox) == 1
 
 

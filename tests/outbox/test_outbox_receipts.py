@@ -27,6 +27,23 @@ def test_a_stop_keeps_the_messages_of_one_id(tmp_path: Path) -> None:
             receipt.result(timeout_s=10)
 
 
+def test_a_fatal_message_whose_letter_cannot_be_stored_has_no_outcome(tmp_path: Path) -> None:
+    """It is shown in the status, and ends once the letter is stored."""
+    backend = Backend()
+    backend.answers = [PermanentError("never")]
+    backend.gate.clear()
+    with running(table_of(tmp_path, backend.handler(), {"busy_timeout_s": 0.05})) as app:
+        receipt = app.publish("orders", 1)
+        with closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            backend.gate.set()
+            wait_until(lambda: app.status()[NAME].dead_waiting == 1)
+            assert not receipt.done()
+        assert receipt.outcomes(10)[0].status == "fatal"
+        assert app.status()[NAME].dead_waiting == 0
+    assert account(tmp_path).dead == 1
+
+
 def test_the_second_message_of_an_id_that_waits_on_the_disk(tmp_path: Path) -> None:
     """It shares the outcome of the first one, of which nothing is in memory."""
     backend = Backend()

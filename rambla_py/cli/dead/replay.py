@@ -36,7 +36,7 @@ def replay_letters(
     ctx: typer.Context,
     selection: Selection | None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="CHANNEL", help="Another durable channel to send them to.")
+        str | None, typer.Option("--to", metavar="CHANNEL", help="Another channel to send them to.")
     ] = None,
     set_: Annotated[
         list[str] | None,

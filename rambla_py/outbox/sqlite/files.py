@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rambla_py.outbox.errors import OutboxError
 
-__all__ = ["Reserve", "check_place", "file_system_of", "has_room"]
+__all__ = ["Reserve", "check_file_system", "check_place", "file_system_of", "has_room"]
 
 log = logging.getLogger("rambla_py.outbox")
 
@@ -32,7 +32,11 @@ def check_place(path: Path, *, allow_network: bool) -> None:
         raise OutboxError(name, "this is a directory; the url must name a file")
     if path.exists() and not path.is_file():
         raise OutboxError(name, "this is not a regular file")
-    kind = file_system_of(path.parent)
+    check_file_system(name, file_system_of(path.parent), allow_network=allow_network)
+
+
+def check_file_system(name: str, kind: str | None, *, allow_network: bool) -> None:
+    """Raise ``OutboxError`` for the type of a shared file system, or log a warning if it is allowed."""
     if kind is not None and (kind in _NETWORK or kind.startswith("fuse")):
         if not allow_network:
             hint = "locks and syncs cannot be relied on there; use a local disk, or a PostgreSQL outbox"

@@ -22,6 +22,10 @@ class Durability(Protocol):
     begins: bool
     """Whether ``begin`` must be called before each attempt, and not only after a crash of the process."""
 
+    @property
+    def dead_waiting(self) -> int:
+        """How many fatal deliveries wait for their dead letters to be stored."""
+
     def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
         """Make the row of a delivery; ``given`` are the options of its message.
 

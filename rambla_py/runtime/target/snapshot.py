@@ -44,6 +44,7 @@ def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
         queued=len(target.mailbox),
         max_pending=config.max_pending,
         in_outbox=counters.in_outbox,
+        dead_waiting=0 if target.durability is None else target.durability.dead_waiting,
         oldest_s=None if oldest_at is None else max(0.0, now - oldest_at),
         in_flight=target.in_flight(),
         statuses={str(status): count for status, count in counters.statuses.items()},
