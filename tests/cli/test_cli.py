@@ -15,6 +15,7 @@ from typing import Any
 
 import forked_program
 import pytest
+from cli_help import options_of
 
 from rambla_py.cli.program import COMMANDS
 
@@ -450,10 +451,7 @@ def test_every_command_and_option_is_documented(command: str) -> None:
     _, found, section = page.partition(f"\n## `rambla {command}")
     assert found, f"no section for {command}"
     section = section.partition("\n## ")[0] + page.partition("\n## ")[0]
-    shown = subprocess.run(
-        [*PROGRAM, command, "--help"], check=False, capture_output=True, text=True, timeout=60
-    ).stdout
-    options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown, re.MULTILINE))
+    options = options_of(command)
     assert "--help" in options
     assert [option for option in sorted(options) if f"`{option}" not in section] == []
 

@@ -7,10 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
+from cli_help import help_of
 from pages import ROOT, all_pages, blocks_of, inline_code, links_of
 
 IDS = [str(page.relative_to(ROOT)) for page in all_pages()]
@@ -37,14 +37,6 @@ def _words(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError:  # a quote that ends on the next line
         return line.split()
-
-
-@cache
-def help_of(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "rambla_py", *command, "--help"], capture_output=True, text=True, check=False
-    )
-    return done.stdout if done.returncode == 0 else ""
 
 
 def wrong(words: list[str]) -> str | None:

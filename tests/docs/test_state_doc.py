@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cli_help import options_of
+
 import rambla_py.state
 
 ROOT = Path(__file__).parents[2]
@@ -39,14 +41,7 @@ def test_every_store_and_error_is_documented() -> None:
 def test_every_option_of_the_server_is_documented() -> None:
     """In its section of the page of the command line."""
     section = (ROOT / "docs" / "cli.md").read_text().partition("\n## `rambla state serve")[2]
-    shown = subprocess.run(
-        [sys.executable, "-m", "rambla_py", "state", "serve", "--help"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    ).stdout
-    options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
+    options = options_of("state", "serve") - {"--help"}
     assert len(options) == 7
     assert [option for option in sorted(options) if f"`{option}" not in section] == []
 
@@ -55,13 +50,6 @@ def test_every_option_of_the_other_commands_is_documented() -> None:
     """In the section about them."""
     section = (ROOT / "docs" / "cli.md").read_text().partition("\n## `rambla state`")[2].partition("\n## ")[0]
     for command in ("get", "set", "list", "delete", "cleanup"):
-        shown = subprocess.run(
-            [sys.executable, "-m", "rambla_py", "state", command, "--help"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-        ).stdout
-        options = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown, re.MULTILINE)) - {"--help"}
+        options = options_of("state", command) - {"--help"}
         assert len(options) >= 5
         assert [option for option in sorted(options) if f"`{option}" not in section] == []
