@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
@@ -58,14 +58,16 @@ class _Ended(Protocol):
 class Home:
     """The app and the process that a receipt was made in; a fork marks it in the child.
 
-    ``result_timeout_s`` bounds the waits without a time.
+    ``result_timeout_s`` bounds the waits without a time; ``obstacles`` says what messages are waiting for.
     """
 
-    __slots__ = ("forked", "result_timeout_s")
+    __slots__ = ("forked", "obstacles", "result_timeout_s")
 
-    def __init__(self, result_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, result_timeout_s: float = 60.0, obstacles: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self.forked = False
-        self.result_timeout_s = result_timeout_s
+        self.result_timeout_s, self.obstacles = result_timeout_s, obstacles
 
     def release(self) -> None:
         """Do nothing: no delivery waits for a batch to fill."""
@@ -81,6 +83,9 @@ class ReceiptHome(Protocol):
     @property
     def result_timeout_s(self) -> float:
         """The bound of a wait without a time."""
+
+    def obstacles(self) -> Sequence[str]:
+        """Return, for each target with messages that cannot be attempted now, why."""
 
     def release(self) -> None:
         """Let the awaited deliveries be attempted without waiting for a batch to fill."""
@@ -332,9 +337,10 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         done = sum(delivery is not None for delivery in found)
         if self._shape is not None:
             results = _grouped(self._shape, results)
-        if isinstance(timeout_s, Default):
-            return ReceiptTimeoutError(self._home.result_timeout_s, done, len(found), results, quiet=True)
-        return ReceiptTimeoutError(timeout_s, done, len(found), results)
+        quiet = isinstance(timeout_s, Default)
+        after_s = self._home.result_timeout_s if isinstance(timeout_s, Default) else timeout_s
+        obstacles = self._home.obstacles()
+        return ReceiptTimeoutError(after_s, done, len(found), results, quiet=quiet, obstacles=obstacles)
 
     def _refuse_inherited(self) -> None:
         if self._home.forked and self._ended is None:

@@ -38,6 +38,8 @@ def audit(ctx: typer.Context, url: Url = None, config: ConfigFile = None, as_jso
     elif found.targets:
         show(table(*_cells(found), numbers=_COLUMNS, cut="target"))
         show_text("".join(f"{line}\n" for line in _beside(found)))
+    else:
+        print("the outbox has accepted nothing yet", file=sys.stderr)
     for difference in found.differences:
         print(f"rambla: {difference}", file=sys.stderr)
     raise typer.Exit(exit_codes.OK if found.balanced else exit_codes.FAILED)

@@ -127,6 +127,8 @@ def list_records(
         _show_json(records)
     elif records:
         show(table(("key", "updated", "expires", "value"), map(_cells, records)))
+    else:
+        print("no records", file=sys.stderr)
 
 
 @app.command("delete")

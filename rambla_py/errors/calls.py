@@ -25,6 +25,8 @@ __all__ = [
     "UnknownChannelError",
 ]
 
+_SHOWN_OBSTACLES = 3
+
 
 def _hint(name: str, known: Iterable[str]) -> str:
     close = nearest(name, known)
@@ -141,18 +143,30 @@ class ReceiptTimeoutError(RamblaError, TimeoutError):
     """Time ran out before every delivery had an outcome; ``results`` holds None where one is missing.
 
     A call without a time raises it once none of the awaited deliveries has ended for ``result_timeout_s``.
+    ``obstacles`` says, for each target of the app with messages that cannot be attempted now, why.
     """
 
     def __init__(
-        self, timeout_s: float, done: int, total: int, results: Sequence[Any], *, quiet: bool = False
+        self,
+        timeout_s: float,
+        done: int,
+        total: int,
+        results: Sequence[Any],
+        *,
+        quiet: bool = False,
+        obstacles: Sequence[str] = (),
     ) -> None:
         self.timeout_s, self.done, self.total, self.results = timeout_s, done, total, list(results)
+        self.obstacles = list(obstacles)
         reason = (
             f"and none of the others ended within [rambla] result_timeout_s = {timeout_s:g}"
             if quiet
             else f"after {timeout_s:g} s"
         )
-        super().__init__(f"{done} of {total} deliveries had an outcome {reason}")
+        shown = self.obstacles[:_SHOWN_OBSTACLES]
+        if len(self.obstacles) > len(shown):
+            shown.append(f"and {len(self.obstacles) - len(shown)} more targets")
+        super().__init__("; ".join([f"{done} of {total} deliveries had an outcome {reason}", *shown]))
 
 
 class PublishError(RamblaError):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rambla_py._internal.durations import DEFAULT, Default
 from rambla_py._internal.waiting import Signal, pauses, wait_until_over, wait_until_over_async
 from rambla_py.errors import ReceiptTimeoutError
+from rambla_py.runtime.target.snapshot import obstacle
 from rambla_py.runtime.target.target import Target
 
 __all__ = ["Flush"]
@@ -73,7 +74,9 @@ class Flush:
     def _result(self, timeout_s: float | Default, quiet_s: float) -> bool:
         if timeout_s is DEFAULT and not self.done:
             total = sum(handle.total for _, _, handle in self._handles)
-            raise ReceiptTimeoutError(quiet_s, total - self.left(), total, (), quiet=True)
+            done = total - self.left()
+            obstacles = [why for target, _, _ in self._handles if (why := obstacle(target)) is not None]
+            raise ReceiptTimeoutError(quiet_s, done, total, (), quiet=True, obstacles=obstacles)
         return bool(self.done)
 
     def _flushed(self, target: Target) -> None:

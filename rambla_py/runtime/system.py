@@ -23,6 +23,7 @@ from rambla_py.runtime.supervision.plan import Plan
 from rambla_py.runtime.target.collaborators import Collaborators
 from rambla_py.runtime.target.drafts import payload_needs
 from rambla_py.runtime.target.shutdown import close
+from rambla_py.runtime.target.snapshot import obstacle
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.target.wakeup import WakeLimiter
 from rambla_py.runtime.timer import Job, TimerQueue, tick
@@ -51,7 +52,7 @@ class System:
         *,
         with_servers: bool = True,
     ) -> None:
-        self.home = Home(config.rambla.result_timeout_s)
+        self.home = Home(config.rambla.result_timeout_s, self._obstacles)
         self.targets: dict[tuple[str, str], Target] = {}
         self.routes: dict[str, tuple[Target, ...]] = {}
         self._watch = TimerQueue()
@@ -96,6 +97,9 @@ class System:
         return Flush(
             [target for target in targets if channels is None or target.channel in channels], stored=True
         )
+
+    def _obstacles(self) -> list[str]:
+        return [why for target in self.targets.values() if (why := obstacle(target)) is not None]
 
     def schedule(self, job: Job, at: float) -> None:
         """Run a job on the timer's thread at that time, on the monotonic clock, or sooner."""

@@ -126,6 +126,8 @@ def test_list_shows_groups(outbox: Path, run: Run) -> None:
         (["m0", "a"], 2),
     ]:
         assert data(run("dead", "list", "--json", *narrowed))["total"] == total, narrowed
+    nothing = run("dead", "list", "--since", "1h")
+    assert (nothing.stdout, nothing.stderr) == ("", "no dead letters match\n")
     each = run("dead", "list", "--letters").stdout.splitlines()
     assert [line.split()[0] for line in each[2:]] == ["a", "m0", "m1"]
 

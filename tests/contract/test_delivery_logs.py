@@ -12,6 +12,7 @@ import pytest
 
 import rambla_py as rambla
 from rambla_py.errors import describe
+from rambla_py.runtime.delivery.reconnect import _Losses
 from rambla_py.runtime.target.delivery_log import DeliveryLog
 
 QUICK = {"initial_s": 0.0, "max_s": 0.0}
@@ -123,9 +124,12 @@ def test_the_timer_writes_what_was_left_out(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_connection_that_is_back_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The loss is a warning; the return one INFO line, with the outage and what waits, and the worker's fields."""
+    """The loss is a warning; the return one INFO line, with the outage and what waits, and the worker's fields.
+
+    What repeats at once is in no line of its own.
+    """
     caplog.set_level(logging.INFO, "rambla_py")
-    answers = iter([rambla.ConnectionLostError("gone")])
+    answers = iter([rambla.ConnectionLostError("gone")] * 3)
 
     class Losing(rambla.Handler):
         """Loses its first connection."""
@@ -142,6 +146,7 @@ def test_a_connection_that_is_back_is_logged(caplog: pytest.LogCaptureFixture) -
     table = {"probe": {"handler": Losing, "connections": {"c": {}}, "channels": {"orders": {}}}}
     with rambla.Rambla(table) as app:
         app.publish("orders", 1).result(timeout_s=20)
+        assert app.status()["probe.orders"].lost_connections == 3
     lines = [record for record in caplog.records if record.name == "rambla_py.worker"]
     assert [record.levelname for record in lines] == ["WARNING", "INFO"]
     assert "reconnected after" in lines[1].getMessage()
@@ -150,6 +155,16 @@ def test_a_connection_that_is_back_is_logged(caplog: pytest.LogCaptureFixture) -
         (record.rambla_service, record.rambla_channel, record.rambla_worker) == ("probe", "orders", 0)
         for record in lines
     )
+
+
+def test_losses_that_repeat_are_one_line_in_ten_seconds_with_their_number() -> None:
+    """Others, and the first after that time, have a line of their own."""
+    losses = _Losses()
+    assert [losses.add("gone", at) for at in (1.0, 2.0, 10.9)] == [1, 0, 0]
+    assert not losses.logged
+    assert [losses.add("gone", at) for at in (11.0, 12.0)] == [3, 0]
+    assert losses.add("reset", 13.0) == 1
+    assert losses.logged
 
 
 def test_debug_keeps_tracebacks() -> None:

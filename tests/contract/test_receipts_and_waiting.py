@@ -11,6 +11,7 @@ from small_apps import TIMEOUT_S, Seen, flaky, one, probe, running, service, tab
 
 import rambla_py as rambla
 from rambla_py import (
+    AccessError,
     MailboxFullError,
     PublishError,
     Rambla,
@@ -40,6 +41,27 @@ def test_a_receipt_that_takes_too_long_says_how_far_it_came(gate: threading.Even
         gate.set()
         assert receipt.result(timeout_s=TIMEOUT_S) == [0, 1, 2]
         assert receipt.done()
+
+
+def test_a_receipt_that_takes_too_long_says_why_nothing_connects() -> None:
+    """Of each target where messages wait, redacted; up to three of them in the text."""
+
+    def connect(self: Any) -> Any:
+        raise AccessError("refused for canary-hunter2")
+
+    secret = {"connections": {"here": {"password": rambla.Secret("canary-hunter2")}}}
+    unreachable = service(probe(lambda message: None, connect=connect), orders={}) | secret
+    config = {f"s{at}": unreachable for at in range(5)}
+    app = Rambla(config).start()
+    receipt = app.publish("orders", 1)
+    assert until(lambda: all(status.state == "down" for status in app.status().values()))
+    for wait in (receipt.result, receipt.outcomes):
+        with pytest.raises(ReceiptTimeoutError) as caught:
+            wait(timeout_s=0.01)
+        assert len(caught.value.obstacles) == 5
+        assert "; s0.orders is down: AccessError: refused for ***; s1.orders" in str(caught.value)
+        assert str(caught.value).endswith("; and 2 more targets")
+    app.stop(timeout_s=0)
 
 
 def test_a_failure_is_raised_with_all_outcomes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -59,6 +60,8 @@ def list_groups(
         names = ("group", "count", "channel", "error", "first", "last", "replayed")
         rows = [group_cells(group, short, now) for group in groups]
         show(table(names, rows, numbers={"count", "replayed"}, cut="error"))
+    else:
+        print("no dead letters" + (" match" if selection else ""), file=sys.stderr)
 
 
 def show_letter(

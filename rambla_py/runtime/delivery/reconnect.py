@@ -24,6 +24,7 @@ __all__ = ["Reconnect"]
 log = logging.getLogger("rambla_py.worker")
 
 _STOPPING_S = 1.0
+_QUIET_S = 10.0
 _SUSPECTED_WAIT_S = 0.25
 _HALVINGS = LARGEST_GROUP.bit_length() + 1
 
@@ -50,6 +51,7 @@ class Reconnect:
         self._logged = False
         self._ok_before = 0
         self._away_since: float | None = None
+        self._losses = _Losses()
 
     @property
     def retry_at(self) -> float:
@@ -63,7 +65,8 @@ class Reconnect:
         self.refused = self._logged = False
         self._ok_before = target.counters.statuses["ok"]
         if self._away_since is not None:
-            log.info(
+            log.log(
+                logging.INFO if self._losses.logged else logging.DEBUG,
                 "%s: worker %d reconnected after %.1f s; %d messages waiting",
                 target.config.name,
                 self._index,
@@ -94,6 +97,7 @@ class Reconnect:
         target.state.connect_failed(error)
         if not self._logged:
             self._log(logging.WARNING, "cannot connect and keeps trying", error)
+            self._losses.logged = True
         self._report("failing", error)
         if not target.collaborators.debug:
             drop_tracebacks(error)
@@ -114,7 +118,7 @@ class Reconnect:
         self._wait(self._wait_after_loss(suspected))
         if not self._isolated:  # an isolated worker is expected to lose connections
             self._begin_outage()
-        self._log(logging.DEBUG if self._isolated else logging.WARNING, "lost its connection", error)
+        self._log_loss(error)
         self._report("lost", error)
 
     def _wait_after_loss(self, suspected: bool) -> float:
@@ -132,6 +136,12 @@ class Reconnect:
         if self._away_since is None:
             self._away_since = time.monotonic()
 
+    def _log_loss(self, error: BaseException) -> None:
+        """Log a loss; one that repeats is logged every ten seconds, with the number of those since."""
+        number = self._losses.add(str(error), time.monotonic())
+        what = "lost its connection" + (f" {number} times" if number > 1 else "")
+        self._log(logging.WARNING if number and not self._isolated else logging.DEBUG, what, error)
+
     def _log(self, level: int, what: str, error: BaseException) -> None:
         target = self._target
         text = target.error_text(error)
@@ -145,3 +155,27 @@ class Reconnect:
     def _wait(self, wait_s: float) -> None:
         self._failed_at = time.monotonic()
         self._retry_at = self._failed_at + wait_s
+
+
+class _Losses:
+    """Which losses are logged: of those with the same text, one in ten seconds.
+
+    A probe of a target that is down may lose its connection each time, for hours. ``logged`` is whether the
+    outage that the last one began was logged: then its end is, too.
+    """
+
+    __slots__ = ("_at", "_text", "_unlogged", "logged")
+
+    def __init__(self) -> None:
+        self.logged = True
+        self._text, self._at, self._unlogged = "", 0.0, 0
+
+    def add(self, text: str, now: float) -> int:
+        """Return how many losses a line about this one speaks for; 0 if none is to be written."""
+        self.logged = text != self._text or now >= self._at + _QUIET_S
+        if not self.logged:
+            self._unlogged += 1
+            return 0
+        number = 1 + (self._unlogged if text == self._text else 0)
+        self._text, self._at, self._unlogged = text, now, 0
+        return number

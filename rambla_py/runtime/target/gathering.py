@@ -107,6 +107,10 @@ class GatheringHome:
         """Whether this is a forked child of the app's process."""
         return self._app.forked
 
+    def obstacles(self) -> Sequence[str]:
+        """Return what messages of the app are waiting for."""
+        return self._app.obstacles()
+
     def release(self) -> None:
         """Let the batches go that the awaited deliveries may wait in."""
         for gathering in self._gatherings:

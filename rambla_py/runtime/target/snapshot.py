@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rambla_py.status import Audit, HistogramStatus, TargetStatus
 from rambla_py.telemetry.records import target_extra
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from rambla_py.runtime.target.histograms import Histogram, Times
     from rambla_py.runtime.target.target import Target
 
-__all__ = ["audit_of", "status_of"]
+__all__ = ["audit_of", "obstacle", "status_of"]
 
 log = logging.getLogger("rambla_py")
+
+_NOT_REACHED: Final = ("connecting", "blocked", "down")
 
 
 def audit_of(target: Target) -> Audit:
@@ -38,7 +40,7 @@ def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
         handler=config.handler.__name__,
         state=state,
         since=since,
-        why=_why(target) if state in ("connecting", "blocked", "down") else None,
+        why=_why(target) if state in _NOT_REACHED else None,
         endpoint=_endpoint(target, redact),
         workers=wakeup.workers.states(),
         queued=len(target.mailbox),
@@ -64,6 +66,15 @@ def status_of(target: Target, redact: Callable[[str], str]) -> TargetStatus:
         # Read last, so that no more deliveries have ended than were accepted.
         accepted=counters.accepted(),
     )
+
+
+def obstacle(target: Target) -> str | None:
+    """Return why messages that wait cannot be attempted now, redacted; None if none waits, or if they can."""
+    state, waiting = target.state.name, len(target.mailbox) or target.in_flight()
+    if not waiting or state not in _NOT_REACHED:
+        return None
+    why = _why(target)
+    return f"{target.config.name} is {state}" + (f": {why}" if why else "")
 
 
 def _why(target: Target) -> str | None:
