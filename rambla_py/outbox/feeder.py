@@ -21,6 +21,8 @@ __all__ = ["Feeder"]
 log = logging.getLogger("rambla_py.outbox")
 
 _ROWS = 500
+_READS = 20
+"""How often a target is read in one turn: others write in between."""
 
 
 class Feeder:
@@ -66,19 +68,24 @@ class Feeder:
             if self._journal.release(share):
                 self._adopted.discard(share)
 
-    def feed(self, *, polled: bool = False) -> None:
-        """Hand rows out as far as there is room; with ``polled``, also those of processes that only write."""
+    def feed(self, *, polled: bool = False, reads: int = _READS) -> None:
+        """Hand rows out as far as there is room; with ``polled``, also those of processes that only write.
+
+        Each target is read so many times at most, although its workers may make room as fast.
+        """
         for feed in self._feeds.values():
-            while feed.sources and not feed.target.state.closed:
+            left = reads
+            while feed.sources and left and not feed.target.state.closed:
                 source = feed.sources[0]
                 if not self._hand_out(feed, source):
                     break
+                left -= 1
                 if source.exhausted:
                     feed.sources.popleft()
             if polled:
                 for source in feed.polled.values():
-                    while not feed.target.state.closed and self._hand_out(feed, source):
-                        pass
+                    while left and not feed.target.state.closed and self._hand_out(feed, source):
+                        left -= 1
 
     def _take_over(self, share: Share) -> None:
         found = self._journal.counts(share.number)

@@ -102,7 +102,7 @@ class Outbox:
                 self.journal.wake = self._look
                 with self._writer.role():
                     self._feeder.claim()
-                    self._feeder.feed(polled=True)
+                    self._feeder.feed(polled=True, reads=1)
                 self.keeper.start()
         except BaseException:
             self.keeper.stop()

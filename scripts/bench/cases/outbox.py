@@ -272,7 +272,7 @@ def _delivering(rows: int) -> Callable[[Context], Figures]:
             with stopwatch() as watch:
                 app = rambla.Rambla(table).start()
                 while app.audit()["null.orders"].ok < first:
-                    time.sleep(0.001)
+                    time.sleep(0.02)
             app.stop(0)
             return rate(first, watch)
 
