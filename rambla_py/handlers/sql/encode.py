@@ -52,9 +52,9 @@ class RowMaker:
         forms: Mapping[str, ColumnForm] | None = None,
     ) -> None:
         self._keyed = [one for one in columns if one.source == "payload" and len(one.path) == 1]
-        self._keyed = [one for one in self._keyed if one.name not in json]
         others = [one for one in columns if one not in self._keyed]
         self._columns = [*others, *self._keyed]
+        self._json_at = [at for at, one in enumerate(self._columns) if at >= len(others) and one.name in json]
         self.names = [one.name for one in self._columns]
         self._dialect, self._binary, self._naive = dialect, binary, naive
         self._plain, self._forms = dialect.plain_types, dict(forms or {})
@@ -88,6 +88,8 @@ class RowMaker:
         if not alike or not self._listed:
             return [self.make(message) for message in messages]
         rows = self._picked(messages)
+        if self._json_at:
+            rows = self._with_json(rows)
         if self._plain.issuperset(map(type, itertools.chain.from_iterable(rows))) and all(
             as_they_are.issuperset([type(row[at]) for row in rows]) for at, as_they_are in self._formed
         ):
@@ -110,6 +112,8 @@ class RowMaker:
             if (self._keys)
             else tuple([get(message, payload) for get in self._getters])
         )
+        if self._json_at:
+            (row,) = self._with_json([row])
         if self._plain.issuperset(map(type, row)) and not self._formed:
             return row
         return self._converted(row)
@@ -122,6 +126,20 @@ class RowMaker:
             with suppress(KeyError):
                 return [(message.id, *pick(message.payload)) for message in messages]
         return [(message.id, *map(message.payload.get, keys)) for message in messages]
+
+    def _with_json(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Return rows with their JSON written; a value that several rows share is written once."""
+        written: dict[int, str | None] = {}  # by identity: the rows keep the values alive
+        made = []
+        for row in rows:
+            values = list(row)
+            for at in self._json_at:
+                key = id(values[at])
+                if key not in written:
+                    written[key] = _json_text(values[at], self._columns[at])
+                values[at] = written[key]
+            made.append(tuple(values))
+        return made
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         made = [
@@ -189,13 +207,16 @@ def _getter(column: Column, taken: frozenset[str], json: bool) -> _Getter:
         return found
 
     def as_json(message: Delivery, payload: Any) -> Any:
-        value = found(message, payload)
-        try:
-            return None if value is None else to_json(value).decode()
-        except SerializationError as error:
-            raise SerializationError(column.place + error.path.removeprefix("$"), error.got) from error
+        return _json_text(found(message, payload), column)
 
     return as_json
+
+
+def _json_text(value: Any, column: Column) -> str | None:
+    try:
+        return None if value is None else to_json(value).decode()
+    except SerializationError as error:
+        raise SerializationError(column.place + error.path.removeprefix("$"), error.got) from error
 
 
 def _found(column: Column) -> _Getter:
