@@ -62,6 +62,21 @@ def _parked(handler: type[Parked]) -> Iterator[Rambla]:
         assert first.done() or first.result(timeout_s=TIMEOUT_S) is None
 
 
+def test_a_drop_makes_few_calls() -> None:
+    """A full mailbox of a tracker with a dead backend: the delivery is ended, and not planned before."""
+    Parked.gate.clear()
+    channel = {"max_pending": 1, "overflow": "drop_newest", "snapshot": False}
+    with Rambla({"probe": {"handler": Parked, "channels": {"orders": channel}}}) as app:
+        publish, calls = app.channel("orders").publish, Calls()
+        for _ in range(9):
+            publish(CAPTURED)
+        with calls.counting():
+            for _ in range(MANY):
+                publish(CAPTURED)
+        Parked.gate.set()
+    assert calls.per_message(MANY) < 75
+
+
 @pytest.mark.parametrize(
     ("payload", "most"),
     [pytest.param(PAYLOAD, 6.1, id="string"), pytest.param(CAPTURED, 9.1, id="captured")],

@@ -127,8 +127,9 @@ def test_raise_raises_at_once(gate: threading.Event) -> None:
 
 @pytest.mark.parametrize(("overflow", "left"), [("drop_oldest", [2, 3]), ("drop_newest", [0, 1])])
 @pytest.mark.parametrize("options", [{}, {"key": "k"}, {"priority": "high"}], ids=["plain", "key", "high"])
+@pytest.mark.parametrize("form", [int, lambda number: {"number": number}], ids=["number", "dict"])
 def test_drop_drops_the_oldest_or_the_newest(
-    overflow: str, left: list[int], options: dict[str, Any], gate: threading.Event
+    overflow: str, left: list[int], options: dict[str, Any], form: Any, gate: threading.Event
 ) -> None:
     """What is dropped ends as ``dropped`` with the reason; the rest is delivered, keyed messages too."""
     delivered = Seen()
@@ -140,14 +141,15 @@ def test_drop_drops_the_oldest_or_the_newest(
     with running(table(probe(handle), max_pending=2, overflow=overflow), gate) as app:
         first = app.publish("orders", "in flight", **options)
         assert until(lambda: app.status()["probe.orders"].in_flight == 1)
-        receipts = [app.publish("orders", number, **options) for number in range(4)]
+        receipts = [app.publish("orders", form(number), **options) for number in range(4)]
         gate.set()
         assert first.result(timeout_s=TIMEOUT_S) is None
         outcomes = [receipt.outcomes(timeout_s=TIMEOUT_S)[0] for receipt in receipts]
         assert app.status()["probe.orders"].reasons.get("mailbox full") == 2
-    assert [o.payload for o in outcomes if o.status == "ok"] == left
+        assert app.audit()["probe.orders"].accepted == 5
+    assert [o.payload for o in outcomes if o.status == "ok"] == [form(number) for number in left]
     assert {o.status for o in outcomes} == {"ok", "dropped"}
-    assert delivered == ["in flight", *left]
+    assert delivered == ["in flight", *(form(number) for number in left)]
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
