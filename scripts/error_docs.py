@@ -48,8 +48,15 @@ ENTRIES: list[tuple[errors.RamblaError, str]] = [
         "in an event loop use `publish_async`.",
     ),
     (
-        errors.ReceiptTimeoutError(5.0, 0, 1, [None]),
-        "The message is still on its way; only the wait has ended. `status()` says why nothing is delivered.",
+        errors.ReceiptTimeoutError(
+            5.0,
+            0,
+            1,
+            [None],
+            obstacles=["amqp.orders is connecting: ConnectionLostError: 10.0.0.7:5672: Connection refused"],
+        ),
+        "The message is still on its way; only the wait has ended. The error names the targets of the app with "
+        "messages that cannot be attempted now; `status()` says more.",
     ),
     (
         errors.PublishError([_FAILED]),
