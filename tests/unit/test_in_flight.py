@@ -23,7 +23,7 @@ class Scene:
         self.session = InFlight(self.settlements, self._wake)
         self.deliveries = [make_delivery(at) for at in range(number)]
         self.session.begin_each(self.deliveries, 1.0)
-        self.link = self.session.link()
+        self.link = self.session.link(lambda deliveries: None)
 
     def _wake(self) -> None:
         self.woken += 1
