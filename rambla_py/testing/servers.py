@@ -101,6 +101,7 @@ class RabbitMqServer(Server):
     programs = ("rabbitmq-server", "rabbitmqctl", "epmd")
     # Debian's wrappers on PATH change to the user rabbitmq and to its folders; the scripts themselves do not.
     folders = ("/usr/lib/rabbitmq/bin",)
+    _node = "rambla@localhost"
 
     def __init__(
         self,
@@ -132,7 +133,7 @@ class RabbitMqServer(Server):
 
         Raises ``ServerError`` with the command's output when it fails, or takes longer than ``timeout_s``.
         """
-        argv = [self._program("rabbitmqctl"), "-n", "rambla@localhost", "-q", *arguments]
+        argv = [self._program("rabbitmqctl"), "-n", self._node, "-q", *arguments]
         try:
             done = subprocess.run(
                 argv,
@@ -199,7 +200,7 @@ class RabbitMqServer(Server):
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self._epmd_port),
             "RUNNING_UNDER_SYSTEMD": "true",  # the script then becomes the broker, which is so our child
-            "RABBITMQ_NODENAME": "rambla@localhost",
+            "RABBITMQ_NODENAME": self._node,
             "RABBITMQ_DIST_PORT": str(self._dist_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
@@ -221,7 +222,7 @@ class RabbitMqServer(Server):
             return bool(probe.recv(1))
 
     def _logs(self) -> Iterable[Path]:
-        return [self.folder / "server.out", *sorted((self.folder / "log").glob("rambla@*.log"))]
+        return [self.folder / "server.out", *sorted((self.folder / "log").glob("*@*.log"))]
 
     def _end(self, number: signal.Signals) -> None:
         super()._end(number)

@@ -1,7 +1,8 @@
 """Break the outbox for a long time, and count: nothing promised may be lost.
 
-The minutes are divided among kills, a comparison with a model, a journal with many rows, and fault scripts
-against four backends. Every part prints its counts; the script fails if one of them lost a message.
+The minutes are divided among kills, a comparison with a model, a journal with many rows, a cluster whose
+leader is killed, and fault scripts against four backends. Every part prints its counts; the script fails if
+one of them lost a message.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from rambla_py import Rambla
 from rambla_py.outbox.sqlite.journal import SqliteJournal
+from soak.cluster import kill_leaders
 from soak.faults import SCRIPTS
 from soak.runs import Run, SoakError, check_accounts, resident, run_fault
 from soak.targets import TARGETS
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FULL_MINUTES = 40.0
 KILLS, STEPS, ROWS = 300, 10_000, 1_000_000
 RELAYS, HELD_S = 100, 60
+LEADERS, LEADERS_S = 5, 60
 _FAULTS_SHARE = 0.75
 _MOST_GROWTH, _LONG_S = 0.05, 60.0
 _MOST_FOR_ROWS = 20 << 20
@@ -39,7 +42,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="how long it may take, about")
     parser.add_argument("--targets", default=",".join(TARGETS), help="the backends of the fault scripts")
     parser.add_argument("--scripts", default=",".join(SCRIPTS), help="the fault scripts")
-    parser.add_argument("--only", choices=["kills", "open", "model", "rows", "faults"], help="one part of it")
+    parts = ["kills", "open", "model", "rows", "cluster", "faults"]
+    parser.add_argument("--only", choices=parts, help="one part of it")
     given = parser.parse_args()
     scale, began = min(1.0, given.minutes / FULL_MINUTES), time.monotonic()
     if given.only in (None, "kills"):
@@ -51,6 +55,8 @@ def main() -> None:
         _pytest("tests/outbox/test_outbox_model.py", "", RAMBLA_STEPS=max(100, round(STEPS * scale)))
     if given.only in (None, "rows"):
         many_rows(max(10_000, round(ROWS * scale)))
+    if given.only in (None, "cluster"):
+        leaders(max(2, round(LEADERS * scale)), max(10, round(LEADERS_S * scale)))
     if given.only in (None, "faults"):
         targets, scripts = given.targets.split(","), given.scripts.split(",")
         seconds = given.minutes * 60 * _FAULTS_SHARE / (len(targets) * len(scripts))
@@ -112,6 +118,16 @@ def faults(names: list[str], scripts: list[str], seconds: float) -> None:
     console.print(table)
     if lost:
         raise SystemExit(f"{lost} messages were lost")
+
+
+def leaders(kills: int, seconds: int) -> None:
+    """Kill the leader of a replicated queue, in a cluster of three nodes of RabbitMQ."""
+    console.rule(f"three nodes of RabbitMQ, the leader killed {kills} times")
+    with tempfile.TemporaryDirectory(prefix="rambla-soak-") as folder:
+        run = kill_leaders(Path(folder) / "app", kills, seconds)
+    console.print(", ".join(_row(run)))
+    if run.lost:
+        raise SystemExit(f"{run.lost} messages were lost")
 
 
 def _row(run: Run) -> list[str]:

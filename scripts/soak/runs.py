@@ -17,7 +17,7 @@ from rambla_py.testing.processes import deadline
 from soak.faults import SCRIPTS
 from soak.targets import Target
 
-__all__ = ["Run", "SoakError", "check_accounts", "resident", "run_fault"]
+__all__ = ["Process", "Run", "SoakError", "check_accounts", "resident", "run_fault", "run_of"]
 
 _WAIT_S = 60.0
 
@@ -113,13 +113,16 @@ def run_fault(folder: Path, target: Target, script: str, seconds: float) -> Run:
         grown = (process.resident or 0) / before - 1 if before else 0.0
         process.stop()
         process.drain()
-    promised = process.promised
-    found = target.found()
-    missing = set(promised) - set(found)
-    check_accounts(folder)
-    again = len(found) - len(set(found))
     restarted = script.startswith("publisher")  # a new process has its own memory
-    return Run(hits, len(promised), again, len(missing), None if restarted else grown)
+    return run_of(folder, process, target.found(), hits, None if restarted else grown)
+
+
+def run_of(folder: Path, process: Process, found: list[str], hits: int, grown: float | None) -> Run:
+    """Return what came of it: ``found`` are the messages that the backend has. Raises ``SoakError``."""
+    promised = process.promised
+    check_accounts(folder)
+    again, lost = len(found) - len(set(found)), len(set(promised) - set(found))
+    return Run(hits, len(promised), again, lost, grown)
 
 
 def check_accounts(folder: Path) -> None:

@@ -20,7 +20,7 @@ from rambla_py.testing.databases import PostgresServer
 from rambla_py.testing.ports import HOST, free_port
 from rambla_py.testing.servers import RabbitMqServer, RedisServer
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["TARGETS", "Target", "held_by"]
 
 _RECEIVER = """
 import os, sys
@@ -139,17 +139,19 @@ def _amqp(folder: Path, given: Any = None) -> Target:
             "channels": {"orders": {"connection": "here", "options": options}},
         }
 
-    def found() -> list[str]:
-        connection = pika.BlockingConnection(pika.URLParameters(server.url))
-        names = []
-        for method, _, body in connection.channel().consume("soak", auto_ack=True, inactivity_timeout=2.0):
-            if method is None or body is None:
-                break
-            names.append(_id(body))
-        connection.close()
-        return names
+    return Target("amqp", server, service, lambda: held_by(server.url))
 
-    return Target("amqp", server, service, found)
+
+def held_by(url: str) -> list[str]:
+    """Take all messages out of the queue of a broker."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    names = []
+    for method, _, body in connection.channel().consume("soak", auto_ack=True, inactivity_timeout=2.0):
+        if method is None or body is None:
+            break
+        names.append(_id(body))
+    connection.close()
+    return names
 
 
 def _redis(folder: Path, given: Any = None) -> Target:
