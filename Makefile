@@ -61,7 +61,7 @@ dist: $(READY)  ## the sdist and the wheel in dist/, built twice, checked, and i
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dist]'
 	interpreters=$$(scripts/interpreters.sh 3.11 3.12 3.13) && $(BIN)/python scripts/dist.py $$interpreters
 
-bench: $(READY)  ## every case beside its peers; CASE=amqp,redis; BASE=REF; ARGS="--rounds 5"
+bench: $(READY)  ## every case beside its peers; CASE=amqp,growth; BASE=REF; ARGS="--rounds 5"
 	scripts/install_servers.sh
 	@$(BIN)/python -c 'import aio_pika, celery, dramatiq, faststream, matplotlib' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

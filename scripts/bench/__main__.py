@@ -16,9 +16,10 @@ from bench.cases import CASES
 from bench.isolated import run_alone
 from bench.plots import draw
 from bench.private_servers import start
-from bench.report import BEFORE, Result, print_report
+from bench.report import BEFORE, Finding, Result, findings, print_closing, print_report
 
 ROUNDS = 3
+RATIOS = "all-ratios.json"
 
 
 def main() -> int:
@@ -32,12 +33,18 @@ def main() -> int:
     console = Console()
     chosen = [CASES[name] for name in given.cases or CASES]
     given.out.mkdir(parents=True, exist_ok=True)
+    found: list[Finding] = []
+    failed: list[str] = []
     with checkout(given.base) as base:
         for case in chosen:
             result = measure(case, rounds=given.rounds, scale=given.scale, console=console, base=base)
             (given.out / f"{case.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
             print_report(console, case, result)
             draw(case, result, given.out / f"{case.name}.png")
+            found += findings(case, result)
+            failed += [f"{case.name}: {name}: {why}" for name, why in result.failed.items()]
+    print_closing(console, found, failed)
+    (given.out / RATIOS).write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     return 0
 
 
@@ -96,10 +103,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where JSON and pictures go")
     parser.add_argument("--alone", nargs=3, metavar=("CASE", "CONTENDER", "CONTEXT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    given.cases = [name for text in given.cases for name in text.split(",")]
+    given.cases = [name for text in given.cases for part in text.split(",") for name in _named(part)]
     if unknown := set(given.cases) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     return given
+
+
+def _named(part: str) -> list[str]:
+    """Return the cases that a word names: one, or all that begin with it, as ``growth`` does for its own."""
+    return [part] if part in CASES else [name for name in CASES if name.startswith(f"{part}_")] or [part]
 
 
 if __name__ == "__main__":

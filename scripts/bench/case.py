@@ -15,6 +15,7 @@ __all__ = [
     "Context",
     "Figures",
     "Goal",
+    "Growth",
     "Stopwatch",
     "memory_mb",
     "publish_confirmed",
@@ -57,6 +58,16 @@ class Goal(msgspec.Struct, frozen=True):
         return None if self.most is None else ratio <= self.most
 
 
+class Growth(msgspec.Struct, frozen=True):
+    """How the cost of a contender may grow with what its plot shows: at most as the ``most``-th power of it.
+
+    1 is proportional; 0 is a cost of one message that stays as it is.
+    """
+
+    contender: str
+    most: float = 1.0
+
+
 class Case(msgspec.Struct, frozen=True):
     """Contenders that do the same work; each runs in a process of its own."""
 
@@ -68,7 +79,8 @@ class Case(msgspec.Struct, frozen=True):
     slow_disk: bool = False
     """Each sync of a file takes a millisecond longer."""
     plot: str | None = None
-    """The figures are named ``plot`` and a number: they are drawn as a curve over that number."""
+    """The figures end in a number each: they are drawn as a curve over it, ``plot`` is what it counts."""
+    growth: tuple[Growth, ...] = ()
 
 
 class Stopwatch(msgspec.Struct):

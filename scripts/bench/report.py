@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from rich.console import Console
@@ -10,10 +12,24 @@ from rich.table import Table
 
 from bench.case import Case, Figures, Goal
 
-__all__ = ["BEFORE", "Result", "print_report", "ratio", "spread", "verdict"]
+__all__ = [
+    "BEFORE",
+    "Finding",
+    "Result",
+    "exponent",
+    "findings",
+    "print_closing",
+    "print_report",
+    "ratio",
+    "spread",
+    "verdict",
+]
 
 BEFORE = ", before"
 """Ends the name of a contender that is measured in another checkout."""
+
+
+_STYLES = {"reached": "green", "missed": "red"}
 
 
 class Result(msgspec.Struct):
@@ -22,6 +38,43 @@ class Result(msgspec.Struct):
     case: str
     runs: dict[str, list[Figures]]
     failed: dict[str, str]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One ratio of a run: what it is of, and ``reached``, ``missed``, or nothing where nothing is asked."""
+
+    case: str
+    text: str
+    ratio: float
+    verdict: str = ""
+
+
+def findings(case: Case, result: Result) -> Iterator[Finding]:
+    """Yield the ratios of a case: those with a goal, how its cost grows, and those beside another commit."""
+    runs = result.runs
+    for goal in case.goals:
+        if goal.ours in runs and goal.theirs in runs:
+            found = ratio(result, goal.ours, goal.theirs, goal.figure)
+            yield Finding(case.name, goal.text, found, verdict(goal, result))
+    for growth in case.growth:
+        if growth.contender in runs:
+            found = exponent(runs[growth.contender])
+            reached = "reached" if found <= growth.most else "missed"
+            power = f"cost grows as a power of {case.plot} (at most {growth.most:g})"
+            yield Finding(case.name, f"{growth.contender}: {power}", found, reached)
+    for name in case.contenders:
+        if name + BEFORE in runs:
+            for figure in runs[name][0]:
+                found = ratio(result, name, name + BEFORE, figure)
+                yield Finding(case.name, f"{name} / before, {figure}", found)
+
+
+def exponent(runs: Sequence[Figures]) -> float:
+    """Return the power of what grows that the cost grows with: the slope of both logarithms, end to end."""
+    steps = sorted((float(name.rpartition(" ")[2]), name) for name in runs[0])
+    (first, cheap), (last, dear) = steps[0], steps[-1]
+    costs = [run[dear] / run[cheap] for run in runs]
+    return math.log(statistics.median(costs)) / math.log(last / first)
 
 
 def ratio(result: Result, ours: str, theirs: str, figure: str) -> float:
@@ -53,17 +106,23 @@ def print_report(console: Console, case: Case, result: Result) -> None:
     console.print(_figures(case, result))
     for contender, trouble in result.failed.items():
         console.print(f"  {contender} did not run: {trouble}", style="yellow", markup=False)
-    for goal in case.goals:
-        if goal.ours in result.runs and goal.theirs in result.runs:
-            found = ratio(result, goal.ours, goal.theirs, goal.figure)
-            style = {"reached": "green", "missed": "red"}.get(word := verdict(goal, result), "")
-            console.print(f"  {goal.text}: {found:.2f}  {word}", highlight=False, style=style)
-    for name in case.contenders:
-        if name + BEFORE in result.runs:
-            ratios = {figure: ratio(result, name, name + BEFORE, figure) for figure in result.runs[name][0]}
-            shown = ", ".join(f"{figure} {value:.2f}" for figure, value in ratios.items())
-            console.print(f"  {name} / before: {shown}", highlight=False)
+    for finding in findings(case, result):
+        line = f"  {finding.text}: {finding.ratio:.2f}  {finding.verdict}"
+        console.print(line, highlight=False, style=_STYLES.get(finding.verdict, ""))
     console.print()
+
+
+def print_closing(console: Console, found: Sequence[Finding], failed: Sequence[str]) -> None:
+    """Print all ratios of a run in one table, and how many were reached and missed."""
+    table = Table("case", "ratio", "found", "", title="all ratios", title_justify="left", title_style="bold")
+    for finding in found:
+        style = _STYLES.get(finding.verdict, "")
+        table.add_row(finding.case, finding.text, f"{finding.ratio:.2f}", finding.verdict, style=style)
+    console.print(table)
+    counts = {word: sum(one.verdict == word for one in found) for word in ("reached", "missed")}
+    console.print(f"{counts['reached']} reached, {counts['missed']} missed", highlight=False)
+    for line in failed:
+        console.print(f"did not run: {line}", style="yellow", markup=False)
 
 
 def _figures(case: Case, result: Result) -> Table:

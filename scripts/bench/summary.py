@@ -16,7 +16,7 @@ import msgspec
 
 from bench.case import Case
 from bench.cases import CASES
-from bench.report import Result, ratio, spread, verdict
+from bench.report import Result, findings, spread
 
 PAGE = Path("docs/performance.md")
 PICTURES = Path("docs/performance")
@@ -29,7 +29,9 @@ def main() -> int:
     """Fill in the page from the results in a folder; returns the exit code."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "build/bench")
     results = {
-        path.stem: msgspec.json.decode(path.read_bytes(), type=Result) for path in folder.glob("*.json")
+        name: msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=Result)
+        for name in CASES
+        if (folder / f"{name}.json").exists()
     }
 
     def filled(match: re.Match[str]) -> str:
@@ -48,11 +50,9 @@ def main() -> int:
 
 def _section(case: Case, result: Result) -> str:
     lines = [*_figures(case, result), ""]
-    for goal in case.goals:
-        if goal.ours in result.runs and goal.theirs in result.runs:
-            found = ratio(result, goal.ours, goal.theirs, goal.figure)
-            word = verdict(goal, result).replace("missed", "**missed**")
-            lines.append(f"- {goal.text}: {found:.2f} {word}".rstrip())
+    for finding in findings(case, result):
+        word = finding.verdict.replace("missed", "**missed**")
+        lines.append(f"- {finding.text}: {finding.ratio:.2f} {word}".rstrip())
     lines += [f"- {name} did not run: {why}" for name, why in result.failed.items()]
     return "\n".join(lines).rstrip() + "\n"
 

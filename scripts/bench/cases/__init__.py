@@ -6,6 +6,7 @@ from bench.case import Case
 from bench.cases.amqp import AMQP, AMQP_UNCONFIRMED
 from bench.cases.analytics import ANALYTICS_CASES
 from bench.cases.growth import GROWTH
+from bench.cases.growth_keys import GROWTH_KEYS
 from bench.cases.http import CLICKHOUSE, HTTP
 from bench.cases.imports import HELP, IMPORTS
 from bench.cases.null import NULL, ROUND_TRIP
@@ -47,6 +48,7 @@ _ALL = (
     OBJECTS,
     SMTP,
     *GROWTH,
+    *GROWTH_KEYS,
     *OUTBOX_CASES,
     *OUTBOX_BROKER_CASES,
     *OUTBOX_POSTGRES_CASES,

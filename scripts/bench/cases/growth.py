@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import rambla_py as rambla
-from bench.case import Case, Context, Figures, stopwatch
+from bench.case import Case, Context, Figures, Growth, stopwatch
 from bench.cases.amqp import amqp_app, queue
 from bench.cases.null import PAYLOAD, null_app
 from bench.cases.redis import redis_app
@@ -39,7 +39,7 @@ def _alone(waiting: int) -> Figures:
 
 
 def _over_publishers(_: Context) -> Figures:
-    return {f"messages a second {number}": _publishers(number) for number in (1, 2, 4, 8, 16)}
+    return {f"us a message {number}": _publishers(number) for number in (1, 2, 4, 8, 16)}
 
 
 def _publishers(number: int) -> float:
@@ -59,7 +59,7 @@ def _publishers(number: int) -> float:
         for thread in threads:
             thread.join()
         app.flush()
-        return share * number / (time.perf_counter() - began)
+        return (time.perf_counter() - began) / (share * number) * 1e6
 
 
 def _over_sizes(run: Callable[[Context, bytes, int], float]) -> Callable[[Context], Figures]:
@@ -107,18 +107,24 @@ GROWTH = (
             "until all have their outcome": _over_channels("all_us"),
         },
         plot="channels",
+        growth=(
+            Growth("publish() itself", most=0.2),
+            Growth("until all have their outcome", most=0.25),
+        ),
     ),
     Case(
         name="growth_backlog",
         title="cost of a message over what waits already",
         contenders={"publish": _over_backlog("publish_us"), "drain": _over_backlog("drain_us")},
         plot="messages waiting",
+        growth=(Growth("publish", most=0.1), Growth("drain", most=0.1)),
     ),
     Case(
         name="growth_publishers",
-        title="rate over publishing threads, handler included",
+        title="time of a message over publishing threads, handler included",
         contenders={"null": _over_publishers},
         plot="publishing threads",
+        growth=(Growth("null", most=0.1),),
     ),
     Case(
         name="growth_size",
@@ -130,5 +136,6 @@ GROWTH = (
         },
         servers=("rabbitmq", "redis"),
         plot="bytes",
+        growth=(Growth("null"), Growth("amqp"), Growth("redis")),
     ),
 )
