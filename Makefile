@@ -6,7 +6,7 @@ READY := .venv/.ready
 # Test processes: tests wait more than they compute, so that two cores do with three.
 WORKERS ?= 3
 # How long a soak takes, about.
-MINUTES ?= 40
+MINUTES ?= $(if $(filter steady,$(CASE)),30,40)
 # How long shop-demo sends requests.
 SECONDS ?= 60
 # Without bytecode on disk each test process rewrites the assertions of all tests, which takes it eight seconds.
@@ -37,9 +37,9 @@ test: $(READY)  ## all tests, in parallel; WORKERS=0: in one process; ARGS="-k n
 	scripts/install_servers.sh
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-soak: $(READY)  ## break the outbox for MINUTES=40, and count; ARGS="--only faults"
+soak: $(READY)  ## break the outbox for MINUTES=40, and count; ARGS="--only faults"; CASE=steady: publish for 30
 	scripts/install_servers.sh
-	PYTHONPATH=scripts $(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python -m soak $(if $(CASE),--case $(CASE)) --minutes $(MINUTES) $(ARGS)
 
 mutants: $(READY)  ## break the outbox in a copy, one way at a time: a test must turn red; ARGS='"without fsync"'
 	scripts/install_servers.sh

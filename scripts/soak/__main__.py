@@ -3,6 +3,7 @@
 The minutes are divided among kills, a comparison with a model, a journal with many rows, a cluster whose
 leader is killed, and fault scripts against four backends. Every part prints its counts; the script fails if
 one of them lost a message.
+``--case steady`` publishes instead at a steady rate without an outbox, and watches the process.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rambla_py.outbox.sqlite.journal import SqliteJournal
 from soak.cluster import kill_leaders
 from soak.faults import SCRIPTS
 from soak.runs import Run, SoakError, check_accounts, resident, run_fault
+from soak.steady import steady
 from soak.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,7 +46,11 @@ def main() -> None:
     parser.add_argument("--scripts", default=",".join(SCRIPTS), help="the fault scripts")
     parts = ["kills", "open", "model", "rows", "cluster", "faults"]
     parser.add_argument("--only", choices=parts, help="one part of it")
+    parser.add_argument("--case", choices=["outbox", "steady"], default="outbox", help="what to soak")
     given = parser.parse_args()
+    if given.case == "steady":
+        steady(console, given.minutes)
+        return
     scale, began = min(1.0, given.minutes / FULL_MINUTES), time.monotonic()
     if given.only in (None, "kills"):
         _pytest("tests/outbox/test_killed.py", "random_moments", RAMBLA_KILLS=max(4, round(KILLS * scale)))
