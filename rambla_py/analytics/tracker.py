@@ -280,6 +280,10 @@ class Tracker:
         if wrong and self._debug:
             raise error
 
+    @property
+    def _exit_timeout_s(self) -> float:
+        return 0.0 if self._life is None else self._life.app.config.rambla.exit_timeout_s
+
     # -- what events have in common -------------------------------------------------------------------
 
     @contextmanager

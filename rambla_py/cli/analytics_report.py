@@ -48,7 +48,7 @@ def report(
 ) -> None:
     """Show requests, errors, payments, mail, outgoing calls and processes of the last hour.
 
-    It only reads: SQLite, PostgreSQL, MySQL, MariaDB or ClickHouse. Exit code 1 if the database does not answer.
+    It only reads: SQLite, PostgreSQL, MySQL, MariaDB or ClickHouse. Exit code 1: the database cannot be read.
     """
     seconds = _seconds(since)
     if url is not None and config is not None:

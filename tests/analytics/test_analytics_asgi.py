@@ -10,7 +10,7 @@ import pytest
 from analytics_requests import Tracked, tracked
 from asgi_calls import acall, call, http_scope
 
-from rambla_py.analytics import AsgiMiddleware
+from rambla_py.analytics import AsgiMiddleware, Tracker
 from rambla_py.analytics.errors import AnalyticsError
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -187,18 +187,35 @@ def test_an_application_without_a_response_is_a_500(case: Tracked) -> None:
     assert case.statuses == [500]
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-def test_other_protocols_pass_through(case: Tracked, kind: str) -> None:
+def test_web_sockets_pass_through(case: Tracked) -> None:
     """With the server's own ``receive`` and ``send``."""
     seen: list[Any] = []
 
     async def app(*given: Any) -> None:
         seen.extend(given)
 
-    scope, receive, send = {"type": kind}, object(), object()
+    scope, receive, send = {"type": "websocket"}, object(), object()
     asyncio.run(AsgiMiddleware(app, case.tracker)(scope, receive, send))  # type: ignore[arg-type]
     assert seen == [scope, receive, send]
     assert case.events == []
+
+
+def test_the_end_of_the_lifespan_waits_for_the_last_events() -> None:
+    """Its messages pass; servers that end by their signal run no hook of an exit."""
+    sent: list[tuple[str, int]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for kind in ("startup", "shutdown"):
+            await send({"type": f"lifespan.{kind}.complete"})
+
+    with Tracker("null:", batch_timeout_s=1_000) as tracker:
+        tracker.track("waits for a batch")
+
+        async def send(message: Any) -> None:
+            sent.append((message["type"], tracker.audit().delivered))
+
+        asyncio.run(AsgiMiddleware(app, tracker)({"type": "lifespan"}, app, send))
+    assert sent == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
 
 
 def test_excluded_paths_are_not_tracked(case: Tracked) -> None:

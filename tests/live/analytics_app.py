@@ -157,7 +157,7 @@ def run_gunicorn(app: Any, port: int) -> None:
 
 
 def main(kind: str, port: int, folder: str) -> None:
-    tracker = Tracker(f"sqlite:///{folder}/events.db", batch_timeout_s=0.05)
+    tracker = Tracker(f"sqlite:///{folder}/events.db", batch_timeout_s=1)
     if kind in ("starlette", "fastapi"):
         run_uvicorn({"starlette": starlette, "fastapi": fastapi}[kind](tracker), port)
     elif kind == "flask":

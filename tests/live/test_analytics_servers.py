@@ -98,6 +98,10 @@ def test_requests_under_a_server_are_rows(server: AppServer) -> None:
     assert errors == [("KeyError", "/boom", 500)]
     known = "SELECT DISTINCT method, user_agent, ip_address FROM api_events WHERE path = '/boom' LIMIT 1"
     assert server.rows(known)[0][0] == "GET"
+    if server.kind != "django-asgi":  # without a lifespan, and uvicorn ends by the signal
+        assert server.get("/items/51") == 200
+        expected = {(path, status, 51 if number == 50 else number) for path, status, number in expected}
     server.stop()
+    assert set(server.rows(query)) == expected
     written = b"".join(file.read_bytes() for file in server.folder.glob("events.db*"))
     assert b"canary" not in written

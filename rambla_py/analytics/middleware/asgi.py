@@ -29,6 +29,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODIES: Final = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
 
+_SHUTDOWNS: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+
 
 class AsgiMiddleware:
     """Tracks each HTTP request of an ASGI application as an API Call, and what it raises as an API Error.
@@ -37,7 +39,8 @@ class AsgiMiddleware:
     variable segments masked. The duration, in milliseconds, ends with the last message of the body:
     streams are measured to their end, background tasks are not. An exception is a 500 and passes on
     untouched; a client that has left, or a cancelled request, is a 499. WebSockets and lifespan events
-    pass through. Nothing waits.
+    pass through. No request waits; the end of the lifespan waits for the last events, within
+    ``exit_timeout_s``, because uvicorn ends by its signal, without the hooks of an exit.
 
     :param tracker: the tracker, which stays the application's to close
     :param exclude: paths that are not tracked; they may hold ``*`` and ``?``
@@ -74,6 +77,8 @@ class AsgiMiddleware:
         """Run the application, and track the request."""
         excluded = self._recorder.exclusions
         if scope["type"] != "http" or (excluded is not None and excluded.match(scope["path"])):
+            if scope["type"] == "lifespan":
+                send = self._flushing(send)
             await self.app(scope, receive, send)
             return
         exchange = _AsgiExchange(self._recorder, self._templates, scope, receive, send)
@@ -86,6 +91,14 @@ class AsgiMiddleware:
             exchange.end(CLIENT_CLOSED)
             raise
         exchange.finish()
+
+    def _flushing(self, send: Send) -> Send:
+        async def flush_at_shutdown(message: Message) -> None:
+            if message["type"] in _SHUTDOWNS:
+                await self._recorder.flush()
+            await send(message)
+
+        return flush_at_shutdown
 
 
 class _AsgiExchange(Exchange[Scope]):

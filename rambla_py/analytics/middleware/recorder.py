@@ -102,6 +102,13 @@ class RequestRecorder(Generic[R]):
         except Exception:
             self._warn("track an error")
 
+    async def flush(self) -> None:
+        """Deliver the events that wait, within the time that an exit has for it."""
+        try:
+            await self._tracker.aflush(self._tracker._exit_timeout_s)
+        except Exception:
+            self._warn("deliver the last events")
+
     def exclude_all(self) -> None:
         """Track nothing from now on."""
         self.exclusions = Exclusions(["*"])
