@@ -32,6 +32,10 @@ _SCHEMES = {
     **dict.fromkeys(("console", "null", "memory"), ""),
 }
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):(?!\\)", re.IGNORECASE)
+_NO_CHANNEL = (
+    "A tracker publishes to a channel of the configuration: add one, such as [sql.channels.{}] with its "
+    'connection, or give the tracker a URL: Tracker("sqlite:///analytics.db")'
+)
 _TABLE_HANDLERS = ("sql", "clickhouse")
 
 
@@ -67,7 +71,9 @@ def connect(given: Given, wanted: Wanted, url: str | None = None) -> Connected:
     targets = channels_of(app, wanted.channel)
     if not targets:
         known = [channel.channel for channel in config.every_channel()]
-        raise UnknownChannelError(wanted.channel, list(dict.fromkeys(known)))
+        error = UnknownChannelError(wanted.channel, list(dict.fromkeys(known)))
+        error.add_note(_NO_CHANNEL.format(wanted.channel))
+        raise error
     _check_tables(app, wanted.channel, settings.rules)
     return Connected(app, owned, settings)
 
@@ -134,6 +140,9 @@ def _mapped(config: Config, change: Callable[[ChannelConfig], ChannelConfig]) ->
 
 def _table_of(url: str, scheme: str, wanted: Wanted) -> dict[str, Any]:
     """Return the configuration of one channel for a URL; raises ``AnalyticsError``."""
+    dialect = scheme.partition("+")[0]
+    if _SCHEMES.get(dialect) == "sql":
+        scheme = dialect  # the driver is in the URL
     if scheme not in _SCHEMES:
         close = nearest(scheme, _SCHEMES)
         hint = f"; did you mean {close!r}?" if close else f"; known: {', '.join(_SCHEMES)}"

@@ -57,7 +57,8 @@ def _check(chosen: Arguments, sources: Mapping[str, str]) -> None:
         ("sample", "a share from 0 to 1", all(_is_within(one, 1) for one in shares)),
     ):
         if not is_right:
-            raise AnalyticsError(f"expected {expected}", field=sources.get(name, name))
+            got = getattr(chosen, name)
+            raise AnalyticsError(f"expected {expected}; got {got!r}", field=sources.get(name, name))
 
 
 def _is_within(value: Any, most: float) -> bool:
@@ -70,7 +71,7 @@ def _is_number(value: Any, kind: Any = (int, float)) -> bool:
 
 def _switch(variable: str, text: str) -> bool:
     if text.lower() not in _SWITCHES:
-        raise AnalyticsError("expected true or false", field=variable)
+        raise AnalyticsError(f"expected true or false; got {text!r}", field=variable)
     return _SWITCHES[text.lower()]
 
 
@@ -79,7 +80,7 @@ def _number_of(kind: type, expected: str) -> Callable[[str, str], Any]:
         try:
             return kind(text)
         except ValueError:
-            raise AnalyticsError(f"expected {expected}", field=variable) from None
+            raise AnalyticsError(f"expected {expected}; got {text!r}", field=variable) from None
 
     return read
 

@@ -56,7 +56,10 @@ class Database:
         self.url = self.dialect.url
         self.options = ConnectOptions(connect_timeout_s, read_timeout_s, tls)
         if self.dialect.alchemy.is_async and not for_asyncio:
-            raise ValueError(f"{self.url.drivername} is a driver for asyncio; use AsyncSqlBackend")
+            kind = self.url.get_backend_name()
+            raise ValueError(
+                f"{self.url.drivername} is a driver for asyncio; use {kind}:// here, or AsyncSqlBackend"
+            )
         if tls is not None and not self.dialect.has_tls:
             raise ValueError(f"tls cannot be used with {self.kind}")
         if tls is not None:

@@ -330,10 +330,12 @@ def test_a_share_is_written_to_the_event(case: Tracked) -> None:
         assert [event["sample_rate"] for event in other.requests] == [1.0]
 
 
-def test_a_share_that_is_none_is_refused(case: Tracked) -> None:
+def test_a_share_or_a_tracker_that_is_none_is_refused(case: Tracked) -> None:
     """The error says what was expected."""
     with pytest.raises(AnalyticsError, match=r"sample: expected a share from 0 to 1; got 2"):
         AsgiMiddleware(answering(), case.tracker, sample=2)
+    with pytest.raises(AnalyticsError, match=r"tracker: expected a Tracker; got str"):
+        AsgiMiddleware(answering(), "sqlite:///analytics.db")  # type: ignore[arg-type]
 
 
 def test_unknown_methods_are_one(case: Tracked) -> None:

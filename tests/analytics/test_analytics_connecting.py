@@ -84,6 +84,7 @@ def test_the_url_of_the_environment_is_used_before_files(
         ("sqlite:///a.db", "sql", "sqlite:///a.db"),
         ("postgresql://u:p@h/d", "sql", "postgresql://u:p@h/d"),
         ("mariadb://u:p@h/d", "sql", "mariadb://u:p@h/d"),
+        ("postgresql+psycopg://u:p@h/d", "sql", "postgresql+psycopg://u:p@h/d"),
         ("clickhouse://h:8123", "clickhouse", "http://h:8123"),
         ("clickhouse+https://h", "clickhouse", "https://h"),
     ],

@@ -95,8 +95,9 @@ def test_an_option_that_no_target_has_is_refused_when_the_tracker_is_made() -> N
 def test_an_unknown_channel_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UnknownChannelError, match="orders"), recorded({"rules": [{"channel": "ordrs"}]}):
         pass
-    with pytest.raises(UnknownChannelError, match="'analytics'"):
+    with pytest.raises(UnknownChannelError, match="'analytics'") as caught:
         Tracker({"null": {"channels": {"analytics": {}}}}, channel="analytcs")
+    assert "[sql.channels.analytcs]" in caught.value.__notes__[0]
 
 
 def borrowed(**options: Any) -> Rambla:

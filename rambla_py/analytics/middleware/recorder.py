@@ -61,6 +61,8 @@ class RequestRecorder(Generic[R]):
         trusted_proxies: Iterable[str],
         identify: Identify[R] | None,
     ) -> None:
+        if not hasattr(tracker, "track_api_request"):
+            raise AnalyticsError(f"expected a Tracker; got {type(tracker).__name__}", field="tracker")
         if sample is not None and not 0 <= sample <= 1:
             raise AnalyticsError(f"expected a share from 0 to 1; got {sample!r}", field="sample")
         self._tracker = tracker
