@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from server_fixtures import require
 from shop_server import Chromium, ShopServer
+
+from rambla_py.analytics.report import Report, render_page
+from rambla_py.analytics.report.model import Paid, Payments
 
 WIDTHS = [375, 1024, 1440]
 ORDER = {"user": "ada", "product": 2, "card": "4111 1111 1111 1111"}
@@ -79,6 +84,26 @@ def test_the_page_is_as_wide_as_the_window(opened: Opened) -> None:
     assert page.eval_on_selector_all(".pygal-chart > g", overlapping) == []
     assert opened.console == []
     assert {url.rsplit("/", 1)[1] for url in opened.asked} <= {"analytics", "favicon.ico"}
+
+
+@pytest.mark.parametrize("width", [375, 600, 1024])
+def test_large_sums_are_whole(browser: Browser, width: int) -> None:
+    """A table that they make too wide has a line for each cell, and their tile is as wide as they are."""
+    end = datetime.datetime(2026, 3, 4, tzinfo=datetime.UTC)
+    sum_ = Decimal("987654321.12")
+    report = Report(
+        end,
+        end,
+        payments=(Payments("charge", "EUR", sum_, 1.0, 0.0),),
+        paid=(Paid("EUR", sum_), Paid("GBP", sum_)),
+    )
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_content(render_page(report))
+    hidden = "elements => elements.map(e => e.scrollWidth - e.clientWidth).filter(n => n > 0)"
+    assert page.eval_on_selector_all(".scroll, .tile, html", hidden) == []
+    height = page.locator("dd.several").first.evaluate("e => e.getBoundingClientRect().height")
+    assert height < 30  # one line of 18 px
+    page.close()
 
 
 def test_sections_have_one_column_on_a_telephone_and_two_on_a_screen(opened: Opened) -> None:

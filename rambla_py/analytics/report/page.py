@@ -9,10 +9,13 @@ from typing import Any, Final
 from rambla_py.analytics.report.charts import bar_chart
 from rambla_py.analytics.report.formats import period, span, stamp
 from rambla_py.analytics.report.model import Report
-from rambla_py.analytics.report.sections import sections, tiles
+from rambla_py.analytics.report.sections import Section, sections, tiles
 
 __all__ = ["render_page"]
 
+_COLUMNS: Final = 6
+_FIGURE: Final = 13
+"""Characters of a figure for which a narrow table has room: 123,456.78 EUR has one more."""
 _BARS: Final = 10
 """More make a chart longer than a screen; the table below it has all."""
 
@@ -34,6 +37,7 @@ def render_page(report: Report, *, title: str = "Analytics", refresh_s: int | No
             bar_chart(
                 section.bars[:_BARS], section.parts, about=f"{section.title}; figures in the table below"
             ),
+            _is_wide(section),
         )
         for section in sections(report)
     ]
@@ -48,6 +52,12 @@ def render_page(report: Report, *, title: str = "Analytics", refresh_s: int | No
         sections=shown,
     )
     return page
+
+
+def _is_wide(section: Section) -> bool:
+    """Return whether a table does not fit into 375 px: there, each of its cells has a line of its own."""
+    figures = max((len(cell) for row in section.shown for cell in row[1:]), default=0)
+    return len(section.columns) > _COLUMNS or figures > _FIGURE
 
 
 @cache
