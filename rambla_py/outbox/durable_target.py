@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rambla_py._internal.message_ids import draw_ids
 from rambla_py.delivery import LiveDelivery
 from rambla_py.delivery_history import Stored
 from rambla_py.errors import RamblaError
@@ -64,9 +65,12 @@ class DurableTarget:
         """How many fatal deliveries wait for their dead letters to be stored."""
         return len(self._unburied)
 
-    def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
-        """Make the row of a delivery; raises ``SerializationError`` and ``OptionError``."""
-        _prepare(self._config, delivery, given)
+    def prepare(self, deliveries: Sequence[LiveDelivery], givens: Sequence[Mapping[str, Any]]) -> None:
+        """Make the rows of deliveries; raises ``SerializationError`` and ``OptionError``."""
+        draw_ids(deliveries)  # at once: the lock costs more than an id
+        config, now = self._config, time.time()
+        for delivery, given in zip(deliveries, givens, strict=True):
+            _prepare(config, delivery, given, now)
 
     def accept(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> None:
         """Store the deliveries of one call and admit them, or raise with nothing accepted."""
@@ -81,7 +85,7 @@ class DurableTarget:
         row, status = None if origin.stored is None else origin.stored.row, origin.status
         try:
             for fallback in fallbacks:
-                _prepare(fallback.target.config, fallback, given, fallback_of)
+                _prepare(fallback.target.config, fallback, given, time.time(), fallback_of)
             replaces = [(row, status)] if row is not None and row.seq > 0 and status is not None else []
             self._outbox.hand_over(fallbacks, replaces)
         except RamblaError as error:
@@ -184,10 +188,14 @@ def _failed_for_good(fallback: Outcome | None) -> bool:
 
 
 def _prepare(
-    config: ChannelConfig, delivery: LiveDelivery, given: Mapping[str, Any], fallback_of: str | None = None
+    config: ChannelConfig,
+    delivery: LiveDelivery,
+    given: Mapping[str, Any],
+    now: float,
+    fallback_of: str | None = None,
 ) -> None:
     native = is_native(delivery.payload)
-    row = row_of(config, delivery, given, time.time(), native=native)
+    row = row_of(config, delivery, given, now, native=native)
     if row.form == "value" and not native:
         delivery.reread(decoded(row))
     if fallback_of is not None:

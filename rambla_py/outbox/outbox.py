@@ -279,14 +279,15 @@ class Outbox:
     def _admit(self, entry: _Entry, spilled: set[str] | None) -> None:
         """Put stored deliveries into their mailboxes, in the order of their rows."""
         duplicates = {id(row): status for row, status in entry.acceptance.duplicates}
+        stored, settled = entry.acceptance.error is None, self._unsettled.popleft
         for delivery in entry.deliveries:
-            row = stored_of(delivery).row
-            if entry.acceptance.error is None:
-                if id(row) in duplicates:
+            if stored:
+                row = stored_of(delivery).row
+                if duplicates and id(row) in duplicates:
                     self.same_ids.settle_duplicate(delivery, row, duplicates[id(row)])
                 else:
                     self._admit_one(delivery, row, spilled)
-            self._unsettled.popleft()
+            settled()
 
     def _admit_one(self, delivery: LiveDelivery, row: Row, spilled: set[str] | None) -> None:
         feed = self._feed_of(delivery)

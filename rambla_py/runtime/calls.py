@@ -74,9 +74,7 @@ def plan(
     deliveries: list[LiveDelivery] = []
     try:
         if len(targets) == 1:
-            (target,) = targets
-            for slot, message in enumerate(messages):
-                deliveries.append(_draft_for_one(target, message, options, receipt, slot, trace))
+            _draft_for_one(targets[0], messages, options, receipt, deliveries, trace)
         else:
             for message in messages:
                 _draft(targets, message, options, receipt, deliveries, trace)
@@ -180,23 +178,29 @@ def _others(call: Call, others: list[LiveDelivery], now: float, *, may_wait: boo
 
 def _draft_for_one(
     target: Target,
-    message: Any,
+    messages: Sequence[Any],
     options: Mapping[str, Any],
     receipt: Receipt,
-    slot: int,
+    deliveries: list[LiveDelivery],
     trace: CallTrace | None,
-) -> LiveDelivery:
-    """Return the delivery of a message to one target: the same as ``_draft``, which costs twice as much."""
-    payload, given = _read(target, message, options)
-    if given:
-        check_names([target.config], given)
-    if trace is not None:
-        given = trace.options(target.config, given)
-    checked = target.admission.drafts.check(given)
-    delivery = SharedPayload(payload).delivery(checked, receipt, None, slot)
+) -> None:
+    """Add the deliveries of messages to one target: the same as ``_draft``, which costs twice as much."""
+    givens: list[Mapping[str, Any]] = []
+    checked = last = None
+    each = trace is not None or target.admission.publish_hook is not None
+    for slot, message in enumerate(messages):
+        payload, given = _read(target, message, options)
+        if checked is None or given is not last or each:  # most have those of the call only
+            last = given
+            if given:
+                check_names([target.config], given)
+            if trace is not None:
+                given = trace.options(target.config, given)
+            checked = target.admission.drafts.check(given)
+        deliveries.append(SharedPayload(payload).delivery(checked, receipt, None, slot))
+        givens.append(given)
     if target.durability is not None:
-        target.durability.prepare(delivery, given)
-    return delivery
+        target.durability.prepare(deliveries, givens)
 
 
 def _draft(
@@ -221,7 +225,7 @@ def _draft(
         shared = _shared(payloads, payload)
         delivery = shared.delivery(checked, receipt, shared_id, len(deliveries))
         if target.durability is not None:
-            target.durability.prepare(delivery, mine)
+            target.durability.prepare((delivery,), (mine,))
         deliveries.append(delivery)
 
 

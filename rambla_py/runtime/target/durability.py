@@ -26,8 +26,8 @@ class Durability(Protocol):
     def dead_waiting(self) -> int:
         """How many fatal deliveries wait for their dead letters to be stored."""
 
-    def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
-        """Make the row of a delivery; ``given`` are the options of its message.
+    def prepare(self, deliveries: Sequence[LiveDelivery], givens: Sequence[Mapping[str, Any]]) -> None:
+        """Make the rows of deliveries; ``givens`` are the options of their messages.
 
         Raises ``SerializationError`` and ``OptionError`` for what cannot be stored.
         """
