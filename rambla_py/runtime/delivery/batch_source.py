@@ -34,6 +34,7 @@ class BatchSource:
     ) -> None:
         self._target, self._index, self._wake_at, self._isolated = target, index, wake_at, isolated
         self._gathers = bool(target.config.batch_timeout_s) and not isolated
+        self._paced = self._gathers or target.batching.limited
         self._releases: int | None = None
         self._max_in_flight = target.config.max_in_flight
         self._limit = 1 if dispatcher.one_by_one else target.config.batch_size
@@ -70,7 +71,7 @@ class BatchSource:
         if session is None or free <= 0:
             return [], 0.0
         now = time.monotonic()
-        wait_s = self._wait_s(now)
+        wait_s = self._wait_s(now) if self._paced else None
         if wait_s is not None:
             self._wake_at(now + wait_s)
             return [], now

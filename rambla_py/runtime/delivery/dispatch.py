@@ -77,13 +77,14 @@ class Dispatcher:
                     break
                 batch.remove(delivery)
                 self._one(session, delivery, self._call_payload, now)
-        if session.lost:
+        if session.error is not None:
             self._target.put_back(batch)
         elif batch:
             if self._target.needs_ids:
                 draw_ids(batch)
-            if self._target.durability is not None:
-                batch = self._begun(self._target.durability, batch)
+            durability = self._target.completion.durability
+            if durability is not None:
+                batch = self._begun(durability, batch)
                 if not batch:
                     return
             self._target.counters.add_batch()

@@ -390,10 +390,10 @@ class Worker(Actor):
 
     def _end_if_idle(self) -> bool:
         """Stop one that leaves, or an isolated one that has been idle; return whether it stops."""
-        session, due = self.session, self.actor_inbox.due
-        if session is not None and session.in_flight:
+        if not (self._leaves or self.isolated) or (self.session is not None and self.session.in_flight):
             return False
-        over = self.isolated and due is not None and time.monotonic() >= due
+        due = self.actor_inbox.due
+        over = due is not None and time.monotonic() >= due
         if not self._leaves and not (over and not self._target.mailbox.has_suspects):
             return False
         self.stop()

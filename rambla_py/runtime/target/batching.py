@@ -29,6 +29,11 @@ class Batching:
         self._config, self._mailbox, self._probing, self._expire = config, mailbox, probing, expire
         self._rate = RateLimit(config.rate_per_s) if config.rate_per_s else None
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a rate limit."""
+        return self._rate is not None
+
     def take(self, worker: int, limit: int, now: float, *, alone_ok: bool) -> list[LiveDelivery]:
         """Return up to ``limit`` deliveries that a worker may attempt now."""
         if self._rate is None:

@@ -100,7 +100,9 @@ class InFlight:
     @property
     def in_flight(self) -> int:
         """How many deliveries have no answer yet."""
-        return len(self.sent) + len(self.unsent) + len(self.batch)
+        if self.sent or self.unsent:
+            return len(self.sent) + len(self.unsent) + len(self.batch)
+        return len(self.batch)
 
     @property
     def worker(self) -> int:

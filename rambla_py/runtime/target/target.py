@@ -157,7 +157,8 @@ class Target:
         if self.state.closed:
             return []
         batch = self.batching.take(worker, limit, now, alone_ok=alone_ok)
-        self.wakeup.wake_workers(self.mailbox.workers_with_new())
+        if workers := self.mailbox.workers_with_new():
+            self.wakeup.wake_workers(workers)
         if self.backpressure.waiters:
             self.backpressure.offer()
         return batch
