@@ -15,7 +15,7 @@ from rambla_py.analytics.privacy import CUT, UNREADABLE, Scrubber
 __all__ = ["OwnFields", "checked"]
 
 _number, _count = converter("double", 0), converter("bigint", 0)
-_CACHED = 4_096
+_CACHED, _METHODS, _SHORT = 4_096, 64, 256
 _amount = converter("numeric(38, 9)")
 
 
@@ -31,6 +31,8 @@ class OwnFields:
         self.scrubber, self._scrub = scrubber, scrubber.text
         # A hash changes with the day; a prefix does not.
         self._ip = scrubber.ip if scrubber.settings.ip == "hash" else lru_cache(_CACHED)(scrubber.ip)
+        self._kept = lru_cache(_CACHED)(scrubber.text)
+        self._method = lru_cache(_METHODS)(lambda method: scrubber.text(method).upper())
 
     def api_request(
         self, method: Any, path: Any, status_code: int, duration_ms: float, user_agent: Any, ip_address: Any
@@ -41,12 +43,14 @@ class OwnFields:
         if type(method) is not str or type(path) is not str:
             method, path = checked(method, "method"), checked(path, "path")
         if user_agent is not None:
-            user_agent = scrub(user_agent if type(user_agent) is str else checked(user_agent, "user_agent"))
+            if type(user_agent) is not str:
+                user_agent = checked(user_agent, "user_agent")
+            user_agent = self._kept(user_agent) if len(user_agent) <= _SHORT else scrub(user_agent)
         if ip_address is not None:
             ip_address = self._ip(ip_address) if type(ip_address) is str else self.scrubber.ip(ip_address)
         return {
-            "method": scrub(method).upper(),
-            "path": scrub(path),
+            "method": self._method(method) if len(method) <= _SHORT else scrub(method).upper(),
+            "path": self._kept(path) if len(path) <= _SHORT else scrub(path),
             "status_code": status_code,
             "duration_ms": duration_ms,
             "user_agent": user_agent,

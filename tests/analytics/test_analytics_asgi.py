@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from analytics_cases import unreachable
 from analytics_requests import Tracked, tracked
 from asgi_calls import acall, call, http_scope
 
@@ -216,6 +217,24 @@ def test_the_end_of_the_lifespan_waits_for_the_last_events() -> None:
 
         asyncio.run(AsgiMiddleware(app, tracker)({"type": "lifespan"}, app, send))
     assert sent == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
+
+
+def test_events_that_are_left_at_the_end_of_the_lifespan_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The time for it is that of an exit; the application ends all the same."""
+    sent: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    with Tracker({**unreachable(), "rambla": {"exit_timeout_s": 0.05}}) as tracker:
+        tracker.track("a")
+        asyncio.run(AsgiMiddleware(app, tracker)({"type": "lifespan"}, app, send))
+        tracker.close(0)
+    assert sent == ["lifespan.shutdown.complete"]
+    assert "the application ends; not delivered of its events: 1" in caplog.text
 
 
 def test_excluded_paths_are_not_tracked(case: Tracked) -> None:

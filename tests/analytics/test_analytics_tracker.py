@@ -136,6 +136,15 @@ def test_a_disabled_tracker_does_nothing() -> None:
         assert tracker.audit().tracked == 0
 
 
+def test_a_flush_returns_while_the_app_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the kill switch of the app, events are dropped and counted."""
+    monkeypatch.setenv("RAMBLA_ENABLED", "0")
+    with Tracker("sqlite:///never.db") as tracker:
+        tracker.track("a")
+        assert tracker.flush(timeout_s=5)
+        assert tracker.audit().reasons == {"disabled": 1}
+
+
 def test_a_field_with_the_name_of_a_column_goes_there_if_it_fits() -> None:
     """Otherwise it stays in properties, as do other common names; ``timestamp`` is that of the event."""
     with recorded() as case:

@@ -13,6 +13,7 @@ import pytest
 from secret_events import SecretCalls, shows_secret
 
 from rambla_py.analytics import TABLES, AnalyticsError, Tracker
+from rambla_py.analytics.report import render_page, report_of
 
 
 def files_with_secrets(folder: Path) -> list[str]:
@@ -42,7 +43,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_no_secret_leaves_a_tracker(tmp_path: Path, logged: Callable[[], str], seed: int) -> None:
-    """Not into the database and its write-ahead log, a log, an error, ``repr`` or the account.
+    """Not into the database and its write-ahead log, a report, a log, an error, ``repr`` or the account.
 
     Every event that is accepted is a row.
     """
@@ -60,6 +61,7 @@ def test_no_secret_leaves_a_tracker(tmp_path: Path, logged: Callable[[], str], s
     audit = tracker.audit()
     tracker.close()
     said += [repr(tracker), repr(audit), *logged().splitlines()]
+    said += render_page(report_of(f"sqlite:///{file}")).splitlines()
     assert [text for text in said if shows_secret(text)] == []
     assert found == files_with_secrets(tmp_path) == []
     assert audit.delivered == audit.tracked - audit.refused > 0

@@ -90,7 +90,8 @@ class AsgiMiddleware:
         except BaseException:
             exchange.end(CLIENT_CLOSED)
             raise
-        exchange.finish()
+        if not exchange.has_ended or exchange.error is not None:
+            exchange.finish()
 
     def _flushing(self, send: Send) -> Send:
         async def flush_at_shutdown(message: Message) -> None:

@@ -105,9 +105,11 @@ class RequestRecorder(Generic[R]):
             self._warn("track an error")
 
     async def flush(self) -> None:
-        """Deliver the events that wait, within the time that an exit has for it."""
+        """Deliver the events that wait, within the time that an exit has for it; log how many are left."""
         try:
-            await self._tracker.aflush(self._tracker._exit_timeout_s)
+            if not await self._tracker.aflush(self._tracker._exit_timeout_s):
+                pending = self._tracker.audit().pending
+                _log.warning("the application ends; not delivered of its events: %d", pending)
         except Exception:
             self._warn("deliver the last events")
 
