@@ -63,13 +63,14 @@ class _Rows:
         self._config, self._messages = config, messages
         self._gives_ids, self._stored = gives_ids, stored
 
-    def prepare(self, delivery: LiveDelivery, given: Mapping[str, Any]) -> None:
-        """Make the row of a delivery; raises ``SerializationError`` and ``OptionError``."""
-        row = row_of(self._config, delivery, given, self._messages.accepted)
-        if self._stored:
-            self._messages.rows.append(row)
-        if self._gives_ids:
-            self._messages.ids.append(row.id)
+    def prepare(self, deliveries: Sequence[LiveDelivery], givens: Sequence[Mapping[str, Any]]) -> None:
+        """Make the rows of deliveries; raises ``SerializationError`` and ``OptionError``."""
+        for delivery, given in zip(deliveries, givens, strict=True):
+            row = row_of(self._config, delivery, given, self._messages.accepted)
+            if self._stored:
+                self._messages.rows.append(row)
+            if self._gives_ids:
+                self._messages.ids.append(row.id)
 
 
 class _Channel:
