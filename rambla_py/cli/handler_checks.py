@@ -19,6 +19,7 @@ from rambla_py.runtime.supervision.external_servers import begin
 from rambla_py.runtime.supervision.plan import external_servers
 from rambla_py.status import Ping
 from rambla_py.telemetry.error_text import ErrorText
+from rambla_py.telemetry.records import target_extra
 
 __all__ = ["server_problems", "with_servers"]
 
@@ -66,7 +67,7 @@ def _started(config: ChannelConfig, stack: ExitStack) -> dict[str, Any]:
         raise HandlerError(config.name, f"external_servers: {'; '.join(problems)}")
     handles: dict[str, Any] = {}
     for server in servers:
-        running = begin(server, threading.Event())
+        running = begin(server, threading.Event(), target_extra(config))
         stack.callback(running.stop, _STOP_S)
         handles[server.id] = running.handle
     return handles

@@ -113,6 +113,7 @@ class Feeder:
                 "once it is enabled and durable",
                 self._journal.name,
                 name,
+                extra=_extra_of(name),
             )
 
     def _set_aside(self, share: Share, name: str) -> None:
@@ -129,6 +130,7 @@ class Feeder:
             number,
             name,
             name,
+            extra=_extra_of(name),
         )
 
     def _restore(self, feed: Feed, source: Source, row: Row) -> None:
@@ -180,3 +182,9 @@ class Feeder:
         if source.last is None and others:
             feed.observe("adopted", others)
         return True
+
+
+def _extra_of(name: str) -> dict[str, str]:
+    """Return the fields of a record about a target that may not be in the configuration."""
+    service, _, channel = name.partition(".")
+    return {"rambla_service": service, "rambla_channel": channel}

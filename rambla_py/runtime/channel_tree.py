@@ -113,7 +113,7 @@ class ChannelTree:
 
     def _server(self, server: ChildSpec | Command, handles: dict[str, Any]) -> Child:
         def start() -> _Server:
-            running = begin(server, self._stopping)
+            running = begin(server, self._stopping, target_extra(self._target.config))
             handles[server.id] = running.handle
             return _Server(running)
 

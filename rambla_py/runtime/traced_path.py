@@ -77,9 +77,13 @@ class TracedPath:
     def _with_headers(
         self, accept: Callable[..., Receipt | None], options: Mapping[str, Any]
     ) -> Callable[[Any], Receipt | None]:
-        headers, accept_with, may_add = self._headers, self._path.accept_with, self._may_add(options)
+        headers, path, may_add = self._headers, self._path, self._may_add(options)
+        # One tuple, which threads replace as a whole: the headers of the latest call, and once they have
+        # come twice, the function with these headers bound. To bind them costs as much as three messages.
+        latest: tuple[Mapping[str, str] | None, Callable[[Any], Receipt | None] | None] = None, None
 
         def accept_traced(message: Any) -> Receipt | None:
+            nonlocal latest
             added = headers()
             if added is None:
                 return None
@@ -87,6 +91,13 @@ class TracedPath:
                 return accept(message)
             if not may_add or type(message) is Message:
                 return None
-            return accept_with(message, {**options, "headers": added})
+            known, bound = latest
+            if known is not added:
+                latest = added, None
+                return path.accept_with(message, {**options, "headers": added})
+            if bound is None:
+                bound = path.bound({**options, "headers": added})
+                latest = added, bound
+            return bound(message)
 
         return accept_traced

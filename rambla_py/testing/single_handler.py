@@ -21,6 +21,7 @@ from rambla_py.runtime.delivery.event_loop import EventLoop
 from rambla_py.runtime.supervision.external_servers import begin
 from rambla_py.runtime.supervision.plan import external_servers, make_handler
 from rambla_py.serialization.wire_format import body_of
+from rambla_py.telemetry.records import target_extra
 
 __all__ = ["ConnectedHandler", "connected", "delivery"]
 
@@ -198,7 +199,7 @@ def connected(
         stack.callback(loop.close)
         handles = {}
         for server in external_servers(config):
-            running = begin(server, threading.Event())
+            running = begin(server, threading.Event(), target_extra(config))
             stack.callback(running.stop, 5.0)
             handles[server.id] = running.handle
         made = make_handler(config, handles)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import sys
@@ -16,6 +15,7 @@ from rambla_py._internal.redaction import Redactor
 from rambla_py.app import Rambla
 from rambla_py.errors import OptionError, RamblaError
 from rambla_py.telemetry.error_text import ErrorText
+from rambla_py.telemetry.exposition import Exposition
 
 __all__ = ["Documents"]
 
@@ -29,6 +29,7 @@ class Documents:
         self._app = app
         self._name = title or app.config.rambla.telemetry.name or "rambla"
         self.error_text = ErrorText(app.config.secrets)
+        self._exposition = Exposition(app)
 
     def status(self) -> dict[str, Any]:
         """Return the process, and the status of each target."""
@@ -69,29 +70,15 @@ class Documents:
         """Return the supervision tree; raises what a handler's ``external_servers`` raises."""
         return self._plan
 
-    def metrics(self) -> bytes | None:
-        """Return the metrics as Prometheus reads them; None without the extra ``prometheus``."""
-        if self._registry is None:
-            return None
-        text: bytes = importlib.import_module("prometheus_client").generate_latest(self._registry)
-        return text
+    def metrics(self) -> bytes:
+        """Return the metrics as Prometheus reads them."""
+        return self._exposition.text()
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
         """The plan, made once: to make it calls code of handlers."""
         data: dict[str, Any] = _masked(self._app.plan.as_data(), Redactor(self._app.config.secrets))
         return data
-
-    @cached_property
-    def _registry(self) -> Any:
-        """A registry with nothing but this app, or None."""
-        try:
-            ours = importlib.import_module("rambla_py.telemetry.prometheus")
-        except ImportError:
-            return None
-        registry = importlib.import_module("prometheus_client").CollectorRegistry()
-        ours.register(self._app, registry)
-        return registry
 
 
 def _masked(value: Any, redactor: Redactor) -> Any:

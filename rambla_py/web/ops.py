@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from rambla_py.app import Rambla
 from rambla_py.errors import OptionError, RamblaError, UnknownChannelError
 from rambla_py.handler import Secret
+from rambla_py.telemetry.exposition import MEDIA_TYPE
 from rambla_py.web.documents import Documents
 from rambla_py.web.guard import Guard
 from rambla_py.web.health import AsgiApp, health_app
@@ -56,8 +57,8 @@ def ops_app(
     ``/status.json?all=1`` and ``/metrics?all=1`` also ask the other processes of this user with an app of the
     same name, where ``[rambla.web]`` gives each a socket (``socket = "auto"``).
 
-    The application neither starts nor stops ``app``. Needs the extra ``web``, and ``/metrics`` also
-    ``prometheus``. Raises ``OptionError`` for an empty token.
+    The application neither starts nor stops ``app``. Needs the extra ``web``. Raises ``OptionError`` for
+    an empty token.
 
     >>> table = {"null": {"connections": {"here": {}}, "channels": {"demo": {"connection": "here"}}}}
     >>> operations = ops_app(Rambla(table), token="a-long-secret", allowed_hosts=["ops.example.com"])
@@ -129,13 +130,11 @@ class _Routes:
 
     def metrics(self, request: Request) -> Response:
         text = self._documents.metrics()
-        if text is None:
-            return _json({"error": "expected the extra prometheus: pip install 'rambla-py[prometheus]'"}, 501)
         if _wants_all(request):
             if self._all is None:
                 return _json(_NO_SOCKETS, 400)
             text = self._all.metrics(text)
-        return Response(text, media_type="text/plain; version=0.0.4")
+        return Response(text, media_type=MEDIA_TYPE)
 
 
 def _wants_all(request: Request) -> bool:

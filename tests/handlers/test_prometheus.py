@@ -23,7 +23,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rambla_py.runtime.target.state import State
-from rambla_py.telemetry.prometheus import MOST_ERRORS, STATES, RamblaCollector, reason_counts, register
+from rambla_py.telemetry.metrics import MOST_ERRORS, STATES, reason_counts
+from rambla_py.telemetry.prometheus import RamblaCollector, register
 
 NAMES = {
     "rambla_accepted_total", "rambla_outcomes_total", "rambla_reasons_total", "rambla_refused_total",

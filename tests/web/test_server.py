@@ -117,8 +117,8 @@ def test_processes_of_an_app_are_shown_together() -> None:
             os.waitpid(child, 0)
         samples = [line for line in text.splitlines() if line.startswith("rambla_accepted_total")]
         assert [line.partition("pid=")[2] for line in samples] == [
-            f'"{os.getpid()}"}} 0.0',
-            f'"{child}"}} 1.0',
+            f'"{os.getpid()}"}} 0',
+            f'"{child}"}} 1',
         ]
         assert text.count("# TYPE rambla_accepted_total counter") == 1
         assert list(accepted(port)) == [str(os.getpid())]  # the child has ended, and left its socket

@@ -35,7 +35,8 @@ class Confirms:
     Not thread-safe: it belongs to the I/O thread.
     """
 
-    def __init__(self, configured: AmqpOptions | None = None) -> None:
+    def __init__(self, configured: AmqpOptions | None = None, extra: dict[str, Any] | None = None) -> None:
+        self._extra = extra
         self._configured = AmqpOptions() if configured is None else configured
         self._ledger: ConfirmLedger[Delivery] = ConfirmLedger()
         self._unwritten: deque[tuple[int, Sequence[Delivery]]] = deque()
@@ -104,7 +105,8 @@ class Confirms:
             return
         self._returned += 1
         if str(self._returned).strip("0") == "1":  # log the 1st, 10th, 100th ...
-            log.warning("%s; it was counted as ok (%d so far)", reason, self._returned)
+            text = "%s; it was counted as ok (%d so far)"
+            log.warning(text, reason, self._returned, extra=self._extra)
 
     def on_channel_closed(self, reason: BaseException) -> int | None:
         """Settle the messages that the reply identifies; return the broker's size limit if it names one.
@@ -133,7 +135,8 @@ class Confirms:
         for delivery in rest:
             delivery.unknown(str(error))
         if self._returned > 1:
-            log.warning("%d messages that were counted as ok were returned by the broker", self._returned)
+            text = "%d messages that were counted as ok were returned by the broker"
+            log.warning(text, self._returned, extra=self._extra)
 
     def _prove(self) -> None:
         """Accept the size of the body that was alone: the broker checks sizes before anything else."""

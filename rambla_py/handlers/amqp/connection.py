@@ -56,6 +56,7 @@ class AmqpConnection:
         limit: SizeLimit | None = None,
         check_user_id: bool = True,
         declares: bool = True,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         self.parameters = parameters
         self.where = address_of(parameters)
@@ -67,7 +68,7 @@ class AmqpConnection:
         self._encoder: FrameEncoder
         self._inbox: deque[Batch] = deque()
         self._deferred: deque[Sequence[Delivery]] = deque()  # held back while the broker blocks publishers
-        self._confirms = Confirms(options)
+        self._confirms = Confirms(options, extra)
         self._loop = IOLoop()
         self._connection: PublishingConnection | None = None
         self._channel: Channel | None = None

@@ -30,6 +30,7 @@ from rambla_py.handlers.amqp.settings import (
     all_parameters,
     without_heartbeat,
 )
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -165,6 +166,7 @@ class AmqpHandler(Handler["AmqpConnection", "AmqpOptions", "AmqpSettings"]):
             limit=self._limit,
             check_user_id=self.settings.check_user_id,
             declares=not self.dry_run,
+            extra=target_extra(self),
         )
 
 

@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections import deque
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 __all__ = ["Compressor", "compress"]
 
@@ -26,7 +26,8 @@ class Compressor:
     A file that cannot be compressed stays as it is, and a warning is logged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, extra: dict[str, Any] | None = None) -> None:
+        self._extra = extra
         self._lock = threading.Lock()
         self._waiting: deque[Path] = deque()
         self._thread: threading.Thread | None = None
@@ -57,7 +58,7 @@ class Compressor:
             try:
                 compress(path)
             except OSError as error:
-                log.warning("%s stays uncompressed: %s", path, error)
+                log.warning("%s stays uncompressed: %s", path, error, extra=self._extra)
 
 
 def compress(path: Path) -> None:

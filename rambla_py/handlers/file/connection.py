@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rambla_py.errors import DeliveryError, UnknownOutcomeError
 from rambla_py.handler import Preflight
@@ -22,8 +23,15 @@ _COMPRESSION_WAIT_S = 30.0
 class FileConnection:
     """Appends lines to the file of a channel; raises ``AccessError`` where they cannot be written."""
 
-    def __init__(self, settings: FileSettings, options: FileOptions, *, dry_run: bool = False) -> None:
-        self._compressor = Compressor()
+    def __init__(
+        self,
+        settings: FileSettings,
+        options: FileOptions,
+        *,
+        dry_run: bool = False,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self._compressor = Compressor(extra)
         compresses = options.compression == "gzip"
         path = Path(os.path.realpath(os.path.expanduser(settings.path)))
         self._appender = Appender(

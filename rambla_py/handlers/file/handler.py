@@ -12,6 +12,7 @@ from rambla_py.handlers._record import json_line
 from rambla_py.handlers.file.connection import FileConnection
 from rambla_py.handlers.file.settings import FileOptions, FileSettings
 from rambla_py.serialization.header_values import ANY_JSON
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -49,7 +50,9 @@ class FileHandler(Handler):
 
     def connect(self) -> FileConnection:
         """Check that lines can be written; compress what an earlier run left uncompressed."""
-        return FileConnection(self.settings, self.options or FileOptions(), dry_run=self.dry_run)
+        return FileConnection(
+            self.settings, self.options or FileOptions(), dry_run=self.dry_run, extra=target_extra(self)
+        )
 
     def close(self, connection: FileConnection) -> None:
         """Wait up to 30 s for compression to finish."""

@@ -61,10 +61,17 @@ class KafkaConnection:
     """
 
     def __init__(
-        self, settings: KafkaSettings, *, topic: str, link: Link, name: str, asks_topic: bool = True
+        self,
+        settings: KafkaSettings,
+        *,
+        topic: str,
+        link: Link,
+        name: str,
+        asks_topic: bool = True,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         self.where = ",".join(settings.server_list())
-        self._settings, self._topic, self._link = settings, topic, link
+        self._settings, self._topic, self._link, self._extra = settings, topic, link, extra
         # To ask for a topic by name creates it on brokers that create topics.
         self._asked: dict[str, Any] = {"topic": topic} if asks_topic else {}
         self._pid = os.getpid()
@@ -253,7 +260,8 @@ class KafkaConnection:
                 time.sleep(_BUSY_POLL_S)  # it raises without waiting until the connection is closed
             self._lose(lost_error(error.args[0], where=self.where, during="the producer cannot continue"))
         except Exception:  # raised by the report function of a callable payload
-            log.warning("kafka at %s: a report function raised", self.where, exc_info=True)
+            text = "kafka at %s: a report function raised"
+            log.warning(text, self.where, exc_info=True, extra=self._extra)
 
     def _probe(self, down_since: float) -> None:
         try:

@@ -10,6 +10,7 @@ from rambla_py.handler import Handler, Takes
 from rambla_py.handlers.kafka.connection import KafkaConnection
 from rambla_py.handlers.kafka.encode import EVENT_PREFIX
 from rambla_py.handlers.kafka.settings import KafkaOptions, KafkaSettings
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -70,6 +71,7 @@ class KafkaHandler(Handler[KafkaConnection, KafkaOptions, KafkaSettings]):
             link=self.link,
             name=name,
             asks_topic=not self.dry_run,
+            extra=target_extra(self),
         )
         try:
             connection.open(self.settings.connect_timeout_s)

@@ -13,6 +13,7 @@ from rambla_py.handlers.smtp.errors import masked
 from rambla_py.handlers.smtp.login import open_smtp, where_of
 from rambla_py.handlers.smtp.preflight import look
 from rambla_py.handlers.smtp.settings import SmtpOptions, SmtpSettings
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -118,6 +119,7 @@ class SmtpHandler(Handler):
                 message.id,
                 number,
                 replies,
+                extra={**target_extra(self), "rambla_message_id": message.id},
             )
         return sent
 

@@ -66,13 +66,15 @@ def _is_actor(start: Any) -> bool:
     return isinstance(start, type) and issubclass(start, pykka.ThreadingActor)
 
 
-def begin(server: ChildSpec | Command, stopping: threading.Event) -> Running:
+def begin(server: ChildSpec | Command, stopping: threading.Event, extra: dict[str, Any]) -> Running:
     """Start an external server and wait until it is ready; raises ``StartError``.
 
-    ``stopping`` ends the wait early.
+    ``stopping`` ends the wait early; ``extra`` are the fields of log records about it.
     """
     try:
-        return _begin_command(server, stopping) if isinstance(server, Command) else _begin_spec(server)
+        if isinstance(server, Command):
+            return _begin_command(server, stopping)
+        return _begin_spec(server, extra)
     except StartError:
         raise
     except BaseException as error:  # user code: it must not end the supervisor
@@ -86,12 +88,14 @@ def ended(server: ChildSpec | Command, times: int, within_s: float) -> StartErro
     return StartError(reason, _BY_HAND if isinstance(server, Command) else "see why its alive() is false")
 
 
-def _begin_spec(server: ChildSpec) -> Running:
+def _begin_spec(server: ChildSpec, extra: dict[str, Any]) -> Running:
     if _is_actor(server.start):
         ref = server.start.start()  # type: ignore[attr-defined]  # an actor class, as _is_actor has found
         return Running(ref, ref.is_alive, lambda timeout_s: _stop_actor(ref, timeout_s))
     handle = server.start()
-    return Running(handle, lambda: _spec_alive(server, handle), lambda timeout_s: _spec_stop(server, handle))
+    return Running(
+        handle, lambda: _spec_alive(server, handle), lambda timeout_s: _spec_stop(server, handle, extra)
+    )
 
 
 def _spec_alive(server: ChildSpec, handle: Any) -> bool:
@@ -103,12 +107,12 @@ def _spec_alive(server: ChildSpec, handle: Any) -> bool:
         return False
 
 
-def _spec_stop(server: ChildSpec, handle: Any) -> None:
+def _spec_stop(server: ChildSpec, handle: Any, extra: dict[str, Any]) -> None:
     if server.stop is not None:
         try:
             server.stop(handle)
         except BaseException:  # user code; the servers before it must still be stopped
-            log.exception("external server %r: stop raised", server.id)
+            log.exception("external server %r: stop raised", server.id, extra=extra)
 
 
 def _stop_actor(ref: pykka.ActorRef[Any], timeout_s: float) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rambla_py.described import Described
+from rambla_py.telemetry.records import target_extra
 
 if TYPE_CHECKING:
     from rambla_py.handler import Handler
@@ -64,7 +65,12 @@ def _described(target: SpanTarget) -> Described:
         )
         described = handler.describe(target.options)
     except Exception as error:  # user code
-        log.warning("%s: describe raised %s; spans show its channel only", target.name, type(error).__name__)
+        log.warning(
+            "%s: describe raised %s; spans show its channel only",
+            target.name,
+            type(error).__name__,
+            extra=target_extra(target),
+        )
         return Described()
     return described if isinstance(described, Described) else Described()
 

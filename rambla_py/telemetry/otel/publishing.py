@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation import get_current_span
 
 from rambla_py.telemetry.otel.callers import Caller, Callers
-from rambla_py.telemetry.otel.propagation import MALFORMED, Carriers, carrier_of, has_own_context
+from rambla_py.telemetry.otel.propagation import MALFORMED, Carriers, has_own_context
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -49,10 +49,18 @@ class Publishing:
         self.tracer, self.targets, self.callers, self.error_text = tracer, targets, callers, error_text
         self.create_spans, self.carriers = create_spans, Carriers()
         self._sending = sending
+        self._latest: tuple[Context | None, Mapping[str, str] | None] = None, None
 
     def headers(self) -> Mapping[str, str] | None:
         """Return the headers that a call adds to all of its messages alike; None for a span each."""
         context = get_current()
+        known, headers = self._latest
+        if known is not context:
+            headers = self._headers(context)
+            self._latest = context, headers  # one tuple: threads replace it as a whole
+        return headers
+
+    def _headers(self, context: Context) -> Mapping[str, str] | None:
         if not context:
             return _NOTHING
         caller = get_current_span(context).get_span_context()
@@ -109,7 +117,8 @@ class CallTrace:
         added = self._carrier(target)
         # Baggage is the user's, where it is given; the other fields belong together.
         baggage = {"baggage": own["baggage"]} if "baggage" in own else _NOTHING
-        return {**given, "headers": {**own, **added, **baggage}}
+        rest = own if "tracestate" not in own else {name: own[name] for name in own if name != "tracestate"}
+        return {**given, "headers": {**rest, **added, **baggage}}
 
     def drafted(self, deliveries: Sequence[Delivery[Any]]) -> None:
         """Show the ids of the messages on their spans."""
@@ -122,13 +131,13 @@ class CallTrace:
         spans, self._spans = self._spans, []
         if not spans:
             return
-        now, text = time.time_ns(), self._publishing.error_text(error)
+        now = time.time_ns()
         for made in spans:
             if made is None:
                 continue
             if error is not None:
                 made.span.set_attribute("error.type", type(error).__name__)
-                made.span.set_status(Status(StatusCode.ERROR, text))
+                made.span.set_status(Status(StatusCode.ERROR, self._publishing.error_text(error)))
             if made.caller is None:
                 made.span.end(now)
             else:
@@ -148,4 +157,4 @@ class CallTrace:
             start_time=self._began_ns,
         )
         self._spans.append(_Made(span, last_of))
-        return carrier_of(set_span_in_context(span, self._context))
+        return publishing.carriers.of_child(self._context, span)

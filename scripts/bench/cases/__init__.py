@@ -10,6 +10,7 @@ from bench.cases.growth_keys import GROWTH_KEYS
 from bench.cases.http import CLICKHOUSE, HTTP
 from bench.cases.imports import HELP, IMPORTS
 from bench.cases.null import NULL, ROUND_TRIP
+from bench.cases.operating import METRICS, PAGE, SCRAPE
 from bench.cases.options import OPTIONS
 from bench.cases.outbox import OUTBOX_CASES
 from bench.cases.outbox_brokers import OUTBOX_BROKER_CASES
@@ -19,6 +20,7 @@ from bench.cases.size import BACKLOG, CHANNELS, START
 from bench.cases.sql import POSTGRES, SQLITE
 from bench.cases.stall import STALL
 from bench.cases.stores import KAFKA, OBJECTS, SMTP
+from bench.cases.traces import TRACES, TRACES_AMQP, TRACES_REDIS
 from bench.cases.trickle import TRICKLE
 from bench.cases.web import WEB
 
@@ -31,6 +33,12 @@ _ALL = (
     TRICKLE,
     WEB,
     *ANALYTICS_CASES,
+    TRACES,
+    TRACES_REDIS,
+    TRACES_AMQP,
+    METRICS,
+    SCRAPE,
+    PAGE,
     AMQP,
     AMQP_UNCONFIRMED,
     REDIS,

@@ -13,13 +13,13 @@ import redis
 import rambla_py as rambla
 from bench.case import Case, Context, Figures, Goal, publish_confirmed, rate, stopwatch
 
-__all__ = ["REDIS", "redis_app"]
+__all__ = ["REDIS", "redis_app", "redis_stream"]
 
 BODY = b"x" * 256
 
 
 @contextmanager
-def _stream(context: Context, count: int) -> Iterator[tuple[redis.Redis, str]]:
+def redis_stream(context: Context, count: int) -> Iterator[tuple[redis.Redis, str]]:
     """Name a stream; at the end check that ``count`` entries are in it, and delete it."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with redis.Redis.from_url(context.servers["redis"]) as client:
@@ -45,13 +45,13 @@ def redis_app(context: Context, name: str) -> rambla.Rambla:
 
 def _rambla(context: Context) -> Figures:
     count = context.count(200_000)
-    with _stream(context, count + 1) as (_, name), redis_app(context, name) as app:
+    with redis_stream(context, count + 1) as (_, name), redis_app(context, name) as app:
         return rate(count, publish_confirmed(app, "orders", BODY, count))
 
 
 def _single(context: Context) -> Figures:
     count = context.count(20_000)
-    with _stream(context, count) as (client, name), stopwatch() as watch:
+    with redis_stream(context, count) as (client, name), stopwatch() as watch:
         for _ in range(count):
             client.xadd(name, {"payload": BODY})
     return rate(count, watch)
@@ -59,7 +59,7 @@ def _single(context: Context) -> Figures:
 
 def _pipeline(context: Context) -> Figures:
     count, size = context.count(100_000) // 500 * 500, 500
-    with _stream(context, count) as (client, name), stopwatch() as watch:
+    with redis_stream(context, count) as (client, name), stopwatch() as watch:
         for _ in range(count // size):
             pipeline = client.pipeline(transaction=False)
             for _ in range(size):
@@ -71,7 +71,7 @@ def _pipeline(context: Context) -> Figures:
 def _bare(context: Context) -> Figures:
     """Pack with hiredis, write a batch at once, and read its replies."""
     count, size = context.count(200_000) // 500 * 500, 500
-    with _stream(context, count) as (client, name):
+    with redis_stream(context, count) as (client, name):
         connection = client.connection_pool.get_connection()
         sock: Any = connection._sock
         reader, pack = hiredis.Reader(), cast(Any, hiredis.pack_command)
