@@ -12,6 +12,7 @@ from rambla_py.delivery import LiveDelivery
 from rambla_py.message import Message
 from rambla_py.receipt import Receipt
 from rambla_py.runtime.target.drafts import Draft, Drafts, PayloadNeeds
+from rambla_py.runtime.target.plain_acceptor import plain_acceptor
 from rambla_py.serialization.capture import ATOMS, captured
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class Admission:
 
     def _bind(self) -> None:
         self.drafts = Drafts(self._target, self._acceptor, self._fallback_needs)
-        self.accept = self.drafts.base.accept
+        self._accept = self.drafts.base.accept
+        self.accept = self._shortest(self.drafts.base)
 
     def capture_for(self, fallback_needs: Sequence[PayloadNeeds]) -> None:
         """Capture payloads also for the targets of the fallback chain."""
@@ -122,11 +124,11 @@ class Admission:
         if len(options) == 1:
             ((name, value),) = options.items()
             if name == "key":
-                return self.accept(message, checked_key(self._target.config, value))
+                return self._accept(message, checked_key(self._target.config, value))
             if name == "headers":
-                return self.accept(message, None, None, merge_headers(self._target.config, value))
+                return self._accept(message, None, None, merge_headers(self._target.config, value))
             if name == "id":
-                return self.accept(message, None, checked_id(self._target.config, value))
+                return self._accept(message, None, checked_id(self._target.config, value))
             draft = self.drafts.find(name, value)
             if draft is not None:
                 return draft.accept(message)
@@ -137,8 +139,16 @@ class Admission:
         """Return ``accept`` with options bound to it."""
         draft, key, own_id, headers = self.drafts.check(options)
         if key is None and own_id is None and headers is self.drafts.base.headers:
-            return draft.accept
+            return self._shortest(draft)
         return self._acceptor(draft, key, own_id, headers)
+
+    def _shortest(self, draft: Draft) -> Callable[[Any], Receipt | None]:
+        target = self._target
+        if draft.accept is _slow_path or not (target.plain and draft.ordinary):
+            return draft.accept
+        return plain_acceptor(
+            target, draft, numbers=self._numbers, idle=self._idle, wake=self.wake, general=draft.accept
+        )
 
     def accept_many(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Receipt | None:
         """Accept payloads with common options; raises ``OptionError`` and ``SerializationError``."""
