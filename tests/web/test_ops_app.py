@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -20,7 +21,7 @@ from starlette.testclient import TestClient
 import rambla_py
 from rambla_py import OptionError, PermanentError, Rambla, Secret
 from rambla_py.web import ops_app
-from rambla_py.web.guard import Guard
+from rambla_py.web.guard import ANY_ADDRESS, Guard
 from rambla_py.web.tokens import TokenCheck
 
 TOKEN = "a-token-für-tests"
@@ -209,6 +210,8 @@ def test_after_ten_wrong_tokens_none_is_looked_at() -> None:
         assert client.get("/", headers=bearer(f"wrong {number}")).status_code == 401
     refused = client.get("/", headers=bearer(TOKEN))
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    now[0] = 0.9
+    assert client.get("/", headers=bearer(TOKEN)).status_code == 429
     now[0] = 1.0
     assert client.get("/", headers=bearer(TOKEN)).text == "inside"
 
@@ -230,11 +233,15 @@ def test_an_empty_token_is_refused(app: Rambla) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "127.0.0.1:8421", "[::1]:8421", "OPS.example.com", "10.0.0.7:80"]
+    "host",
+    [
+        *("localhost", "127.0.0.1:8421", "[::1]:8421", "::1", "OPS.example.com", "10.0.0.7:80"),
+        "[2001:DB8:0:0::7]:80",
+    ],
 )
 def test_its_own_hosts_are_accepted(app: Rambla, host: str) -> None:
-    """Loopback, and those that were allowed, with any port."""
-    client = client_of(app, allowed_hosts=["ops.example.com", "10.0.0.7"])
+    """Loopback, and those that were allowed, with any port, and however an address is written."""
+    client = client_of(app, allowed_hosts=["ops.example.com", "10.0.0.7", "2001:db8::7"])
     assert client.get("/status.json", headers={"host": host}).status_code == 200
 
 
@@ -244,6 +251,16 @@ def test_other_hosts_are_refused(app: Rambla, host: str) -> None:
     client = client_of(app, allowed_hosts=["ops.example.com", "10.0.0.7"])
     assert client.get("/status.json", headers={"host": host}).status_code == 400
     assert client.get("/livez", headers={"host": host}).status_code == 200  # as platforms ask, by address
+
+
+def test_a_server_on_every_address_accepts_each_and_no_name() -> None:
+    """A page of another site has its name in ``Host``, wherever that name leads."""
+    guard = Guard(PlainTextResponse("inside"), check=None, hosts=[ANY_ADDRESS], headers={})
+    client = TestClient(guard)
+    answers = {
+        host: client.get("/", headers={"host": host}).status_code for host in ("10.0.0.8:80", "evil.example")
+    }
+    assert answers == {"10.0.0.8:80": 200, "evil.example": 400}
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
@@ -266,11 +283,23 @@ def test_every_answer_has_the_headers(guarded: TestClient, path: str) -> None:
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+@pytest.mark.parametrize("token", [TOKEN, "wrong"])
 @pytest.mark.parametrize("path", [*ROUTES, "/livez"])
-def test_head_has_no_body(guarded: TestClient, path: str) -> None:
-    """The headers are those of GET."""
-    answer = guarded.head(path, headers=bearer(TOKEN))
-    assert (answer.status_code, answer.content) == (200, b"")
+def test_head_has_no_body(app: Rambla, path: str, token: str) -> None:
+    """The application itself sends none, whatever the server would make of it; refusals included."""
+    sent: list[Any] = []
+    headers = [(b"host", b"localhost"), (b"authorization", b"Bearer " + token.encode())]
+    scope = {"type": "http", "method": "HEAD", "path": path, "query_string": b"", "headers": headers}
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(ops_app(app, token=TOKEN)(scope, receive, send))
+    assert sent[0]["status"] == (200 if token == TOKEN or path == "/livez" else 401)
+    assert [message.get("body", b"") for message in sent[1:]] == [b""]
 
 
 def test_it_can_be_mounted(app: Rambla) -> None:

@@ -115,6 +115,8 @@ def test_the_worst_target_is_first(four: Rambla, serve: Callable[[Rambla], Any],
         )
         assert states[0].startswith("▲ down")
         assert states[1].startswith("● up, full")
+        errors = page.eval_on_selector_all("tr.target td.error", "cells => cells.map(cell => cell.innerText)")
+        assert "the login of 'shop' was refused" in errors[0]
         assert page.inner_text("#title") == "shop"
         assert [page.inner_text(f"#{one}") for one in ("lost", "waiting", "refused")] == ["1", "2", "1"]
         assert page.text_content("#alarm") == "Down: ledger.orders"
