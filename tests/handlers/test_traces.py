@@ -112,6 +112,7 @@ def test_publish_many_makes_a_span_for_each_message(is_async: bool) -> None:
         creates = spans.named("create orders", 3)
         assert {one["traceparent"] for one in sent} == {traceparent(create) for create in creates}
         assert len({attributes(create)["messaging.message.id"] for create in creates}) == 3
+        assert len({create.start_time for create in creates}) == 1  # of the call
 
 
 def test_a_fan_out_makes_a_span_for_each_delivery() -> None:

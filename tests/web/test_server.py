@@ -123,6 +123,7 @@ def test_processes_of_an_app_are_shown_together() -> None:
         assert text.count("# TYPE rambla_accepted_total counter") == 1
         assert list(accepted(port)) == [str(os.getpid())]  # the child has ended, and left its socket
         assert list(siblings("shop")) == []
+        assert os.listdir(os.path.dirname(socket_path("auto", "shop"))) == [f"shop-{os.getpid()}.sock"]
 
 
 def accepted(port: int) -> dict[str, int]:
