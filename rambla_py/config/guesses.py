@@ -43,7 +43,8 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "timeout": ("timeout_s", "attempt_timeout_s"),
     "token": ("write_key",),
     "ttl": ("ttl_s", "expires_s"),
-    "uri": ("url",),
+    "uri": ("url", "relay", "path"),
+    "url": ("relay", "urls", "path"),
     "user": ("username",),
     "user_name": ("username",),
     "vhost": ("virtual_host",),
@@ -55,7 +56,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 def guess(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is meant: another word for the same, its unit added, or the nearest.
 
-    >>> guess("host", ["relay", "hostname"]), guess("delay", ["delay_s"]), guess("prot", ["port"])
+    >>> guess("url", ["relay", "hostname"]), guess("delay", ["delay_s"]), guess("prot", ["port"])
     ('relay', 'delay_s', 'port')
     """
     names = list(known)
