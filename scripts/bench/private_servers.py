@@ -48,6 +48,13 @@ def _by_url(name: str, server: Callable[[], Any]) -> Callable[[], AbstractContex
 
 
 @contextmanager
+def _synced_postgres() -> Iterator[dict[str, str]]:
+    """Its commits wait for the disk; those of the server of the tests do not."""
+    with PostgresServer(config=("fsync = on",)) as server:
+        yield {"postgres": server.url}
+
+
+@contextmanager
 def _smtp() -> Iterator[dict[str, str]]:
     with SmtpServer() as server:
         yield {"smtp": f"{server.host}:{server.port}"}
@@ -77,6 +84,7 @@ _SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, str]]]] = {
     "http": _http,
     "clickhouse": _by_url("clickhouse", ClickHouseServer),
     "postgres": _by_url("postgres", PostgresServer),
+    "synced postgres": _synced_postgres,
     "s3": _by_url("s3", MotoServer),
     "smtp": _smtp,
     "kafka": _kafka,

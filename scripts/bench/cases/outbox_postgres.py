@@ -345,7 +345,7 @@ OUTBOX_POSTGRES_CASES = (
     Case(
         name="outbox-pg-commits",
         title="outbox in PostgreSQL: commits of eight publishing transactions",
-        servers=("postgres",),
+        servers=("synced postgres",),
         contenders={
             "outbox.publish": _commits("outbox"),
             "the INSERT alone": _commits("insert"),
@@ -361,7 +361,7 @@ OUTBOX_POSTGRES_CASES = (
     Case(
         name="outbox-pg-idle",
         title="outbox in PostgreSQL: from a commit to the handler of an idle relay",
-        servers=("postgres",),
+        servers=("synced postgres",),
         contenders={
             "commit to handler": _to_handler,
             "NOTIFY": _notified,
