@@ -46,3 +46,20 @@ def test_what_a_message_costs(relays: Relays, tmp_path: Path) -> None:
     journal.close()
     query = "SELECT n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname = 'rambla_message'"
     assert until(lambda: relays.database.query(query) == [(1_002, 0, 500)]), relays.database.query(query)
+
+
+def test_what_is_handed_out_is_recorded_without_a_sync(relays: Relays, tmp_path: Path) -> None:
+    """One statement, whose commit does not wait for the disk; those of messages do."""
+    journal = relays.open()
+    behind = "SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()"
+    seen = []
+    for number in range(10):
+        store(journal, row(f"m{number}", key="k"))
+        assert len(journal.read(0, TARGET, 0, 1_000)) == 1
+        with statements(journal, tmp_path / f"{number}") as sent:
+            journal.write((), Changes())
+        assert sent == ["INSERT"]
+        with journal._connection.using() as connection:
+            seen += [*connection.execute(behind.encode()), *connection.execute(b"SHOW synchronous_commit")]
+    assert (True,) in seen  # not always: a process of the server writes it at last
+    assert set(seen) <= {(True,), (False,), ("on",)}

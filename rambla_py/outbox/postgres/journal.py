@@ -204,7 +204,7 @@ class PostgresJournal:
         """Record up to where rows were handed out: one statement, since messages wait for it."""
         with self._connection.using() as connection:
             self._renew_after_pause(connection)
-            self._writing.apply(connection, Changes(), self._handed())
+            self._writing.record(connection, self._handed())
         self._reading.handed.clear()
 
     def _handed(self) -> dict[tuple[int, str], int]:

@@ -120,6 +120,14 @@ INSERT INTO rambla_handed AS handed (bucket, target, upto)
 SELECT * FROM unnest(%s::smallint[], %s::text[], %s::bigint[])
 ON CONFLICT (bucket, target) DO UPDATE SET upto = excluded.upto WHERE handed.upto < excluded.upto
 """
+# By itself, it does not wait for the disk: messages wait for it, and nothing depends on it but the number of
+# deaths of a process that dies together with the server.
+_HANDED_ALONE: Final = """
+INSERT INTO rambla_handed AS handed (bucket, target, upto)
+SELECT given.* FROM unnest(%s::smallint[], %s::text[], %s::bigint[]) AS given (bucket, target, upto),
+    (SELECT set_config('synchronous_commit', 'off', true) AS synced) AS setting WHERE synced = 'off'
+ON CONFLICT (bucket, target) DO UPDATE SET upto = excluded.upto WHERE handed.upto < excluded.upto
+"""
 # Rows that are locked are added up another time.
 _ADD_UP: Final = """
 WITH gone AS (
@@ -233,6 +241,11 @@ class Writing:
 
     # -- changes --------------------------------------------------------------------------------------
 
+    def record(self, connection: psycopg.Connection[Any], handed: Mapping[tuple[int, str], int]) -> None:
+        """Record up to where rows were handed out, in a transaction of its own."""
+        if handed:
+            connection.execute(_HANDED_ALONE, _columns_of(handed))
+
     def apply(
         self,
         connection: psycopg.Connection[Any],
@@ -249,8 +262,7 @@ class Writing:
         if changes.started:
             connection.execute(_STARTED, (changes.started, self._leases.relay))
         if handed:
-            columns = zip(*handed, strict=True)
-            connection.execute(_HANDED, (*map(list, columns), list(handed.values())))
+            connection.execute(_HANDED, _columns_of(handed))
         if changes.dead:
             gone = self._given([(letter.row, "fatal") for letter in changes.dead])
             found = fetch(connection, _BURY, *gone, *letter_columns(changes.dead))
@@ -271,6 +283,10 @@ class Writing:
     def add_up(self, connection: psycopg.Connection[Any]) -> None:
         """Add what transactions have accepted to the account of this relay."""
         connection.execute(_ADD_UP, (self._leases.relay,))
+
+
+def _columns_of(handed: Mapping[tuple[int, str], int]) -> tuple[list[Any], ...]:
+    return (*map(list, zip(*handed, strict=True)), list(handed.values()))
 
 
 def _take_room(one: Acceptance, rows: Sequence[Row], room: CommitRoom) -> bool:
