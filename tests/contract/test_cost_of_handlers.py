@@ -12,7 +12,6 @@ import os
 import re
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 from cost_cases import CASES, CostCase
-from counted_costs import Cost, CountedCalls, cost_of_publish, measure_batch
+from counted_costs import Batch, CountedCalls, cost_of_publish, least, measure_batch
 from jitsu_server import JitsuProcess
 from small_apps import TIMEOUT_S, until
 from web_process import WebProcess
@@ -98,19 +97,17 @@ def test_a_message_costs_no_more_than_before(name: str, request: pytest.FixtureR
         gate.set()
         assert app.flush(TIMEOUT_S)
 
-        def measured(size: int) -> Iterator[Cost]:
-            cost = Cost()
+        def measured(size: int) -> Iterator[Batch]:
             for _ in range(ROUNDS[size]):
-                measure_batch(cost, app, counted, case.payload, size)
-                yield cost
+                yield measure_batch(app, counted, case.payload, size)
 
         if WRITES:
-            found = {str(size): usual(case, list(measured(size))[-1]) for size in case.sizes}
+            found = {str(size): usual(case, [*measured(size)]) for size in case.sizes}
             baseline[name] = Row({"calls": round(calls, 2), "blocks": round(blocks, 1)}, found)
             BASELINE.write_bytes(written(baseline))
             return
         known = baseline[name]
-        assert calls <= known.publish["calls"] * MORE + 0.5
+        assert calls <= known.publish["calls"] * MORE + 0.9
         assert blocks <= known.publish["blocks"] * MORE + 0.5
         for size in case.sizes:
             compare(measured(size), size, most(case, size, known.batches[str(size)]))
@@ -125,19 +122,24 @@ def most(case: CostCase, size: int, known: dict[str, int | None]) -> dict[str, f
     return bounds
 
 
-def compare(measured: Iterator[Cost], size: int, bounds: dict[str, float]) -> None:
+def compare(measured: Iterator[Batch], size: int, bounds: dict[str, float]) -> None:
     """Repeat a batch until each count is within its bound."""
-    for cost in measured:
-        found = cost.figures()
+    batches: list[Batch] = []
+    for batch in measured:
+        batches.append(batch)
+        found = least(batches)
         if all(found[name] <= bound for name, bound in bounds.items()):
             return
-    calls = Counter(cost.by_name).most_common(15)
-    pytest.fail(f"a batch of {size} costs {found}, at most {bounds} are allowed; most calls are {calls}")
+    calls = batches[-1].calls.most_common(15)
+    pytest.fail(f"a batch of {size} costs {found}, at most {bounds} are allowed; the last one made {calls}")
 
 
-def usual(case: CostCase, cost: Cost) -> dict[str, int | None]:
-    """Return what the baseline is to have."""
-    return {**cost.figures(), "switches": cost.usual_switches() if case.switches else None}
+def usual(case: CostCase, batches: list[Batch]) -> dict[str, int | None]:
+    """Return what the baseline is to have: what a quarter of the batches reaches, whichever these are."""
+    quarters = [least(batches[at::4]) for at in range(4)]
+    found: dict[str, int | None] = {name: max(one[name] for one in quarters) for name in quarters[0]}
+    switches = sorted(batch.switches for batch in batches)[len(batches) // 5]
+    return {**found, "switches": switches if case.switches else None}
 
 
 def written(rows: dict[str, Row]) -> bytes:

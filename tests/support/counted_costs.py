@@ -6,18 +6,18 @@ import resource
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from small_apps import TIMEOUT_S, until
 
 import rambla_py
 from rambla_py import Rambla
 
-__all__ = ["Cost", "CountedCalls", "cost_of_publish", "measure_batch"]
+__all__ = ["Batch", "CountedCalls", "cost_of_publish", "least", "measure_batch"]
 
 _OURS = str(Path(rambla_py.__file__).parent)
 _NOT_COUNTED = str(Path(rambla_py.__file__).parent / "testing")
@@ -27,38 +27,31 @@ _SYSTEM_CALLS = frozenset(
 )
 
 
-class Cost:
-    """The least that batches of one size have cost, until every thread of the app waited again.
+class Batch(NamedTuple):
+    """What one batch has cost, until every thread of the app waited again.
 
-    A call is counted by the name of what is called, and the least is taken of each name: where threads
-    overtake each other, some calls are made in one batch and others in the next, and only those that are
-    made in each of them are a cost of the message.
-
-    ``calls``: made by code of the library, of Python and of C, and those that others make of it.
+    ``calls``: made by code of the library, of Python and of C, and those that others make of it, by name.
     ``system_calls``: of sockets, selectors and files, made by any Python code, drivers included.
     ``switches``: how often a thread of the process went to sleep.
     """
 
-    def __init__(self) -> None:
-        self.by_name: dict[str, int] | None = None
-        self._system_calls: list[int] = []
-        self._switches: list[int] = []
+    calls: Counter[str]
+    system_calls: int
+    switches: int
 
-    def add(self, calls: Counter[str], system_calls: int, switches: int) -> None:
-        """Take one batch into account."""
-        before = self.by_name or calls
-        self.by_name = {name: min(count, calls[name]) for name, count in before.items() if name in calls}
-        self._system_calls.append(system_calls)
-        self._switches.append(switches)
 
-    def figures(self) -> dict[str, int]:
-        """Return the counts by their names."""
-        calls = sum((self.by_name or {}).values())
-        return {"calls": calls, "system_calls": min(self._system_calls), "switches": min(self._switches)}
+def least(batches: Sequence[Batch]) -> dict[str, int]:
+    """Return the least that batches of one size have cost, of each name of a call by itself.
 
-    def usual_switches(self) -> int:
-        """Return what one batch in five does not exceed."""
-        return sorted(self._switches)[len(self._switches) // 5]
+    Where threads overtake each other, some calls are made in one batch and others in the next, and only those
+    that are made in each of them are a cost of the message.
+    """
+    names = set[str].intersection(*(set(batch.calls) for batch in batches))
+    return {
+        "calls": sum(min(batch.calls[name] for batch in batches) for name in names),
+        "system_calls": min(batch.system_calls for batch in batches),
+        "switches": min(batch.switches for batch in batches),
+    }
 
 
 class CountedCalls:
@@ -118,8 +111,8 @@ class CountedCalls:
             sys.setprofile(before)
 
 
-def measure_batch(cost: Cost, app: Rambla, counted: CountedCalls, payload: Any, size: int) -> None:
-    """Publish a batch to ``orders``, wait for its outcome, and add what that cost."""
+def measure_batch(app: Rambla, counted: CountedCalls, payload: Any, size: int) -> Batch:
+    """Publish a batch to ``orders``, wait for its outcome, and return what that cost."""
     payloads = [payload] * size
     _rest(app, counted)
     others, own = _switches_of_others(), _own_switches()
@@ -132,21 +125,24 @@ def measure_batch(cost: Cost, app: Rambla, counted: CountedCalls, payload: Any, 
     _rest(app, counted)
     counted.on = False
     switches = own + _switches_of_others() - others
-    cost.add(counted.calls.copy(), counted.system_calls.total(), switches)
+    return Batch(counted.calls.copy(), counted.system_calls.total(), switches)
 
 
 def cost_of_publish(app: Rambla, counted: CountedCalls, payload: Any, number: int) -> tuple[float, float]:
     """Publish one by one while no worker takes anything; return the calls and the blocks of memory of each."""
     publish, receipts = app.publish, [None] * number
-    with counted.counting():
-        for _ in range(number // 4):
-            publish("orders", payload)
-    counted.on = False
+    calls = []
+    for _ in range(5):  # the least of them: other threads of the app make calls, too, now and then
+        with counted.counting():
+            for _ in range(10):
+                publish("orders", payload)
+        counted.on = False
+        calls.append(counted.number / 10)
     before = sys.getallocatedblocks()
     for at in range(number):
         receipts[at] = publish("orders", payload)  # type: ignore[call-overload]
     blocks = sys.getallocatedblocks() - before
-    return counted.number / (number // 4), blocks / number
+    return min(calls), blocks / number
 
 
 def _rest(app: Rambla, counted: CountedCalls) -> None:
