@@ -57,6 +57,19 @@ def test_metrics_are_the_accounts_of_the_app() -> None:
         assert sum(point.value for point in after["messaging.client.sent.messages"]) == 3
 
 
+def test_a_call_of_the_handler_is_one_record_for_all_of_its_messages() -> None:
+    """``sent.messages`` counts the messages, ``operation.duration`` the calls."""
+    reader = InMemoryMetricReader()
+    handler = probe(handle_batch=lambda self, messages, state: [None] * len(messages))
+    with running(table(handler, batch_size=5, batch_timeout_s=60.0)) as app:
+        end = instrument(app, meter_provider=MeterProvider([reader]))
+        app.publish_many("orders", range(5)).result(timeout_s=8)
+        found = collected(reader)
+        end()
+    (sent,), (took,) = found["messaging.client.sent.messages"], found["messaging.client.operation.duration"]
+    assert (sent.value, took.count) == (5, 1)
+
+
 def test_an_app_that_is_not_started_or_gone_has_no_observations() -> None:
     """Collecting never fails."""
     reader = InMemoryMetricReader()
