@@ -204,7 +204,6 @@ def _executemany(context: Context) -> Figures:
             _mix(tracker, 1)
             _delivered(tracker, len(MIXED))
         connection = sqlite3.connect(path)
-        connection.execute("PRAGMA synchronous = NORMAL")
         ready = [
             (table, row[1:])
             for table in TABLES
