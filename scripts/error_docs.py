@@ -55,8 +55,8 @@ ENTRIES: list[tuple[errors.RamblaError, str]] = [
             [None],
             obstacles=["amqp.orders is connecting: ConnectionLostError: 10.0.0.7:5672: Connection refused"],
         ),
-        "The message is still on its way; only the wait has ended. The error names the targets of the app with "
-        "messages that cannot be attempted now; `status()` says more.",
+        "The message is still on its way; only the wait has ended. The error names the targets of the app "
+        "with messages that cannot be attempted now; `status()` says more.",
     ),
     (
         errors.PublishError([_FAILED]),

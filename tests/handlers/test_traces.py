@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from small_apps import TIMEOUT_S, flaky, one, probe, running, service, table
 from traced import Spans, attributes, is_child, traceparent
 
-from rambla_py import ConnectionLostError, Handler, MailboxFullError, Message, OptionError, Rambla
+from rambla_py import STOP, ConnectionLostError, Handler, MailboxFullError, Message, OptionError, Rambla
 from rambla_py.errors import PermanentError, UnknownOutcomeError
 from rambla_py.telemetry.otel import RamblaInstrumentor, instrument
 
@@ -270,6 +270,7 @@ def test_attempts_are_siblings_and_failed_ones_have_an_error() -> None:
         (PermanentError("no"), {}, "fatal", "PermanentError", 1),
         (ValueError("no"), {"retries": 1}, "fatal", "ValueError", 2),
         (ValueError("no"), {"expires_s": 0.05, "backoff": {"initial_s": 60.0}}, "expired", "ExpiredError", 1),
+        (ValueError("no"), {"callbacks": {"on_failure": lambda _: STOP}}, "failed", "ValueError", 1),
         (UnknownOutcomeError("gone"), {}, "unknown", "UnknownOutcomeError", 1),
     ],
 )

@@ -25,7 +25,7 @@ _TARGETS = 20
 _CHUNK = 100_000
 
 OFF, ON = "metrics = false", "scraped twice a second"
-NO_SERVER, NOBODY, ONE, FIVE = "no server", "enabled, nobody looks", "one viewer", "five viewers"
+NO_SERVER, NOBODY, ONE, FIVE = "no server", "enabled, no viewer", "one viewer", "five viewers"
 PUBLISH, TEN, THOUSAND = "a publish", "the page's text, 10 targets", "the page's text, 1,000 targets"
 COLLECT, LATEST = "collect(), 10 targets", "prometheus_client's text, 10 targets"
 
