@@ -91,7 +91,7 @@ CASES: dict[str, CostCase] = {
     ),
     "console": CostCase("console", EVENT),
     "file": CostCase("file", EVENT, connection=_file, switches=False),
-    "http": CostCase("http", EVENT, connection=_HTTP, noise=15, noise_alone=1, sizes=(1, 50), switches=False),
+    "http": CostCase("http", EVENT, connection=_HTTP, noise=40, noise_alone=1, sizes=(1, 50), switches=False),
     "http in batches": CostCase(
         "http", EVENT, {"body_format": "batch"}, _HTTP, switches=False, noise_alone=1
     ),
@@ -113,7 +113,7 @@ CASES: dict[str, CostCase] = {
         EVENT,
         {"path": "{id}"},
         _in_folder("file://{folder}/objects"),
-        noise=15,
+        noise=40,
         sizes=(1, 50),
         switches=False,
     ),
