@@ -118,7 +118,7 @@ def most(case: CostCase, size: int, known: dict[str, int | None]) -> dict[str, f
 
     One switch more is allowed: a thread that is woken early waits for the interpreter once more.
     """
-    more = case.noise_alone if size == 1 else case.noise * size
+    more = 0 if size == 1 else case.noise * size
     bounds = {name: count * MORE + more for name, count in known.items() if count is not None}
     if "switches" in bounds:
         bounds["switches"] += 1

@@ -21,9 +21,8 @@ class CostCase(NamedTuple):
     """A handler with its tables, and the servers that they name.
 
     ``noise`` is how many more calls, system calls and switches for each message of a batch are no
-    regression, ``noise_alone`` those of a message that comes alone. They are small where one thread does
-    all of the work. Where several do, the number of their wake-ups depends on the machine, and ``switches``
-    is False: they are not compared, as where a disk is waited for.
+    regression: few where one thread does all of the work. Where several do, the number of their wake-ups
+    depends on the machine, and ``switches`` is False: they are not compared, as where a disk is waited for.
     """
 
     handler: str
@@ -32,7 +31,6 @@ class CostCase(NamedTuple):
     connection: Callable[[pytest.FixtureRequest], Mapping[str, Any]] = lambda request: {}
     sizes: tuple[int, ...] = (1, 50, 500)
     noise: float = 0.5
-    noise_alone: int = 0
     switches: bool = True
 
 
@@ -86,21 +84,16 @@ CASES: dict[str, CostCase] = {
     "amqp": CostCase(
         "amqp", TEXT, {"routing_key": "costs", "declare": {"queue": {"name": "costs"}}}, _by_url("rabbitmq")
     ),
-    "clickhouse": CostCase(
-        "clickhouse", EVENT, {"table": "costs"}, _clickhouse, switches=False, noise_alone=1
-    ),
+    "clickhouse": CostCase("clickhouse", EVENT, {"table": "costs"}, _clickhouse, switches=False),
     "console": CostCase("console", EVENT),
     "file": CostCase("file", EVENT, connection=_file, switches=False),
-    "http": CostCase("http", EVENT, connection=_HTTP, noise=40, noise_alone=1, sizes=(1, 50), switches=False),
-    "http in batches": CostCase(
-        "http", EVENT, {"body_format": "batch"}, _HTTP, switches=False, noise_alone=1
-    ),
+    "http": CostCase("http", EVENT, connection=_HTTP, noise=40, sizes=(1, 50), switches=False),
+    "http in batches": CostCase("http", EVENT, {"body_format": "batch"}, _HTTP, switches=False),
     "jitsu": CostCase(
         "jitsu",
         {"event": "Order", "n": 42},
         connection=_of("jitsu_process", write_key=KEY),
         switches=False,
-        noise_alone=1,
     ),
     "kafka": CostCase("kafka", TEXT, {"topic": "costs"}, _kafka, noise=1, switches=False),
     "kombu": CostCase("kombu", TEXT, {"queue": "costs-kombu"}, _by_url("redis_server")),
