@@ -95,7 +95,7 @@ CASES: dict[str, CostCase] = {
         connection=_of("jitsu_process", write_key=KEY),
         switches=False,
     ),
-    "kafka": CostCase("kafka", TEXT, {"topic": "costs"}, _kafka, noise=1, switches=False),
+    "kafka": CostCase("kafka", TEXT, {"topic": "costs"}, _kafka, noise=4, switches=False),
     "kombu": CostCase("kombu", TEXT, {"queue": "costs-kombu"}, _by_url("redis_server")),
     "memory": CostCase("memory", EVENT),
     "mqtt": CostCase("mqtt", TEXT, {"topic": "costs", "qos": 1}, _of("mosquitto"), noise=5, sizes=(1, 50)),
