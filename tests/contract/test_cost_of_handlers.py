@@ -158,5 +158,8 @@ def written(rows: dict[str, Row]) -> bytes:
 def test_every_handler_has_a_case() -> None:
     """All but the doubles of tests."""
     found = {find_handler(case.handler) for case in CASES.values()}
-    assert found == {find_handler(name) for name in handler_names() if name not in DOUBLES}
+    ours = {find_handler(name) for name in handler_names() if name not in DOUBLES}
+    assert found == {
+        one for one in ours if one.__module__.startswith("rambla_py.")
+    }  # other tests register theirs
     assert set(msgspec.json.decode(BASELINE.read_bytes())) == set(CASES)

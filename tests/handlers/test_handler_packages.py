@@ -22,6 +22,7 @@ FURTHER: dict[str, dict[str, str]] = {
     "clickhouse": {
         "columns": "the bounds of integer columns",
         "definition": "CREATE TABLE",
+        "reader": "queries of reports, which change nothing",
         "rows": "rows of the columns that a channel lists",
     },
     "file": {
