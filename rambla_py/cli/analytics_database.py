@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -10,10 +9,11 @@ from typing import Any, Final
 import typer
 
 from rambla_py._internal.redaction import redact_url
+from rambla_py.cli.analytics_extra import analytics_module
 from rambla_py.cli.loading import load
 from rambla_py.config import Config
 from rambla_py.config.schema import ChannelConfig
-from rambla_py.errors import ConfigError, HandlerError, nearest
+from rambla_py.errors import ConfigError, nearest
 
 __all__ = ["DEFAULT_URL", "URL_VARIABLE", "database_arguments", "database_for_reading"]
 
@@ -40,7 +40,7 @@ def database_arguments(
 def database_for_reading(ctx: typer.Context, url: str | None, config: Path | None, channel: str) -> Any:
     """Return the database, found in the same way, as ``rambla_py.analytics.report`` reads it."""
     found = _found(ctx, url, config)
-    opening = _module("opening")
+    opening = analytics_module("report.opening")
     if isinstance(found, str):
         _check(found, _READ)
         return opening.open_database(found)
@@ -89,12 +89,3 @@ def _target(config: Config, name: str, kinds: str, methods: tuple[str, ...]) -> 
     raise typer.BadParameter(
         f"the configuration has no {kinds} channel {name!r}; {hint}", param_hint="--channel"
     )
-
-
-def _module(name: str) -> Any:
-    """Import a module of reports, which needs the extra."""
-    try:
-        return importlib.import_module(f"rambla_py.analytics.report.{name}")
-    except ImportError as error:
-        hint = "needs the extra 'analytics'; install it with: pip install 'rambla-py[analytics]'"
-        raise HandlerError("analytics", f"{hint} ({error})") from error

@@ -11,10 +11,11 @@ import typer
 
 from rambla_py._internal.durations import seconds_of
 from rambla_py.cli.analytics_database import DEFAULT_URL, URL_VARIABLE, database_arguments
+from rambla_py.cli.analytics_extra import analytics_module
 from rambla_py.cli.loading import load
 from rambla_py.cli.parameters import AsJson, ConfigFile, Yes, ask_before
 from rambla_py.cli.terminal import counted, show_json, show_text
-from rambla_py.errors import ConfigError, HandlerError
+from rambla_py.errors import ConfigError
 
 __all__ = ["purge", "schema"]
 
@@ -37,7 +38,7 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of the events, made from their structs."""
-    show_json(_module("json_schema").event_schema(table))
+    show_json(analytics_module("json_schema").event_schema(table))
 
 
 def purge(
@@ -62,9 +63,9 @@ def purge(
     arguments = database_arguments(ctx, url, config, channel)
     moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_s)
     ask_before(f"delete the events before {moment:%Y-%m-%d %H:%M} UTC", yes=yes)
-    tables = list(_module("routing").tables_of(settings.rules if settings else ()))
+    tables = list(analytics_module("routing").tables_of(settings.rules if settings else ()))
     with importlib.import_module("rambla_py.sql").SqlBackend(**arguments) as db:
-        deleted = _module("retention").delete_before(db, moment, tables)
+        deleted = analytics_module("retention").delete_before(db, moment, tables)
     if as_json:
         show_json({"before": moment.isoformat(timespec="seconds"), "deleted": deleted})
         return
@@ -93,12 +94,3 @@ def _age(older_than: str | None, settings: Any) -> float:
             "give an age, such as 90d, or set retention_days in [rambla.analytics]", param_hint="--older-than"
         )
     return float(settings.retention_days) * _DAY_S
-
-
-def _module(name: str) -> Any:
-    """Import a module of analytics, which needs the extra."""
-    try:
-        return importlib.import_module(f"rambla_py.analytics.{name}")
-    except ImportError as error:
-        hint = "needs the extra 'analytics'; install it with: pip install 'rambla-py[analytics]'"
-        raise HandlerError("analytics", f"{hint} ({error})") from error

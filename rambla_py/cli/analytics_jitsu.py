@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rambla_py.cli.analytics_extra import analytics_module
 from rambla_py.cli.loading import load
 from rambla_py.cli.parameters import ConfigFile
 from rambla_py.cli.terminal import show_text
-from rambla_py.errors import ConfigError, HandlerError
+from rambla_py.errors import ConfigError
 
 if TYPE_CHECKING:
     from rambla_py.config import Config
@@ -34,7 +34,7 @@ def jitsu_function(
     settings = None if found is None else found.rambla.analytics
     channels = {channel} if found is None else _of_jitsu(found) or {channel}
     rules = [] if settings is None else settings.rules
-    show_text(_made()(rules, channels=channels, tracker=channel))
+    show_text(analytics_module("jitsu_function").jitsu_function(rules, channels=channels, tracker=channel))
 
 
 def _loaded(ctx: typer.Context, config: Any) -> Config | None:
@@ -50,12 +50,3 @@ def _loaded(ctx: typer.Context, config: Any) -> Config | None:
 
 def _of_jitsu(config: Config) -> set[str]:
     return {one.channel for one in config.every_channel() if one.handler.__name__ == "JitsuHandler"}
-
-
-def _made() -> Any:
-    """Import what makes the function, which needs the extra."""
-    try:
-        return importlib.import_module("rambla_py.analytics.jitsu_function").jitsu_function
-    except ImportError as error:
-        hint = "needs the extra 'analytics'; install it with: pip install 'rambla-py[analytics]'"
-        raise HandlerError("analytics jitsu-function", f"{hint} ({error})") from error

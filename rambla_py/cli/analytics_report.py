@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import tempfile
@@ -16,9 +15,9 @@ import typer
 from rambla_py._internal.durations import seconds_of
 from rambla_py.cli import exit_codes
 from rambla_py.cli.analytics_database import DEFAULT_URL, URL_VARIABLE, database_for_reading
+from rambla_py.cli.analytics_extra import analytics_module, needs_extra
 from rambla_py.cli.parameters import ConfigFile
 from rambla_py.cli.terminal import show, show_text
-from rambla_py.errors import HandlerError
 
 __all__ = ["report"]
 
@@ -54,9 +53,9 @@ def report(
     if url is not None and config is not None:
         raise typer.BadParameter("give either --url or --config", param_hint="--url")
     with _opened(ctx, url, config, channel) as db:
-        found = _part("queries").read_report(db, since_s=seconds)
+        found = analytics_module("report.queries").read_report(db, since_s=seconds)
     if html is None:
-        show(_part("terminal").terminal_report(found))
+        show(analytics_module("report.terminal").terminal_report(found))
     else:
         _write(html, _page(found))
 
@@ -68,25 +67,10 @@ def _seconds(since: str) -> float:
         raise typer.BadParameter(str(error), param_hint="--since") from None
 
 
-def _part(name: str) -> Any:
-    """Import a module of the report, which needs the extra."""
-    try:
-        return importlib.import_module(f"rambla_py.analytics.report.{name}")
-    except ImportError as error:
-        raise _without_extra(error) from error
-
-
 def _page(found: Any) -> str:
-    try:
-        page: str = _part("page").render_page(found)
-    except ImportError as error:
-        raise _without_extra(error) from error
+    with needs_extra():  # the page's template and charts are imported when it is made
+        page: str = analytics_module("report.page").render_page(found)
     return page
-
-
-def _without_extra(error: ImportError) -> HandlerError:
-    hint = "needs the extra 'analytics'; install it with: pip install 'rambla-py[analytics]'"
-    return HandlerError("analytics report", f"{hint} ({error})")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def refuse_odd(message: Any) -> Any:
 
 
 def parsed(text: str) -> list[Any]:
-    """Return the families of a text, with their samples in order."""
+    """Return the metric families of an exposition, each with its samples."""
     return [
         (family.name, family.type, family.documentation, family.samples)
         for family in text_string_to_metric_families(text)

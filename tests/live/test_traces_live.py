@@ -125,7 +125,7 @@ def test_a_request_of_traced_messages_has_a_span_that_links_to_each(web_server: 
     assert request.headers["traceparent"] == traceparent(span)
     linked = {link.context.span_id for link in span.links}
     assert linked < {create.context.span_id for create in creates}
-    assert len(linked) + span.dropped_links == 300  # the SDK keeps 128 unless it is told otherwise
+    assert len(linked) + span.dropped_links == 300  # by default the SDK keeps 128
     assert span.parent is None
     assert {send.parent.span_id for send in sends if send is not span} == {
         create.context.span_id for create in creates
