@@ -25,6 +25,7 @@ from rambla_py._internal.tls import TlsTable, client_context, tls_table
 from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handlers._http.address import Endpoint, endpoint_of, reachable_address
 from rambla_py.handlers._http.errors import transport_error
+from rambla_py.handlers._http.latin1 import Latin1Client
 from rambla_py.handlers._http.settings import WebSettings
 
 __all__ = ["Answer", "HttpClient", "Request", "client_for"]
@@ -33,13 +34,17 @@ _IDLE_S = 30.0
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One request: ``target`` is path and query as they are sent, ``headers`` pairs of strings."""
+    """One request: ``target`` is path and query as they are sent, ``headers`` pairs of strings.
+
+    ``latin1`` says that values have characters of Latin-1 beyond ASCII.
+    """
 
     method: str
     target: str
     headers: Sequence[tuple[str, str]]
     body: bytes
     timeout_s: float
+    latin1: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -63,7 +68,8 @@ class HttpClient:
         self._limit = max_response_bytes
         self._pid = os.getpid()
         self._closed = False
-        self._client, self._origin = _built(settings, self.endpoint)
+        self._client, self._origin, address = _built(settings, self.endpoint)
+        self._latin1 = Latin1Client(settings, self.endpoint, address, self.where)
         self._host = () if self._origin == self.endpoint.origin else (("host", self.endpoint.netloc),)
 
     def __repr__(self) -> str:
@@ -77,6 +83,8 @@ class HttpClient:
         """
         if self._closed:
             raise ConnectionLostError(f"{self.where}: the connection was closed")
+        if request.latin1:
+            return self._sent_as_latin1(request)
         try:
             built = (
                 self._client.request(request.method, self._origin + request.target)
@@ -98,8 +106,20 @@ class HttpClient:
     def close(self) -> None:
         """Close every connection; requests in flight end at once. May be called twice, from any thread."""
         self._closed = True
+        self._latin1.close()
         if os.getpid() == self._pid:  # a forked child must not close its parent's sockets
             self._client.close()
+
+    def _sent_as_latin1(self, request: Request) -> Answer:
+        status, headers, body, whole = self._latin1.send(
+            request.method,
+            request.target,
+            request.headers,
+            request.body,
+            timeout_s=request.timeout_s,
+            limit=self._limit,
+        )
+        return Answer(status, _joined((name.lower(), value) for name, value in headers), body, whole)
 
     def _body(self, response: Any) -> tuple[bytes, bool]:
         """Return the body up to the limit; never raises, because the status alone decides the outcome."""
@@ -122,8 +142,8 @@ def client_for(settings: WebSettings) -> SyncClient:
     return _built(settings, settings.endpoint())[0]
 
 
-def _built(settings: WebSettings, endpoint: Endpoint) -> tuple[SyncClient, str]:
-    """Return the client, and the origin that its URLs begin with."""
+def _built(settings: WebSettings, endpoint: Endpoint) -> tuple[SyncClient, str, str | None]:
+    """Return the client, the origin that its URLs begin with, and the address; None behind a proxy."""
     builder = (
         SyncClientBuilder()
         .follow_redirects(False)
@@ -140,14 +160,14 @@ def _built(settings: WebSettings, endpoint: Endpoint) -> tuple[SyncClient, str]:
     try:
         builder = _trusting(builder, tls, endpoint.netloc)
         if settings.proxy is not None:
-            return _client(builder.proxy(ProxyBuilder.all(settings.proxy.reveal()))), named.origin
+            return _client(builder.proxy(ProxyBuilder.all(settings.proxy.reveal()))), named.origin, None
         address = reachable_address(
             endpoint, timeout_s=settings.connect_timeout_s, allow_link_local=settings.allow_link_local
         )
         builder = builder.no_proxy()
         if name != address:
             builder = builder.resolve(name, address, endpoint.port)
-        return _client(builder), named.origin
+        return _client(builder), named.origin, address
     except (PyreqwestError, ValueError) as error:
         raise AccessError(f"{endpoint.netloc}: the connection's settings cannot be used: {error}") from None
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from rambla_py.errors import PayloadTooLargeError
 from rambla_py.handler import Secret, secret_text
 from rambla_py.handlers._http.client import Request
@@ -88,13 +90,13 @@ class RequestEncoder:
 
     def redirected(self, request: Request, target: str) -> Request:
         """Return the same request for another path of the same server."""
-        return Request(request.method, target, request.headers, request.body, request.timeout_s)
+        return msgspec.structs.replace(request, target=target)
 
     def traced(self, request: Request, trace: Mapping[str, str]) -> Request:
         """Return the same request with the headers of a trace in place of those of its messages."""
         headers = [pair for pair in request.headers if pair[0] not in TRACE_FIELDS and pair[0] not in trace]
         headers += trace.items()
-        return Request(request.method, request.target, headers, request.body, request.timeout_s)
+        return msgspec.structs.replace(request, headers=headers)
 
     def _request(
         self, options: HttpOptions, name: str, kind: str, body: bytes, headers: Mapping[str, Any]
@@ -102,14 +104,19 @@ class RequestEncoder:
         self._check_size(len(body))
         found = {"content-type": kind, "idempotency-key": name}
         found.update(self._auth)
-        found.update(message_headers(headers))
+        latin1 = False
+        if headers:
+            own = dict(message_headers(headers))
+            latin1 = not "".join(own.values()).isascii()
+            found.update(own)
         if options.compression != "none" and len(body) >= options.compress_above:
             body = compressed(body, options.compression)
             found["content-encoding"] = options.compression
         if not body and options.method in _WITH_CONTENT:
             found["content-length"] = "0"
         found.update(self._signed(name, body))
-        return Request(options.method, self._target(options), list(found.items()), body, options.timeout_s)
+        target, pairs = self._target(options), list(found.items())
+        return Request(options.method, target, pairs, body, options.timeout_s, latin1)
 
     def _signed(self, name: str, body: bytes) -> list[tuple[str, str]]:
         signature = self._settings.signature

@@ -14,7 +14,8 @@ __all__ = ["checked_header", "id_text", "message_headers"]
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ASCII = re.compile(r"[\t\x20-\x7e]*")
-_TEXT = re.compile(r"[\t\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]*")
+_LATIN1 = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_OBSOLETE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 # These decide where a request ends, or which server reads it.
 _RESERVED = frozenset(
@@ -29,10 +30,7 @@ def message_headers(headers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if name.lower() in _RESERVED:
             raise PermanentError(f"header {name!r} belongs to the connection and cannot be set")
         try:
-            text = text_of(name, value)
-            if not _TEXT.fullmatch(text):
-                raise ValueError(f"header {name!r}: expected one line of text, without control characters")
-            yield _checked_name(name), text.strip(" \t")
+            yield _checked_name(name), _line(name, value).strip(" \t")
         except ValueError as error:
             raise PermanentError(str(error)) from None
 
@@ -57,6 +55,21 @@ def id_text(message_id: str) -> str:
         return quote(message_id, safe=_VISIBLE)
     except UnicodeError:
         raise PermanentError("the id contains a lone surrogate, which UTF-8 cannot encode") from None
+
+
+def _line(name: str, value: Any) -> str:
+    """Return a value as characters of Latin-1, one for each byte that is sent."""
+    if isinstance(value, bytes):
+        if not _OBSOLETE.fullmatch(value):
+            raise ValueError(f"header {name!r}: expected one line without control characters")
+        return value.decode("latin-1")
+    text = text_of(name, value)
+    if not _LATIN1.fullmatch(text):
+        raise ValueError(
+            f"header {name!r}: expected one line of Latin-1 text without control characters; "
+            "give other text in the encoding that the server reads, as bytes"
+        )
+    return text
 
 
 def _checked_name(name: str) -> str:

@@ -1,0 +1,206 @@
+"""Requests whose headers have characters beyond ASCII, which pyreqwest can only send as UTF-8.
+
+RFC 9110 (5.5) names Latin-1 for what is not ASCII, and most servers read it as that; so the standard
+library's client sends it. Such requests are rare. Each has a connection of its own, because one that is kept
+may have been closed by the server just before, and nothing tells that from a request that it has read.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from rambla_py._internal.tls import TlsTable, client_context, tls_table
+from rambla_py.errors import (
+    AccessError,
+    ConnectionLostError,
+    DeliveryError,
+    PermanentError,
+    UnknownOutcomeError,
+)
+from rambla_py.handler import secret_text
+from rambla_py.handlers._http.address import Endpoint, endpoint_of
+from rambla_py.handlers._http.settings import WebSettings
+
+__all__ = ["Latin1Client", "RawAnswer"]
+
+RawAnswer = tuple[int, list[tuple[str, str]], bytes, bool]
+"""Status, headers, body up to the limit, and whether that is all of it."""
+
+_Way = tuple[http.client.HTTPConnection, str, dict[str, str]]
+
+_REFUSED = ("CERTIFICATE", "UNKNOWN_CA")
+"""Words in the reasons of OpenSSL for a certificate that one side does not take."""
+
+_PROXY_LOGIN = "Tunnel connection failed: 407"
+
+
+class Latin1Client:
+    """Sends requests to one server; ``send`` may be called by many threads at a time.
+
+    ``address`` is the one that was checked and chosen, None with a proxy, which resolves the name itself;
+    ``where`` names the server in errors.
+    """
+
+    def __init__(self, settings: WebSettings, endpoint: Endpoint, address: str | None, where: str) -> None:
+        self._settings, self._endpoint, self._address, self._where = settings, endpoint, address, where
+        self._own = {"host": endpoint.netloc, "accept": "*/*", "user-agent": "rambla-py"}
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._closed = False
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        *,
+        timeout_s: float,
+        limit: int,
+    ) -> RawAnswer:
+        """Send a request and return the answer, with at most ``limit`` bytes of its body.
+
+        ``timeout_s`` bounds each wait for the server. Raises ``AccessError`` for a refused certificate,
+        ``ConnectionLostError`` if nothing was sent, ``UnknownOutcomeError`` if the request may have been
+        read, ``PermanentError`` if the connection's settings leave no way to send it.
+        """
+        with self._connected() as (connection, origin, more):
+            connection.sock.settimeout(timeout_s)
+            try:
+                connection.putrequest(method, origin + target, skip_host=True, skip_accept_encoding=True)
+                for name, value in {**self._own, **more, **dict(headers)}.items():
+                    connection.putheader(name, value)
+                if body:
+                    connection.putheader("content-length", str(len(body)))
+                connection.endheaders(body)
+                response = connection.getresponse()
+                content, whole = _body(response, limit)
+                return response.status, response.getheaders(), content, whole
+            except TimeoutError:
+                reason = f"{self._where}: no answer within {timeout_s:g} s"
+                raise UnknownOutcomeError(reason, connection_lost=False) from None
+            except (OSError, http.client.HTTPException) as error:
+                if refused := _refused_certificate(error, self._where):
+                    raise refused from None
+                reason = f"{self._where}: {error or type(error).__name__}"
+                raise UnknownOutcomeError(f"{reason}; the request may have been read") from None
+
+    def close(self) -> None:
+        """End all requests in flight. May be called twice, from any thread."""
+        with self._lock:
+            self._closed = True
+            for each in self._open:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Way]:
+        """Yield a connected connection, what targets begin with on it, and headers for the proxy."""
+        connection, origin, more = self._way()
+        try:
+            try:
+                connection.connect()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._unreachable(error) from None
+            with self._lock:
+                if self._closed:
+                    raise ConnectionLostError(f"{self._where}: the connection was closed")
+                self._open.add(connection.sock)
+            sock = connection.sock
+            try:
+                yield connection, origin, more
+            finally:
+                with self._lock:
+                    self._open.discard(sock)
+        finally:
+            connection.close()
+
+    def _way(self) -> _Way:
+        settings, endpoint = self._settings, self._endpoint
+        if settings.http_version == "2":
+            raise PermanentError("headers with characters beyond ASCII need HTTP/1.1, and http_version is 2")
+        if settings.proxy is None:
+            assert self._address is not None
+            return self._direct(self._address), "", {}
+        proxy = endpoint_of(secret_text(settings.proxy) or "")
+        login = _login(proxy)
+        if endpoint.scheme == "http":
+            return self._to(proxy), endpoint.origin, login
+        if proxy.scheme == "https":
+            raise PermanentError(
+                "headers with characters beyond ASCII reach no https server through an https proxy"
+            )
+        tunnel = _Secured(proxy.host, proxy.port, self._timeout_s, self._context(), endpoint.host)
+        name = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        tunnel.set_tunnel(name, endpoint.port, headers=login)
+        return tunnel, "", {}
+
+    def _direct(self, address: str) -> http.client.HTTPConnection:
+        port = self._endpoint.port
+        if self._endpoint.scheme == "http":
+            return http.client.HTTPConnection(address, port, self._timeout_s)
+        return _Secured(address, port, self._timeout_s, self._context(), self._settings.server_name())
+
+    def _to(self, proxy: Endpoint) -> http.client.HTTPConnection:
+        if proxy.scheme == "http":
+            return http.client.HTTPConnection(proxy.host, proxy.port, self._timeout_s)
+        return _Secured(proxy.host, proxy.port, self._timeout_s, self._context(), proxy.host)
+
+    @property
+    def _timeout_s(self) -> float:
+        return min(self._settings.connect_timeout_s, 1e6)
+
+    def _context(self) -> ssl.SSLContext:
+        return client_context(tls_table(self._settings.tls) or TlsTable(), self._where)
+
+    def _unreachable(self, error: Exception) -> DeliveryError:
+        if refused := _refused_certificate(error, self._where):
+            return refused
+        if str(error).startswith(_PROXY_LOGIN):
+            return AccessError(f"{self._where}: the proxy refuses the credentials: {error}")
+        return ConnectionLostError(f"cannot connect to {self._where}: {error or type(error).__name__}")
+
+
+class _Secured(http.client.HTTPSConnection):
+    """A connection over TLS whose server's certificate has another name than the address."""
+
+    def __init__(self, address: str, port: int, timeout_s: float, context: ssl.SSLContext, name: str) -> None:
+        super().__init__(address, port, timeout=timeout_s)
+        self._tls, self._name = context, name
+
+    def connect(self) -> None:
+        """Connect, through the tunnel if there is one, and begin TLS."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _body(response: http.client.HTTPResponse, limit: int) -> tuple[bytes, bool]:
+    """Return the body up to the limit; never raises, because the status alone decides the outcome."""
+    try:
+        body = response.read(limit + 1)
+    except http.client.IncompleteRead as error:
+        return error.partial[:limit], False
+    except (OSError, http.client.HTTPException):
+        return b"", False
+    return body[:limit], len(body) <= limit and not response.length
+
+
+def _login(proxy: Endpoint) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    password = secret_text(proxy.password) or ""
+    token = b64encode(f"{proxy.username}:{password}".encode()).decode()
+    return {"proxy-authorization": f"Basic {token}"}
+
+
+def _refused_certificate(error: Exception, where: str) -> AccessError | None:
+    reason = error.reason or "" if isinstance(error, ssl.SSLError) else ""
+    if any(word in reason for word in _REFUSED):
+        return AccessError(f"{where}: the certificate was refused: {error}")
+    return None
