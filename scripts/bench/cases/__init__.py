@@ -9,6 +9,7 @@ from bench.cases.growth import GROWTH
 from bench.cases.growth_keys import GROWTH_KEYS
 from bench.cases.http import CLICKHOUSE, HTTP
 from bench.cases.imports import HELP, IMPORTS
+from bench.cases.latency import LATENCY_CASES
 from bench.cases.null import NULL, ROUND_TRIP
 from bench.cases.operating import METRICS, PAGE, SCRAPE
 from bench.cases.options import OPTIONS
@@ -31,6 +32,7 @@ _ALL = (
     OPTIONS,
     ROUND_TRIP,
     TRICKLE,
+    *LATENCY_CASES,
     WEB,
     *ANALYTICS_CASES,
     TRACES,
