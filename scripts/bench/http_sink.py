@@ -1,4 +1,4 @@
-"""A server that takes requests as quickly as Python can, and counts them.
+"""A server that takes requests as quickly as Python can, and counts them; it answers PUT as S3 does.
 
 ``python -m bench.http_sink`` prints its port. ``GET /taken`` answers with the number of events and bytes
 since the last time; a body in an envelope counts as many events as it holds.
@@ -14,6 +14,7 @@ import msgspec
 __all__: list[str] = []
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_STORED = b'HTTP/1.1 200 OK\r\nETag: "0123456789abcdef0123456789abcdef"\r\nContent-Length: 0\r\n\r\n'
 
 
 class _Envelope(msgspec.Struct):
@@ -28,7 +29,7 @@ class _Taken:
 
 class _Sink(asyncio.Protocol):
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer, self._told = b"", False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -41,7 +42,11 @@ class _Sink(asyncio.Protocol):
             head = self._buffer[:end].lower()
             size = _length(head)
             if len(self._buffer) < end + 4 + size:
+                if b"\r\nexpect: 100-continue" in head and not self._told:
+                    self._told = True
+                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 break
+            self._told = False
             body = self._buffer[end + 4 : end + 4 + size]
             self._buffer = self._buffer[end + 4 + size :]
             answers.append(_tell() if head.startswith(b"get /taken") else _take(head, body))
@@ -57,6 +62,9 @@ def _length(head: bytes) -> int:
 def _take(head: bytes, body: bytes) -> bytes:
     if head.startswith(b"head"):
         return _OK
+    if head.startswith(b"put"):
+        _Taken.events += 1
+        return _STORED
     if b"content-encoding: gzip" in head:
         body = gzip.decompress(body)
     if body[:200].startswith((b'{"events"', b'{"batch"')) or b'"events":[' in body[:200]:

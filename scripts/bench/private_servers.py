@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from rambla_py.testing import MotoServer, PostgresServer, RabbitMqServer, RedisServer, SmtpServer
+from rambla_py.testing import PostgresServer, RabbitMqServer, RedisServer, SmtpServer
 from rambla_py.testing.clickhouse_server import ClickHouseServer
 
 __all__ = ["start"]
@@ -85,7 +85,6 @@ _SERVERS: dict[str, Callable[[], AbstractContextManager[dict[str, str]]]] = {
     "clickhouse": _by_url("clickhouse", ClickHouseServer),
     "postgres": _by_url("postgres", PostgresServer),
     "synced postgres": _synced_postgres,
-    "s3": _by_url("s3", MotoServer),
     "smtp": _smtp,
     "kafka": _kafka,
 }

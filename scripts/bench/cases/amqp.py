@@ -270,12 +270,17 @@ AMQP = Case(
     },
     goals=(
         Goal(
-            "rambla / raw socket, the same properties (at least 0.9)",
+            "rambla / raw socket, the same properties (at least 0.95)",
             "rambla",
             "raw socket, the same properties",
+            least=0.95,
+        ),
+        Goal(
+            "rambla / raw socket, bare messages (at least 0.9)",
+            "rambla",
+            "raw socket, bare messages",
             least=0.9,
         ),
-        Goal("rambla / raw socket, bare messages", "rambla", "raw socket, bare messages"),
         Goal("rambla / kombu (at least 7)", "rambla", "kombu", least=7),
         Goal("rambla / aio-pika (at least 3)", "rambla", "aio-pika, gather of 500", least=3),
         Goal(

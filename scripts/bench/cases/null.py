@@ -118,7 +118,8 @@ NULL = Case(
         "pykka tell": _tell,
     },
     goals=(
-        Goal("publish / pykka tell (at least 5)", "rambla publish", "pykka tell", least=5.0),
+        Goal("publish / pykka tell, rate", "rambla publish", "pykka tell"),
+        Goal("CPU of pykka tell / publish (at least 6)", "pykka tell", "rambla publish", "cpu_us", least=6.0),
         Goal("four threads / one (at least 1)", "rambla publish, four threads", "rambla publish", least=1.0),
     ),
 )

@@ -99,7 +99,13 @@ REDIS = Case(
         "redis-py, one by one": _single,
     },
     goals=(
-        Goal("rambla / pipelines of 500 (at least 2)", "rambla", "redis-py, pipelines of 500", least=2),
+        Goal("rambla / pipelines of 500 (at least 2.2)", "rambla", "redis-py, pipelines of 500", least=2.2),
+        Goal(
+            "rambla / hiredis on a bare socket (at least 0.85)",
+            "rambla",
+            "hiredis on a bare socket, batches of 500",
+            least=0.85,
+        ),
         Goal("rambla / single calls (at least 10)", "rambla", "redis-py, one by one", least=10),
     ),
 )

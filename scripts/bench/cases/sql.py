@@ -128,9 +128,9 @@ POSTGRES = Case(
         "SQLAlchemy upsert of 500": _postgres_sqlalchemy(upsert=True),
     },
     goals=(
-        Goal("rambla / SQLAlchemy (at least 3)", "rambla", "SQLAlchemy insert of 500", least=3),
-        Goal("rambla / COPY (at least 0.6)", "rambla", "psycopg COPY of 500", least=0.6),
-        Goal("upserts (at least 1.5)", "rambla, upsert", "SQLAlchemy upsert of 500", least=1.5),
+        Goal("rambla / SQLAlchemy (at least 3.2)", "rambla", "SQLAlchemy insert of 500", least=3.2),
+        Goal("rambla / COPY (at least 0.92)", "rambla", "psycopg COPY of 500", least=0.92),
+        Goal("upserts (at least 1.8)", "rambla, upsert", "SQLAlchemy upsert of 500", least=1.8),
     ),
 )
 
@@ -162,5 +162,5 @@ SQLITE = Case(
     name="sqlite",
     title="SQLite: rows, a transaction for each 500",
     contenders={"rambla": _sqlite_rambla, "executemany of 500": _sqlite_executemany},
-    goals=(Goal("rambla / executemany (at least 0.7)", "rambla", "executemany of 500", least=0.7),),
+    goals=(Goal("rambla / executemany (at least 0.85)", "rambla", "executemany of 500", least=0.85),),
 )

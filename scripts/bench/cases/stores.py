@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import smtplib
-import uuid
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from typing import Any
 
@@ -21,50 +22,55 @@ def _publish(table: dict[str, Any], count: int, payload: Any) -> Figures:
         return rate(count, publish_confirmed(app, "out", payload, count))
 
 
-def _boto3(context: Context) -> Any:
-    boto3: Any = importlib.import_module("boto3")
-    return boto3.client(
-        "s3",
-        endpoint_url=context.servers["s3"],
-        region_name="us-east-1",
-        aws_access_key_id="bench",
-        aws_secret_access_key="bench",
-    )
-
-
-def _bucket(context: Context) -> str:
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    _boto3(context).create_bucket(Bucket=name)
-    return name
-
-
 def _objects(context: Context) -> Figures:
-    count = context.count(1_000)
+    count = context.count(8_000)
     connection = {
-        "url": f"s3://{_bucket(context)}",
-        "endpoint": context.servers["s3"],
+        "url": "s3://bench",
+        "endpoint": context.servers["http"],
         "region": "us-east-1",
         "access_key_id": "bench",
         "secret_access_key": "bench",
     }
     table = {"objects": {"connections": {"local": connection}, "channels": {"out": {}}}}
-    return _publish(table, count, BODY)
+    figures = _publish(table, count, BODY)
+    _stored(context, count + 1)
+    return figures
 
 
 def _put_object(context: Context) -> Figures:
-    count, bucket, client = context.count(300), _bucket(context), _boto3(context)
-    with stopwatch() as watch:
-        for number in range(count):
-            client.put_object(Bucket=bucket, Key=str(number), Body=BODY)
+    """Put from 32 threads, which share a client as its authors advise."""
+    boto3: Any = importlib.import_module("boto3")
+    config: Any = importlib.import_module("botocore.config")
+    client = boto3.client(
+        "s3",
+        endpoint_url=context.servers["http"],
+        region_name="us-east-1",
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",
+        config=config.Config(max_pool_connections=32, s3={"addressing_style": "path"}),
+    )
+    count = context.count(2_000)
+    with ThreadPoolExecutor(32) as pool, stopwatch() as watch:
+        puts = [pool.submit(client.put_object, Bucket="bench", Key=str(n), Body=BODY) for n in range(count)]
+        for put in puts:
+            put.result()
+    _stored(context, count)
     return rate(count, watch)
+
+
+def _stored(context: Context, count: int) -> None:
+    """Check what the server counted; ours may have put one more, to see whether it can."""
+    with urllib.request.urlopen(f"{context.servers['http']}/taken") as answer:
+        found = int(answer.read().split()[0])
+    assert found in (count, count + 1), f"the server took {found} objects, not {count}"
 
 
 OBJECTS = Case(
     name="objects",
-    title="S3: objects of 1 kB, to moto's server",
-    servers=("s3",),
-    contenders={"rambla": _objects, "boto3": _put_object},
-    goals=(Goal("rambla / boto3 (at least 3)", "rambla", "boto3", least=3),),
+    title="S3: objects of 1 kB, to a server that only counts them",
+    servers=("http",),
+    contenders={"rambla": _objects, "boto3, 32 threads": _put_object},
+    goals=(Goal("rambla / boto3 with 32 threads (at least 3)", "rambla", "boto3, 32 threads", least=3),),
 )
 
 MAIL = {"to": "ann@example.com", "subject": "Your bill", "text": "x" * 256}
@@ -141,5 +147,5 @@ KAFKA = Case(
     title="Kafka: messages of 256 bytes, idempotent, acks = all, to librdkafka's mock brokers",
     servers=("kafka",),
     contenders={"rambla": _kafka, "confluent-kafka, its own loop": _librdkafka},
-    goals=(Goal("rambla / the loop (at least 0.5)", "rambla", "confluent-kafka, its own loop", least=0.5),),
+    goals=(Goal("rambla / the loop (at least 0.8)", "rambla", "confluent-kafka, its own loop", least=0.8),),
 )
