@@ -122,7 +122,7 @@ def test_a_table_is_asked_once() -> None:
     """The answer is kept, by table."""
     server = Server("UInt16")
     columns = Columns(server)
-    assert [columns.misfit(table, ROW, since=EARLIER) for table in ("a", "a", "b")] == [None] * 3
+    assert [columns.check_for(table, since=EARLIER)(ROW) for table in ("a", "a", "b")] == [None] * 3
     assert server.asked == 2
 
 
@@ -130,10 +130,10 @@ def test_an_altered_table_is_asked_again_before_anything_is_refused() -> None:
     """A column that has become wider takes what it did not."""
     server = Server("UInt8")
     columns = Columns(server)
-    assert columns.misfit("a", ROW, since=EARLIER) is not None
+    assert columns.check_for("a", since=EARLIER)(ROW) is not None
     server.kind = "UInt16"
-    assert columns.misfit("a", ROW, since=EARLIER) is not None
-    assert columns.misfit("a", ROW, since=LATER) is None
+    assert columns.check_for("a", since=EARLIER)(ROW) is not None
+    assert columns.check_for("a", since=LATER)(ROW) is None
 
 
 def test_without_an_answer_nothing_is_refused() -> None:
@@ -141,6 +141,6 @@ def test_without_an_answer_nothing_is_refused() -> None:
     server = Server("UInt8")
     server.away = True
     columns = Columns(server)
-    assert columns.misfit("a", ROW, since=EARLIER) is None
+    assert columns.check_for("a", since=EARLIER)(ROW) is None
     server.away = False
-    assert columns.misfit("a", ROW, since=EARLIER) is not None
+    assert columns.check_for("a", since=EARLIER)(ROW) is not None

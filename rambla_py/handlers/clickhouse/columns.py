@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -81,7 +81,7 @@ class IntegerCheck:
         ]
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names)).decode
 
-    def __call__(self, rows: Iterable[bytes]) -> PermanentError | None:
+    def __call__(self, rows: Sequence[bytes]) -> PermanentError | None:
         """Return the error of the first row with an integer that does not fit; None if all do."""
         decode = self._decode
         for at, row in enumerate(rows):
@@ -116,6 +116,9 @@ def _admits(bounds: Bounds, written: bytes) -> bool:
         return _VERY_LONG.search(written) is None  # Python reads no integer of thousands of digits
 
 
+Check = Callable[[Sequence[bytes]], PermanentError | None]
+
+
 class Columns:
     """The integer checks of the tables that one connection writes to, asked for once a minute."""
 
@@ -123,19 +126,25 @@ class Columns:
         self._ask = ask
         self._kept: dict[str, tuple[float, IntegerCheck | None]] = {}
 
-    def misfit(self, table: str, rows: Iterable[bytes], *, since: float) -> PermanentError | None:
-        """Return the error of rows with an integer that does not fit.
+    def check_for(self, table: str, *, since: float) -> Check:
+        """Return what returns the error of rows with an integer that does not fit, for one batch.
 
         The table is asked again before anything is refused, unless it was after ``since`` (monotonic): it may
         have been altered.
         """
-        rows = list(rows)
-        asked, check = self._check(table, time.monotonic() - _KEPT_S)
-        error = check(rows) if check is not None else None
-        if error is not None and asked < since:
-            _, check = self._check(table, since)
-            error = check(rows) if check is not None else None
-        return error
+        asked, kept = self._check(table, time.monotonic() - _KEPT_S)
+        if kept is None:
+            return _admit_all
+        check = kept
+
+        def misfit(rows: Sequence[bytes]) -> PermanentError | None:
+            error = check(rows)
+            if error is not None and asked < since:
+                _, renewed = self._check(table, since)
+                error = None if renewed is None else renewed(rows)
+            return error
+
+        return misfit
 
     def _check(self, table: str, since: float) -> tuple[float, IntegerCheck | None]:
         kept = self._kept.get(table)
@@ -157,6 +166,10 @@ class Columns:
             return None  # the insert meets the same error, and reports it
         found = {name: bounds_of(kind) for name, kind in kinds.items()}
         return {name: bounds for name, bounds in found.items() if bounds is not None}
+
+
+def _admit_all(_rows: Sequence[bytes]) -> None:
+    """Find nothing: the table has no integers, or there is no answer."""
 
 
 def column_kinds(ask: Callable[[int], str]) -> dict[str, str]:

@@ -153,21 +153,25 @@ class ClickHouseConnection(WebConnection):
     def _parts(self, group: Group) -> Iterator[_Part]:
         """Yield deliveries with their rows, as many as fit a body; what has no valid rows fails alone."""
         limit = self.settings.max_body_bytes or sys.maxsize
+        options = group[0].options  # those of the others are equal
+        table = options.table or self._table
+        rows_of, misfit = (
+            self._rows.maker(table, options),
+            self._columns.check_for(table, since=time.monotonic()),
+        )
         part: _Part = []
         room = limit
-        begun = time.monotonic()
         for delivery in group:
             try:
-                table = delivery.options.table or self._table
-                rows = self._rows.rows(table, delivery)
-                misfit = self._columns.misfit(table, rows, since=begun)
-                if misfit is not None:
-                    raise misfit
-                size = sum(len(row) + 1 for row in rows)
+                rows = rows_of(delivery)
+                error = misfit(rows)
+                if error is not None:
+                    raise error
+                size = sum(map(len, rows)) + len(rows)
                 if size > limit:
                     raise PayloadTooLargeError(size, limit, LIMIT_NAME)
-            except Exception as error:  # a user's serializer may raise anything
-                delivery.failed(encoding_error(error))
+            except Exception as raised:  # a user's serializer may raise anything
+                delivery.failed(encoding_error(raised))
                 continue
             if size > room:
                 yield part
@@ -187,7 +191,8 @@ class ClickHouseConnection(WebConnection):
             if isinstance(error, UnknownOutcomeError):
                 return lost([delivery for delivery, _ in part], error)
             if not isinstance(error, BadRowError) or len(part) == 1:
-                return _settled(part, error)
+                self._settle(part, error)
+                return []
             at = _position(part, error.row)
             if at is None:
                 break
@@ -200,6 +205,18 @@ class ClickHouseConnection(WebConnection):
         if losses:
             return losses + unsent(delivery for delivery, _ in part[middle:])
         return self._insert(part[middle:])
+
+    def _settle(self, part: _Part, error: Exception | None) -> None:
+        """Settle a part by the answer to its insert; the result of a message is the number of its rows."""
+        if error is not None:
+            for delivery, _ in part:
+                delivery.failed(error)
+            return
+        by_size: dict[int, list[Delivery]] = {}
+        for delivery, rows in part:
+            by_size.setdefault(len(rows), []).append(delivery)
+        for size, deliveries in by_size.items():
+            self.link.ok(deliveries, size)
 
     def _refusal(self, part: _Part) -> Exception | None:
         """Send the rows in one insert; return the error, None for a success; raises if there is no answer."""
@@ -247,16 +264,6 @@ class ClickHouseConnection(WebConnection):
     def _target(self, parameters: dict[str, str]) -> str:
         parameters = {**self.settings.database_parameter(), **parameters}
         return f"/?{urlencode(parameters)}" if parameters else "/"
-
-
-def _settled(part: _Part, error: Exception | None) -> list[Loss]:
-    """Settle a part by the answer to its insert."""
-    for delivery, rows in part:
-        if error is None:
-            delivery.ok(len(rows))
-        else:
-            delivery.failed(error)
-    return []
 
 
 def _position(part: _Part, row: int | None) -> int | None:

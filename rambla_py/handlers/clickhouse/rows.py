@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from rambla_py.serialization.encoding import to_json
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
+    from rambla_py.handlers.clickhouse.settings import ClickHouseOptions
 
 __all__ = ["ColumnRows", "TableRows"]
 
@@ -41,16 +43,16 @@ class TableRows:
         self._plans, self._ask = plans, ask
         self._kept: dict[str, tuple[float, ColumnRows]] = {}
 
-    def rows(self, table: str, delivery: Delivery) -> list[bytes]:
-        """Return the rows of a message for a table; raises what ``rows_of`` raises."""
+    def maker(self, table: str, options: ClickHouseOptions) -> Callable[[Delivery], list[bytes]]:
+        """Return what returns the rows of a message for a table, and raises what ``rows_of`` raises."""
         plan = self._plans.get(table)
         if plan is None:
-            return rows_of(delivery, delivery.options.id_column)
+            return functools.partial(rows_of, id_column=options.id_column)
         now = time.monotonic()
         asked, made = self._kept.get(table) or (-_KEPT_S, None)
         if made is None or asked < now - _KEPT_S:
             made = self._made(plan, now)
-        return made.rows(delivery)
+        return made.rows
 
     def _made(self, plan: TablePlan, now: float) -> ColumnRows:
         try:

@@ -15,6 +15,7 @@ import msgspec
 
 import rambla_py as rambla
 from bench.case import Case, Context, Figures, Goal, publish_confirmed, rate, stopwatch
+from rambla_py.handlers._http.compression import compressed
 
 __all__ = ["CLICKHOUSE", "HTTP"]
 
@@ -184,7 +185,8 @@ def _bare_rows(context: Context) -> Figures:
     path = "/?" + urllib.parse.urlencode({"query": "INSERT INTO default.bench FORMAT JSONEachRow"})
     with contextlib.closing(client), stopwatch() as watch:
         for _ in range(count // size):
-            client.request("POST", path, b"\n".join([msgspec.json.encode(EVENT) for _ in range(size)]))
+            rows = b"\n".join([msgspec.json.encode(EVENT) for _ in range(size)])
+            client.request("POST", path, compressed(rows, "gzip"), {"content-encoding": "gzip"})
             answer = client.getresponse()
             assert answer.status == 200, answer.read()
             answer.read()
