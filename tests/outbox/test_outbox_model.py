@@ -25,7 +25,7 @@ from waiting import wait_until
 from rambla_py import Handler, Message, OutboxError, PermanentError, Rambla, RejectedError
 from rambla_py.outbox.sqlite.journal import SqliteJournal
 
-_STEPS = int(os.environ.get("RAMBLA_STEPS", "0"))
+_STEPS = int(os.environ.get("RAMBLA_STEPS", "1000"))
 _DAY_S = 86_400.0
 _OPTIONS = {"retries": 1_000, "backoff": {"initial_s": 0.001, "max_s": 0.002}}
 
@@ -249,12 +249,12 @@ class _Nothing:
 
 
 def test_the_outbox_does_what_a_dictionary_does() -> None:
-    """A few steps in the tests; RAMBLA_STEPS of them in the soak."""
-    steps = min(_STEPS or 25, 100)
+    """A thousand steps in the tests; RAMBLA_STEPS of them in the soak."""
+    steps = min(_STEPS, 50)
     run_state_machine_as_test(
         Outboxes,
         settings=settings(
-            max_examples=max(1, _STEPS // steps) if _STEPS else 8,
+            max_examples=max(1, _STEPS // steps),
             stateful_step_count=steps,
             deadline=timedelta(seconds=60),
             suppress_health_check=list(HealthCheck),
