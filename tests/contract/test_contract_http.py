@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,12 +17,6 @@ from rambla_py.testing.contract_tests.failures import FailureTests
 from rambla_py.testing.contract_tests.losses import LossTests
 from rambla_py.testing.contract_tests.payloads import PayloadTests
 from rambla_py.testing.contract_tests.surrogates import SurrogateTests
-
-
-@pytest.fixture(scope="module")
-def web_process() -> Iterator[WebProcess]:
-    with WebProcess() as server:
-        yield server
 
 
 class Http(KilledContract):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,12 +11,6 @@ from jitsu_server import KEY, JitsuProcess
 from proxied_contract import KilledContract
 
 from rambla_py.testing import CANARY, FaultProxy, Received, TlsFiles
-
-
-@pytest.fixture(scope="module")
-def jitsu_process() -> Iterator[JitsuProcess]:
-    with JitsuProcess() as server:
-        yield server
 
 
 class TestJitsu(KilledContract):

@@ -21,9 +21,7 @@ import msgspec
 import pytest
 from cost_cases import CASES, CostCase
 from counted_costs import Batch, CountedCalls, cost_of_publish, least, measure_batch
-from jitsu_server import JitsuProcess
 from small_apps import TIMEOUT_S, until
-from web_process import WebProcess
 
 from rambla_py import Rambla
 from rambla_py.registry import find_handler, handler_names
@@ -48,18 +46,6 @@ class Row(msgspec.Struct, omit_defaults=True):
 
     publish: dict[str, float]
     batches: dict[str, dict[str, int | None]]
-
-
-@pytest.fixture(scope="module")
-def web_process() -> Iterator[WebProcess]:
-    with WebProcess() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def jitsu_process() -> Iterator[JitsuProcess]:
-    with JitsuProcess() as server:
-        yield server
 
 
 @contextmanager

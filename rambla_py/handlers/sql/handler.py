@@ -51,6 +51,10 @@ class SqlHandler(Handler):
         "aside"
     )
 
+    def __init__(self, settings: Any, **where: Any) -> None:
+        super().__init__(settings, **where)
+        self._database = database_of(settings)
+
     @staticmethod
     def backend(settings: SqlSettings) -> SqlBackend:
         """Return a backend for the database of a connection.
@@ -86,7 +90,7 @@ class SqlHandler(Handler):
     def connect(self) -> SqlConnection:
         """Connect, and check that the table has the columns of the options."""
         options = self.options or SqlOptions()
-        return SqlConnection(database_of(self.settings), options, self.channel, dry_run=self.dry_run)
+        return SqlConnection(self._database, options, self.channel, dry_run=self.dry_run)
 
     def close(self, connection: SqlConnection) -> None:
         """Close the connection; from any thread."""

@@ -58,16 +58,16 @@ def look_at(
 
     Raises ``MissingError`` if the table or one of the columns does not exist.
     """
-    engine = database.engine(lambda: connection, poolclass=sqlalchemy.StaticPool)
     try:
-        definition = Definition(database, engine, plan)
-        there = definition.found(create=create)
-        if may_add:
-            plan = left_in_json(plan, {one["name"] for one in there})
-        if add:
-            there = Definition(database, engine, plan).add(there)
-        if create:
-            definition.create_indexes(there)
+        with database.engine_over(connection) as engine:
+            definition = Definition(database, engine, plan)
+            there = definition.found(create=create)
+            if may_add:
+                plan = left_in_json(plan, {one["name"] for one in there})
+            if add:
+                there = Definition(database, engine, plan).add(there)
+            if create:
+                definition.create_indexes(there)
     except NoSuchTableError:
         raise _missing(
             f"there is no table {plan.name!r} in {database.where}; create it, or set create_table = true",
