@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from typing import Annotated, Any, Final, TypeGuard, Union, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +12,10 @@ from msgspec import Meta
 __all__ = ["Field", "bare", "fields_of", "is_struct", "usable"]
 
 _BOUNDS: Final = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length", "tz")
+# Reading a struct evaluates its annotations, which takes longer than the rest of a configuration.
+_declared: WeakKeyDictionary[type[msgspec.Struct], list[tuple[msgspec.structs.FieldInfo, Any]]] = (
+    WeakKeyDictionary()
+)
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -35,7 +40,10 @@ def fields_of(struct: type[msgspec.Struct]) -> list[Field]:
     >>> [(field.key, field.required) for field in fields_of(Table)]
     [('size', False)]
     """
-    return [_field(info) for info in msgspec.structs.fields(struct)]
+    declared = _declared.get(struct)
+    if declared is None:
+        declared = _declared[struct] = [(info, usable(info.type)) for info in msgspec.structs.fields(struct)]
+    return [_field(info, kind) for info, kind in declared]
 
 
 def is_struct(declared: Any) -> TypeGuard[type[msgspec.Struct]]:
@@ -67,11 +75,11 @@ def usable(declared: Any) -> Any:
     return Annotated[(Union[members], *map(_unbounded, metas))]  # noqa: UP007 - the members are data
 
 
-def _field(info: msgspec.structs.FieldInfo) -> Field:
+def _field(info: msgspec.structs.FieldInfo, kind: Any) -> Field:
     default = info.default
     if info.default_factory is not msgspec.NODEFAULT:
         default = info.default_factory()
-    return Field(info.name, info.encode_name, usable(info.type), default)
+    return Field(info.name, info.encode_name, kind, default)
 
 
 def _bounded(member: Any, metas: list[Any]) -> Any:

@@ -17,6 +17,7 @@ from rambla_py.config import ChannelConfig, MergedOptions, accepts, declared, me
 from rambla_py.config.fast_checks import fast_check
 from rambla_py.config.options import reserved
 from rambla_py.config.reserved import PER_MESSAGE
+from rambla_py.config.struct_fields import Field, fields_of
 from rambla_py.errors import HandlerError, OptionError
 from rambla_py.handler import Handler
 from rambla_py.policy import Backoff, Callbacks, Policy
@@ -263,6 +264,18 @@ def test_every_field_of_the_policy_is_a_reserved_option() -> None:
         assert reserved()[name].default == getattr(Policy(), name)
     assert msgspec.structs.asdict(reserved()["backoff"].default) == msgspec.structs.asdict(Backoff())
     assert set(option_names(Silent)) == set(reserved())
+
+
+def test_each_reading_of_a_struct_has_defaults_of_its_own() -> None:
+    """What one configuration does to a default is not in the next one."""
+
+    class Listed(msgspec.Struct):
+        names: list[str] = []
+
+    (first,) = fields_of(Listed)
+    first.default.append("shop")
+    (second,) = fields_of(Listed)
+    assert second == Field("names", "names", list[str], [])
 
 
 BOUNDS = st.none() | st.integers(-5, 5)
