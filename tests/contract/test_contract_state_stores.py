@@ -135,11 +135,13 @@ class TestSqlite(Folder):
 
 
 class Redis(StateContract):
-    """What the stores in Redis share."""
+    """What the stores in Redis share: a database of their own, as each listing scans all keys of one."""
 
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: RedisServer, unique_name: str) -> None:
-        self.url, self.prefix = redis_server.url, f"{unique_name}:"
+        self.url, self.prefix = f"redis://{redis_server.host}:{redis_server.port}/1", f"{unique_name}:"
+        with redis.Redis.from_url(self.url) as client:
+            client.flushdb()
 
     def redis(self, clock: Clock) -> StateStore:
         return RedisStore(self.url, prefix=self.prefix, clock=clock)
@@ -159,7 +161,7 @@ class TestRedis(Redis):
 
     @contextmanager
     def broken(self, clock: Clock) -> Iterator[StateStore]:
-        url = f"redis://{self.proxy.host}:{self.proxy.port}"
+        url = f"redis://{self.proxy.host}:{self.proxy.port}/1"
         with RedisStore(url, prefix=self.prefix, clock=clock, timeout_s=0.1, connect_timeout_s=2) as store:
             store.set("a", 1)
             self.proxy.black_hole()
