@@ -16,13 +16,14 @@ from rambla_py.testing.flags import FlaggedTests
 from rambla_py.testing.harness import CHANNEL, SERVICE, Harness, numbered, until
 from rambla_py.testing.ports import HOST, free_port
 
-__all__ = ["CANARY", "MANY", "HandlerCase", "Received", "comparable"]
+__all__ = ["CANARY", "MANY", "SOME", "HandlerCase", "Received", "comparable"]
 
 CANARY = "canary-Jx7-s3cret"
 """The password that ``wrong_password`` gives, and that must never show."""
 
 MANY = 1_000
-POISON_AT = 567
+SOME = 300
+"""Several batches of every handler, and more than enough for a fault to happen in their midst."""
 
 _METHODS = {
     "has_limit": "too_large",
@@ -248,11 +249,12 @@ class HandlerCase(FlaggedTests):
         assert outcome.error is not None
         return outcome.error
 
-    def check_poison(self, trial: Harness, poison: Any) -> None:
-        """Publish a thousand messages with one that is to fail; check that it alone does."""
-        messages: list[Any] = numbered(self.payloads(), "m")
+    def check_poison(self, trial: Harness, poison: Any, number: int = SOME) -> None:
+        """Publish many messages with one that is to fail; check that it alone does."""
+        messages: list[Any] = numbered(self.payloads(number), "m")
+        poison_at = number * 5 // 9
         given = poison if isinstance(poison, Message) else Message(poison)
-        messages[POISON_AT] = Message(given.payload, **{**given.options, "id": "poison"})
+        messages[poison_at] = Message(given.payload, **{**given.options, "id": "poison"})
         accepted = trial.audit().accepted
         try:
             outcomes = trial.publish_many(messages)
@@ -261,11 +263,11 @@ class HandlerCase(FlaggedTests):
             assert trial.audit().accepted == accepted
             return
         bad = [at for at, outcome in enumerate(outcomes) if outcome.status != "ok"]
-        assert bad == [POISON_AT], f"{len(bad)} are not ok: {bad[:5]}"
-        assert outcomes[POISON_AT].status == "fatal", f"{outcomes[POISON_AT]!r}"
-        assert outcomes[POISON_AT].error is not None
+        assert bad == [poison_at], f"{len(bad)} are not ok: {bad[:5]}"
+        assert outcomes[poison_at].status == "fatal", f"{outcomes[poison_at]!r}"
+        assert outcomes[poison_at].error is not None
         if self.stores:
-            good = [at for at in range(MANY) if at != POISON_AT]
+            good = [at for at in range(number) if at != poison_at]
             self.check_nothing_missing([outcomes[at] for at in good])
 
     def check_nothing_missing(self, outcomes: Sequence[Outcome]) -> None:
@@ -280,19 +282,19 @@ class HandlerCase(FlaggedTests):
             assert not wrong, f"arrived with another id: {wrong[:3]}"
 
     def publish_over_a_cut(self, trial: Harness) -> tuple[list[Outcome], Counter[str]]:
-        """Deliver one message, so that there is a connection; then a thousand while it is cut."""
+        """Deliver one message, so that there is a connection; then many while it is cut."""
         return self.publish_over(trial, self.cut, self.cuts)
 
     def publish_over(
         self, trial: Harness, fault: Callable[[], None], happened: Callable[[], int]
     ) -> tuple[list[Outcome], Counter[str]]:
-        """Deliver one message; then a thousand over a fault, which has to happen."""
-        assert trial.publish(self.payload(MANY)).status == "ok"
+        """Deliver one message; then many over a fault, which has to happen."""
+        assert trial.publish(self.payload(SOME)).status == "ok"
         before, ends = happened(), trial.count_ends()
         fault()
-        outcomes = trial.publish_many(numbered(self.payloads(), "m"))
+        outcomes = trial.publish_many(numbered(self.payloads(SOME), "m"))
         assert until(lambda: happened() > before), "the fault did not happen: the test has proved nothing"
-        assert until(lambda: sum(ends.values()) >= MANY)
+        assert until(lambda: sum(ends.values()) >= SOME)
         return outcomes, ends
 
 

@@ -13,7 +13,7 @@ class ProxiedContract(HandlerContract):
 
     proxy: FaultProxy
     answer_bytes: ClassVar[int] = 300
-    mid_batch_bytes: ClassVar[int] = 20_000
+    mid_batch_bytes: ClassVar[int] = 6_000
 
     def impatient(self) -> Mapping[str, Any]:
         return self.at(self.proxy.host, self.proxy.port)

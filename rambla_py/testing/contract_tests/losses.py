@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from rambla_py.testing.contract_case import MANY, HandlerCase, comparable
+from rambla_py.testing.contract_case import SOME, HandlerCase, comparable
 from rambla_py.testing.flags import only_if
 from rambla_py.testing.harness import STOP_S
 
 __all__ = ["LossTests"]
 
 _DEATH_S = 90.0
-"""How long a thousand messages may take over the death of a server that needs its time to start."""
+"""How long the messages may take over the death of a server that needs its time to start."""
 
 
 class LossTests(HandlerCase):
@@ -22,9 +22,9 @@ class LossTests(HandlerCase):
         """After a cut each message has one outcome, what is ok has arrived, and duplicates share the id."""
         with self.trial() as trial:
             outcomes, ends = self.publish_over_a_cut(trial)
-            assert Counter(outcome.status for outcome in outcomes) == {"ok": MANY}
+            assert Counter(outcome.status for outcome in outcomes) == {"ok": SOME}
             assert set(ends.values()) == {1}
-            assert len(ends) == MANY
+            assert len(ends) == SOME
             if self.stores:
                 self.check_nothing_missing(outcomes)
 
@@ -35,7 +35,7 @@ class LossTests(HandlerCase):
             outcomes, ends = self.publish_over_a_cut(trial)
             assert {outcome.status for outcome in outcomes} <= {"ok", "unknown"}
             assert set(ends.values()) == {1}
-            assert len(ends) == MANY
+            assert len(ends) == SOME
             if self.stores:
                 self.check_nothing_missing([outcome for outcome in outcomes if outcome.status == "ok"])
                 ways = Counter(comparable(arrival.payload) for arrival in self.received())
@@ -46,7 +46,7 @@ class LossTests(HandlerCase):
         """Once the connection is back, messages are delivered at their first attempt."""
         with self.trial() as trial:
             self.publish_over_a_cut(trial)
-            outcome = trial.publish(self.payload(MANY + 1))
+            outcome = trial.publish(self.payload(SOME + 1))
             assert (outcome.status, outcome.attempts) == ("ok", 1)
             assert trial.status().state == "up"
 
@@ -56,9 +56,9 @@ class LossTests(HandlerCase):
         with self.trial() as trial:
             trial.patience_s = _DEATH_S
             outcomes, ends = self.publish_over(trial, self.die, self.deaths)
-            assert Counter(outcome.status for outcome in outcomes) == {"ok": MANY}
+            assert Counter(outcome.status for outcome in outcomes) == {"ok": SOME}
             assert set(ends.values()) == {1}
-            assert len(ends) == MANY
+            assert len(ends) == SOME
             if self.stores:
                 self.check_nothing_missing(outcomes)
 
@@ -68,7 +68,7 @@ class LossTests(HandlerCase):
         options = {"expires_s": 1.5}
         channel = {"attempt_timeout_s": 1.0, "on_unknown": "report", "options": options}
         with self.trial(self.impatient(), **channel) as trial:
-            assert trial.publish(self.payload(MANY), expires_s=None).status == "ok"
+            assert trial.publish(self.payload(SOME), expires_s=None).status == "ok"
             self.silence()
             outcomes = trial.publish_many(self.payloads(10))
             assert {outcome.status for outcome in outcomes} <= {"unknown", "expired"}, f"{outcomes!r}"

@@ -12,7 +12,7 @@ from rambla_py.errors import ConfigError, PayloadTooLargeError, SerializationErr
 from rambla_py.handler import Handler
 from rambla_py.message import Message
 from rambla_py.serialization.encoding import encode
-from rambla_py.testing.contract_case import HandlerCase
+from rambla_py.testing.contract_case import MANY, HandlerCase
 from rambla_py.testing.flags import only_if
 from rambla_py.testing.harness import CHANNEL, SERVICE, Harness
 
@@ -131,11 +131,11 @@ class PayloadTests(HandlerCase):
     def test_one_poison_message_in_a_thousand_fails_alone(self) -> None:
         """Of a thousand messages, exactly the one that the backend refuses is not ok."""
         with self.trial() as trial:
-            self.check_poison(trial, self.poison())
+            self.check_poison(trial, self.poison(), MANY)
 
     @only_if("has_limit")
     def test_a_payload_over_the_limit_is_fatal_alone(self) -> None:
-        """Of a thousand messages, only the one over the server's limit fails, at once, with both sizes."""
+        """Of many messages, only the one over the server's limit fails, at once, with both sizes."""
         connection, payload = self.too_large()
         with self.trial(connection) as trial:
             self.check_poison(trial, payload)

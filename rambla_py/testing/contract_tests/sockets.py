@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rambla_py.testing.contract_case import MANY, HandlerCase
+from rambla_py.testing.contract_case import SOME, HandlerCase
 from rambla_py.testing.flags import only_if
 from rambla_py.testing.harness import CHANNEL, until
 
@@ -56,7 +56,7 @@ class SocketTests(HandlerCase):
         channel = {"attempt_timeout_s": 1.0, "on_unknown": "report"}
         with self._no_socket_left():
             with self.trial(self.impatient(), **channel) as trial:
-                assert trial.publish(self.payload(MANY)).status == "ok"
+                assert trial.publish(self.payload(SOME)).status == "ok"
                 self.silence()
                 trial.publish_many(self.payloads(3), expires_s=1.5)
                 trial.app.publish(CHANNEL, self.payload(4))
