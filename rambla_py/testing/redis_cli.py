@@ -10,11 +10,12 @@ from rambla_py.testing.processes import deadline, find_program
 from rambla_py.testing.server_process import ServerError
 from rambla_py.testing.servers import RedisServer, TlsFiles
 
-__all__ = ["SpeakingRedis", "between", "run_cli", "until"]
+__all__ = ["SpeakingRedis", "between", "fields_of_info", "run_cli", "until"]
 
 _CONTROL_TIMEOUT_S = 60.0
 _SETTLE_S = 40.0
 _POLL_S = 0.05
+_BETWEEN = "-next-reply-"
 
 
 class SpeakingRedis(RedisServer):
@@ -45,8 +46,12 @@ class SpeakingRedis(RedisServer):
 
     def info(self, section: str) -> dict[str, str]:
         """Return a section of ``INFO``, field by field."""
-        lines = [line.partition(":") for line in self.cli("INFO", section).splitlines() if ":" in line]
-        return {name: value.strip() for name, _, value in lines}
+        return fields_of_info(self.cli("INFO", section))
+
+    def replies(self, *commands: str) -> list[str]:
+        """Run commands in one ``redis-cli`` and return what it prints for each, error replies included."""
+        script = f"\nECHO {_BETWEEN}\n".join(commands)
+        return run_cli(self, ["-h", self.host, "-p", str(self.port)], script).split(f"{_BETWEEN}\n")
 
 
 def between(password: str | None, tls: TlsFiles | None, *more: str) -> Iterator[str]:
@@ -59,8 +64,14 @@ def between(password: str | None, tls: TlsFiles | None, *more: str) -> Iterator[
         yield from more
 
 
-def run_cli(server: RedisServer, words: Sequence[str]) -> str:
-    """Run ``redis-cli`` with a server's password and authority; return what it prints.
+def fields_of_info(text: str) -> dict[str, str]:
+    """Return the fields of a section of ``INFO``."""
+    lines = [line.partition(":") for line in text.splitlines() if ":" in line]
+    return {name: value.strip() for name, _, value in lines}
+
+
+def run_cli(server: RedisServer, words: Sequence[str], script: str | None = None) -> str:
+    """Run ``redis-cli`` with a server's password and authority, or on a script; return what it prints.
 
     Raises ``ServerError`` for an error reply, and when it does not end.
     """
@@ -71,7 +82,12 @@ def run_cli(server: RedisServer, words: Sequence[str]) -> str:
         argv += ["--no-auth-warning", "-a", server.password]
     try:
         done = subprocess.run(
-            [*argv, *words], check=False, capture_output=True, text=True, timeout=_CONTROL_TIMEOUT_S
+            [*argv, *words],
+            input=script,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_CONTROL_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
         said = (error.stdout or b"").decode(errors="replace")

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from rambla_py.testing.ports import HOST, free_port
-from rambla_py.testing.redis_cli import SpeakingRedis, between, run_cli, until
+from rambla_py.testing.redis_cli import SpeakingRedis, between, fields_of_info, run_cli, until
 from rambla_py.testing.server_process import ServerError
 from rambla_py.testing.servers import RedisServer, TlsFiles
 
@@ -154,10 +154,10 @@ class RedisCluster:
     def _lacks(self) -> str:
         """Return what a node lacks (slots, other nodes, its master, its replicas), or an empty string."""
         for node in self.nodes:
-            seen = node.cli("CLUSTER", "NODES")
-            if "cluster_state:ok" not in node.cli("CLUSTER", "INFO") or "fail" in seen:
+            seen, state, replication = node.replies("CLUSTER NODES", "CLUSTER INFO", "INFO replication")
+            if "cluster_state:ok" not in state or "fail" in seen:
                 return f"{node!r} sees\n{seen}"
-            info = node.info("replication")
+            info = fields_of_info(replication)
             if info.get("master_link_status", "up") != "up":
                 return f"{node!r} is out of step with its master; it sees\n{seen}"
             if info["role"] == "master" and int(info["connected_slaves"]) != self.replicas:
