@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rambla_py.message import Message
 from rambla_py.receipt import Receipt
+from rambla_py.runtime.spanned_path import SpannedPath
 
 if TYPE_CHECKING:
     from rambla_py.runtime.target.target import Target
     from rambla_py.telemetry.tracing import Tracing
 
 __all__ = ["FastPath", "TracedPath"]
+
+Accept = Callable[[Any], "Receipt | None"]
 
 
 class FastPath(Protocol):
@@ -35,28 +39,30 @@ class FastPath(Protocol):
 class TracedPath:
     """Adds the headers of the caller's trace, where all messages of the call have the same.
 
-    What has headers of its own, or gets a span for each delivery, takes the slow path.
+    A message of a channel with one target may have a span of its own. What has headers of its own, or gets
+    several spans, takes the slow path.
     """
 
     def __init__(self, path: FastPath, targets: Sequence[Target], tracing: Tracing) -> None:
-        self._path, self._headers = path, tracing.headers
+        self._path, self._current, self._headers = path, tracing.current, tracing.headers
         self._has_headers = any(target.config.headers for target in targets)
+        self._spanned = SpannedPath(targets[0], tracing) if len(targets) == 1 else None
         self.accept = self._with_headers(path.accept, {})
 
     def accept_with(self, message: Any, options: Mapping[str, Any]) -> Receipt | None:
         """Accept one message with options; raises ``OptionError`` and ``SerializationError``."""
-        added = self._headers()
+        added = self._headers(self._current())
         if added is None:
-            return None
+            if self._spanned is None or not self._may_add(options):
+                return None
+            return self._spanned.accept(message, options)
         if not added:
             return self._path.accept_with(message, options)
-        if type(message) is Message or not self._may_add(options):
-            return None
-        return self._path.accept_with(message, {**options, "headers": added})
+        return self._accept_with(message, options, added)
 
     def accept_many(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Receipt | None:
         """Accept payloads with common options; raises ``OptionError`` and ``SerializationError``."""
-        added = self._headers()
+        added = self._headers(self._current())
         if added is None:
             return None
         if not added:
@@ -67,37 +73,48 @@ class TracedPath:
             else None
         )
 
-    def bound(self, options: Mapping[str, Any]) -> Callable[[Any], Receipt | None]:
+    def bound(self, options: Mapping[str, Any]) -> Accept:
         """Return ``accept`` with options bound to it; raises ``OptionError``."""
         return self._with_headers(self._path.bound(options), options)
 
     def _may_add(self, options: Mapping[str, Any]) -> bool:
         return not self._has_headers and "headers" not in options
 
-    def _with_headers(
-        self, accept: Callable[..., Receipt | None], options: Mapping[str, Any]
-    ) -> Callable[[Any], Receipt | None]:
-        headers, path, may_add = self._headers, self._path, self._may_add(options)
-        # One tuple, which threads replace as a whole: the headers of the latest call, and once they have
-        # come twice, the function with these headers bound. To bind them costs as much as three messages.
-        latest: tuple[Mapping[str, str] | None, Callable[[Any], Receipt | None] | None] = None, None
+    def _accept_with(
+        self, message: Any, options: Mapping[str, Any], added: Mapping[str, str]
+    ) -> Receipt | None:
+        if type(message) is Message or not self._may_add(options):
+            return None
+        return self._path.accept_with(message, {**options, "headers": added})
+
+    def _with_headers(self, accept: Accept, options: Mapping[str, Any]) -> Accept:
+        current, headers, path, may_add = self._current, self._headers, self._path, self._may_add(options)
+        accept_spanned: Accept = _slow_path
+        if may_add and self._spanned is not None:
+            accept_spanned = functools.partial(self._spanned.accept, options=options)
+        # One tuple, which threads replace as a whole: the context of the latest call, and what accepts the
+        # messages under it. None until its headers are bound, which costs as much as three messages.
+        latest: tuple[object, Accept | None] = None, None
 
         def accept_traced(message: Any) -> Receipt | None:
             nonlocal latest
-            added = headers()
-            if added is None:
-                return None
-            if not added:
-                return accept(message)
-            if not may_add or type(message) is Message:
-                return None
-            known, bound = latest
-            if known is not added:
-                latest = added, None
-                return path.accept_with(message, {**options, "headers": added})
-            if bound is None:
-                bound = path.bound({**options, "headers": added})
-                latest = added, bound
-            return bound(message)
+            context = current()
+            known, accept_here = latest
+            if known is not context:
+                added = headers(context)
+                if added and may_add:
+                    latest = context, None
+                    return self._accept_with(message, options, added)
+                accept_here = accept_spanned if added is None else _slow_path if added else accept
+                latest = context, accept_here
+            elif accept_here is None:
+                accept_here = path.bound({**options, "headers": headers(context)})
+                latest = context, accept_here
+            return accept_here(message)
 
         return accept_traced
+
+
+def _slow_path(message: Any) -> Receipt | None:
+    """Return None: these messages take the slow path."""
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,8 +26,13 @@ class TracedTarget(ObservedTarget, Protocol):
 class CallTrace(Protocol):
     """The trace of one call of ``publish``, in the thread that publishes."""
 
-    def options(self, target: TracedTarget, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the options of one delivery with the headers of its trace; asked once a delivery."""
+    def options(
+        self, target: TracedTarget, given: Mapping[str, Any], message_id: str | None = None
+    ) -> Mapping[str, Any]:
+        """Return the options of one delivery with the headers of its trace; asked once a delivery.
+
+        ``message_id`` is its id, if that is known already.
+        """
 
     def drafted(self, deliveries: Sequence[Delivery[Any]]) -> None:
         """Take the deliveries of the call, in the order in which their options were asked for."""
@@ -50,8 +55,12 @@ class RequestTrace(Protocol):
 class Tracing(Protocol):
     """Traces an app: adds headers to what is published, and spans to the calls of handlers."""
 
-    def headers(self) -> Mapping[str, str] | None:
-        """Return the headers that a call adds to all of its messages alike.
+    @property
+    def current(self) -> Callable[[], object]:
+        """Return the context of this thread: the same object as long as a call adds the same headers."""
+
+    def headers(self, context: Any) -> Mapping[str, str] | None:
+        """Return the headers that a call in a context adds to all of its messages alike.
 
         Empty without a caller's span; None if ``begin`` decides for each delivery.
         """

@@ -87,7 +87,7 @@ class Admission:
     def _bind(self) -> None:
         self.drafts = Drafts(self._target, self._acceptor, self._fallback_needs)
         self._accept = self.drafts.base.accept
-        self.accept = self._shortest(self.drafts.base)
+        self.accept = self._shortest(self.drafts.base, self.drafts.base.headers)
 
     def capture_for(self, fallback_needs: Sequence[PayloadNeeds]) -> None:
         """Capture payloads also for the targets of the fallback chain."""
@@ -138,16 +138,24 @@ class Admission:
     def bound(self, options: Mapping[str, Any]) -> Callable[[Any], Receipt | None]:
         """Return ``accept`` with options bound to it."""
         draft, key, own_id, headers = self.drafts.check(options)
-        if key is None and own_id is None and headers is self.drafts.base.headers:
-            return self._shortest(draft)
+        if key is None and own_id is None:
+            return self._shortest(draft, headers)
         return self._acceptor(draft, key, own_id, headers)
 
-    def _shortest(self, draft: Draft) -> Callable[[Any], Receipt | None]:
+    def _shortest(self, draft: Draft, headers: dict[str, Any]) -> Callable[[Any], Receipt | None]:
         target = self._target
-        if draft.accept is _slow_path or not (target.plain and draft.ordinary):
-            return draft.accept
+        own = headers is draft.headers
+        general = draft.accept if own else self._acceptor(draft, bound_headers=headers)
+        if general is _slow_path or not (target.plain and draft.ordinary):
+            return general
         return plain_acceptor(
-            target, draft, numbers=self._numbers, idle=self._idle, wake=self.wake, general=draft.accept
+            target,
+            draft,
+            headers,
+            numbers=self._numbers,
+            idle=self._idle,
+            wake=self.wake,
+            general=general,
         )
 
     def accept_many(self, payloads: Sequence[Any], options: Mapping[str, Any]) -> Receipt | None:

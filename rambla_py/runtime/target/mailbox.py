@@ -88,7 +88,8 @@ class Mailbox:
             self._count_places()
             if len(self.ready) + places > self.ready_limit:
                 return False
-            self.lend(places)
+            self._max_pending -= places
+            self._count_places()
             return True
 
     def lend(self, places: int) -> None:

@@ -40,6 +40,7 @@ class _Target(Protocol):
 def plain_acceptor(
     target: _Target,
     draft: Draft,
+    headers: dict[str, Any],
     *,
     numbers: Iterator[int],
     idle: deque[Any],
@@ -53,7 +54,7 @@ def plain_acceptor(
     publish costs a tenth less (CPU, medians of interleaved rounds).
     """
     mailbox, ready, home = target.mailbox, target.mailbox.ready, target.receipt_home
-    options, policy, headers = draft.options, draft.policy, draft.headers
+    options, policy = draft.options, draft.policy
     encode, raw, monotonic = draft.encode, draft.raw, time.monotonic
     kinds = ATOMS if target.config.envelope else ATOMS | {dict}
     copied = dict if draft.copies else None

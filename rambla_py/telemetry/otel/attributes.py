@@ -42,6 +42,7 @@ class TargetAttributes:
     def __init__(self, target: SpanTarget) -> None:
         described = _described(target)
         self.destination = described.destination or target.channel
+        self.create_name, self.send_name = f"create {target.channel}", f"send {self.destination}"
         self.common: Attributes = {
             "messaging.system": described.system or "rambla",
             "messaging.destination.name": self.destination,
@@ -56,6 +57,10 @@ class TargetAttributes:
         operation = "messaging.operation.name", "messaging.operation.type"
         self.create: Attributes = {**self.common, **dict.fromkeys(operation, "create")}
         self.send: Attributes = {**self.common, **described.attributes, **dict.fromkeys(operation, "send")}
+
+    def created(self, message_id: str) -> Attributes:
+        """Return the attributes of the ``create`` span of a message."""
+        return {**self.create, "messaging.message.id": message_id}
 
 
 def _described(target: SpanTarget) -> Described:

@@ -50,7 +50,10 @@ class Carriers:
         known, made = self._of(context), span.get_span_context()
         state = known.caller.trace_state
         if known.is_plain and (made.trace_state is state or made.trace_state == state):
-            return {**known.headers, _FIELD: _written(made)}
+            headers = {**known.headers, _FIELD: _written(made)}
+            # What will be read from them, mostly in this process, is known already.
+            _remember(headers[_FIELD], headers.get("tracestate"), _as_parent(made))
+            return headers
         return carrier_of(set_span_in_context(span, context))
 
     def _of(self, context: Context) -> _Carrier:
@@ -128,10 +131,20 @@ def _known(given: Any, state: str | None) -> SpanContext | str:
         return MALFORMED
     found = _parents.get((given, state))
     if found is None:
-        if len(_parents) >= _MOST_PARENTS:
-            _parents.clear()
-        found = _parents[given, state] = _parsed(given, state)
+        found = _parsed(given, state)
+        _remember(given, state, found)
     return found
+
+
+def _remember(given: str, state: str | None, found: SpanContext | str) -> None:
+    if len(_parents) >= _MOST_PARENTS:
+        _parents.clear()
+    _parents[given, state] = found
+
+
+def _as_parent(span: SpanContext) -> SpanContext:
+    """Return the context of a span as its message carries it."""
+    return SpanContext(span.trace_id, span.span_id, True, span.trace_flags, span.trace_state)
 
 
 def _written(span: SpanContext) -> str:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation import get_current_span
 
 from rambla_py.telemetry.otel.callers import Caller, Callers
@@ -48,12 +48,11 @@ class Publishing:
     ) -> None:
         self.tracer, self.targets, self.callers, self.error_text = tracer, targets, callers, error_text
         self.create_spans, self.carriers = create_spans, Carriers()
-        self._sending = sending
+        self._sending, self.current = sending, get_current
         self._latest: tuple[Context | None, Mapping[str, str] | None] = None, None
 
-    def headers(self) -> Mapping[str, str] | None:
-        """Return the headers that a call adds to all of its messages alike; None for a span each."""
-        context = get_current()
+    def headers(self, context: Context) -> Mapping[str, str] | None:
+        """Return the headers that a call in a context adds to all of its messages; None for a span each."""
         known, headers = self._latest
         if known is not context:
             headers = self._headers(context)
@@ -74,7 +73,8 @@ class Publishing:
         """Begin the trace of a call; None without a caller's span."""
         context = get_current()
         span = get_current_span(context)
-        return CallTrace(self, context, span) if span.get_span_context().is_valid else None
+        given = span.get_span_context()
+        return CallTrace(self, context, span, given) if given.is_valid else None
 
     def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         """Return what a handler's call with one message is made in: its span is current."""
@@ -86,25 +86,30 @@ class Publishing:
 
 
 class _Made(NamedTuple):
-    """A ``create`` span; ``caller`` where it is the last one under it."""
+    """A ``create`` span; ``caller`` where it is the last one under it; ``shows_id``: it has the message's."""
 
     span: Span
     caller: Caller | None
+    shows_id: bool
 
 
 class CallTrace:
     """The ``create`` spans of one call, which began when this object was made."""
 
-    def __init__(self, publishing: Publishing, context: Context, caller: Span) -> None:
-        self._publishing, self._context, self._caller = publishing, context, caller
-        self._given = caller.get_span_context()
-        self._traced = self._given.trace_flags.sampled and publishing.create_spans
+    def __init__(self, publishing: Publishing, context: Context, caller: Span, given: SpanContext) -> None:
+        self._publishing, self._context, self._caller, self._given = publishing, context, caller, given
+        self._traced = given.trace_flags.sampled and publishing.create_spans
         self._began_ns = time.time_ns()
         self._spans: list[_Made | None] = []
 
-    def options(self, target: TracedTarget, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def options(
+        self, target: TracedTarget, given: Mapping[str, Any], message_id: str | None = None
+    ) -> Mapping[str, Any]:
         """Return the options of one delivery with the headers of its trace."""
-        own = given.get("headers") or _NOTHING
+        own = given.get("headers")
+        if not own and not target.headers:  # most messages
+            return {**given, "headers": self._carrier(target, message_id)}
+        own = own or _NOTHING
         if not isinstance(own, Mapping):  # refused later
             self._spans.append(None)
             return given
@@ -114,7 +119,7 @@ class CallTrace:
         elif found:
             self._spans.append(None)
             return given
-        added = self._carrier(target)
+        added = self._carrier(target, message_id)
         # Baggage is the user's, where it is given; the other fields belong together.
         baggage = {"baggage": own["baggage"]} if "baggage" in own else _NOTHING
         rest = own if "tracestate" not in own else {name: own[name] for name in own if name != "tracestate"}
@@ -123,7 +128,7 @@ class CallTrace:
     def drafted(self, deliveries: Sequence[Delivery[Any]]) -> None:
         """Show the ids of the messages on their spans."""
         for made, delivery in zip(self._spans, deliveries, strict=True):
-            if made is not None:
+            if made is not None and not made.shows_id:
                 made.span.set_attribute("messaging.message.id", delivery.id)
 
     def ended(self, error: BaseException | None) -> None:
@@ -143,18 +148,19 @@ class CallTrace:
             else:
                 self._publishing.callers.hold(made.caller, self._caller, made.span, now)
 
-    def _carrier(self, target: TracedTarget) -> Mapping[str, str]:
+    def _carrier(self, target: TracedTarget, message_id: str | None) -> Mapping[str, str]:
         publishing = self._publishing
         may_make, last_of = publishing.callers.admit(self._given) if self._traced else (False, None)
         if not may_make:
             self._spans.append(None)
             return publishing.carriers.of(self._context)
+        known = publishing.targets.of(target)
         span = publishing.tracer.start_span(
-            f"create {target.channel}",
+            known.create_name,
             context=self._context,
             kind=SpanKind.PRODUCER,
-            attributes=publishing.targets.of(target).create,
+            attributes=known.create if message_id is None else known.created(message_id),
             start_time=self._began_ns,
         )
-        self._spans.append(_Made(span, last_of))
+        self._spans.append(_Made(span, last_of, message_id is not None))
         return publishing.carriers.of_child(self._context, span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,7 +71,7 @@ class Sending:
     def attempt(self, target: ObservedTarget, delivery: Delivery[Any]) -> Iterator[None]:
         """Make the span of an attempt current while the handler is called."""
         parent = self._parent(target, delivery)
-        if parent is None:
+        if parent is None or not parent.trace_flags.sampled:
             yield
             return
         span = self._start(target, delivery, parent, time.time_ns(), 1)
@@ -95,7 +95,7 @@ class Sending:
         is_common = len(different) == 1 and len(contexts) == len(deliveries)
         known, size = self._targets.of(target), len(deliveries)
         span = self._tracer.start_span(
-            f"send {known.destination}",
+            known.send_name,
             context=_context(contexts[0]) if is_common else Context(),
             kind=SpanKind.CLIENT,
             attributes={**known.send, "messaging.batch.message_count": size, "rambla.batch_size": size},
@@ -114,20 +114,25 @@ class Sending:
         error: BaseException | None,
     ) -> None:
         """Make the spans of attempts that ended."""
-        for delivery in deliveries:
-            if not delivery.headers:
-                continue
+        traced = [delivery for delivery in deliveries if delivery.headers]
+        if not traced:
+            return
+        started_ns, ended_ns = epoch_ns(started_at), epoch_ns(ended_at)
+        headers: Mapping[str, Any] | None = None
+        parent: SpanContext | None = None
+        for delivery in traced:
             span = self._live.pop(delivery, None) if self._live else None
             if span is None:
-                parent = self._parent(target, delivery)
-                if parent is None:
+                if parent is None or delivery.headers is not headers:  # messages of one caller may share them
+                    headers, parent = delivery.headers, self._parent(target, delivery)
+                if parent is None or not parent.trace_flags.sampled:
                     continue
-                span = self._start(target, delivery, parent, epoch_ns(started_at), len(deliveries))
+                span = self._start(target, delivery, parent, started_ns, len(deliveries))
             if error is not None:
                 self._fail(span, error)
             elif type(delivery.result) not in _PLAIN:
                 span.set_attributes(result_attributes(delivery.result))
-            span.end(epoch_ns(ended_at))
+            span.end(ended_ns)
 
     def ended(self, target: ObservedTarget, deliveries: Sequence[LiveDelivery], status: str) -> None:
         """Make the spans of deliveries that ended without success."""
@@ -157,12 +162,13 @@ class Sending:
     # -- details --------------------------------------------------------------------------------------
 
     def _parent(self, target: ObservedTarget, delivery: Delivery[Any]) -> SpanContext | None:
-        parent = parent_of(delivery.headers) if delivery.headers else None
-        if not isinstance(parent, SpanContext):
-            if parent is not None and delivery.attempts == 1:
-                self._targets.malformed(target)
-            return None
-        return parent if parent.trace_flags.sampled else None
+        """Return the context of a message, sampled or not; counts one that cannot be read."""
+        found = parent_of(delivery.headers) if delivery.headers else None
+        if isinstance(found, SpanContext):
+            return found
+        if found is not None and delivery.attempts == 1:
+            self._targets.malformed(target)
+        return None
 
     def _start(
         self, target: ObservedTarget, delivery: Delivery[Any], parent: SpanContext, start_ns: int, size: int
@@ -175,7 +181,7 @@ class Sending:
             "rambla.batch_size": size,
         }
         return self._tracer.start_span(
-            f"send {known.destination}",
+            known.send_name,
             context=_context(parent),
             kind=SpanKind.CLIENT,
             attributes=attributes,
