@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, set_span_in_context
 
 import rambla_py as rambla
 from bench.case import Case, Context, Figures, Goal, rate, stopwatch
@@ -71,14 +71,19 @@ def _contender(opened: Opened, kind: str, usual: int) -> Callable[[Context], Fig
 
 
 def _two_spans(context: Context) -> Figures:
-    """Make spans with the kinds and numbers of attributes of ``create`` and ``send``."""
+    """Make spans with the kinds, parents and attributes of ``create`` and ``send``, which have 8 and 10."""
     count, tracer = context.count(50_000), TracerProvider().get_tracer("shop")
-    create = {f"messaging.attribute.{number}": f"value {number}" for number in range(8)}
-    send = {f"messaging.attribute.{number}": f"value {number}" for number in range(10)}
+    create = {f"messaging.attribute.{number}": f"value {number}" for number in range(7)}
+    send = {f"messaging.attribute.{number}": f"value {number}" for number in range(7)}
     with tracer.start_as_current_span("caller"), stopwatch() as watch:
-        for _ in range(count):
-            tracer.start_span("create demo", kind=SpanKind.PRODUCER, attributes={**create}).end()
-            tracer.start_span("send demo", kind=SpanKind.CLIENT, attributes={**send}).end()
+        for number in range(count):
+            message_id = f"{number:032x}"
+            attributes: dict[str, Any] = {**create, "messaging.message.id": message_id}
+            span = tracer.start_span("create demo", kind=SpanKind.PRODUCER, attributes=attributes)
+            span.end()
+            parent = set_span_in_context(span)
+            attributes = {**send, "messaging.message.id": message_id, "attempt": 1, "batch_size": 1}
+            tracer.start_span("send demo", context=parent, kind=SpanKind.CLIENT, attributes=attributes).end()
     return rate(count, watch)
 
 
