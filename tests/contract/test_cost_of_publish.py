@@ -227,13 +227,22 @@ def _delivery(options: Any) -> LiveDelivery:
 def test_encoding_for_the_wire_makes_few_calls(
     encode: Callable[[Any], Callable[[LiveDelivery], Any]], options: Any, most: float
 ) -> None:
-    """What is the same for all messages of a channel is encoded once."""
+    """What is the same for all messages of a channel is encoded once, and so are headers that they share."""
     pack, delivery, calls = encode(options), _delivery(options), Calls()
     pack(delivery)
     with calls.counting():
         for _ in range(MANY):
             pack(delivery)
     assert 1 <= calls.per_message(MANY) <= most, calls.found.most_common(12)
+
+    delivery.headers = {"traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-00", "tracestate": "a=1"}
+    pack(delivery), pack(delivery)
+    with_headers = Calls()
+    with with_headers.counting():
+        for _ in range(MANY):
+            pack(delivery)
+    more = with_headers.per_message(MANY) - calls.per_message(MANY)
+    assert -2 <= more <= 5, with_headers.found.most_common(12)
 
 
 @pytest.mark.parametrize("channels", ["orders", ["orders", "more"]], ids=["one", "two"])

@@ -216,6 +216,19 @@ def test_headers_are_fields_of_the_entry():
     ]
 
 
+@pytest.mark.parametrize("id_field", ["id", ""])
+def test_headers_that_messages_share_are_fields_of_each_entry(id_field):
+    """One after the other or not: each has the headers of its own, and its own id and payload."""
+    encode = encoder_for(RedisOptions(command="xadd", id_field=id_field), "orders")
+    first, second = {"traceparent": "00-ab"}, {"traceparent": "00-cd", "n": 1}
+    reader = hiredis.Reader()
+    for number, headers in enumerate([first, first, first, second, first, second, second, {}, second]):
+        reader.feed(encode(delivery("x" * number, headers=headers, given_id=f"id-{number}")))
+        fields = [item for name, value in headers.items() for item in (name.encode(), str(value).encode())]
+        own = [b"id", f"id-{number}".encode()] if id_field else []
+        assert reader.gets() == [b"XADD", b"orders", b"*", *own, *fields, b"payload", b"x" * number]
+
+
 def test_xadd_of_a_mapping():
     """With fields = "mapping" each key of the payload is a field of its own."""
     assert command({"a": 1, "b": "x"}, command="xadd", fields="mapping")[3:] == [

@@ -87,7 +87,20 @@ def publish_frame(channel_number: int, exchange: str, routing_key: str, mandator
 class _Template:
     """What all messages with the same options and kind of payload share."""
 
-    __slots__ = ("before", "flags", "head", "headers", "is_event", "message_id", "second", "shapes", "tail")
+    __slots__ = (
+        "before",
+        "flags",
+        "head",
+        "headers",
+        "is_event",
+        "message_id",
+        "second",
+        "shapes",
+        "shared",
+        "shared_shapes",
+        "table",
+        "tail",
+    )
 
     def __init__(
         self, head: bytes, properties: Properties, content_type: str, *, persistent: bool, is_event: bool
@@ -104,6 +117,10 @@ class _Template:
         self.message_id = None if given is None else short_string("property 'message_id'", given)[1:]
         # (size of the body, size of the id) -> what goes before the id, and after it
         self.shapes: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        # The headers of the latest message that had some, encoded with the template's, and its shapes
+        self.shared: Mapping[str, Any] | None = None
+        self.table = b""
+        self.shared_shapes: dict[tuple[int, int], tuple[bytes, bytes]] = {}
 
 
 class FrameEncoder:
@@ -130,8 +147,6 @@ class FrameEncoder:
         self._policy: Any = None
         self._kind: type | None = None
         self._template: Any = None
-        self._shared: Mapping[str, Any] | None = None
-        self._shared_table = b""
         # Bounded: a routing key may be different for each message.
         self._publish = functools.lru_cache(maxsize=256)(functools.partial(publish_frame, channel_number))
 
@@ -241,21 +256,23 @@ class FrameEncoder:
     def _with_headers(
         self, template: _Template, headers: Mapping[str, Any], message_id: bytes, body: bytes
     ) -> tuple[bytes | memoryview, ...]:
-        properties = template.before + self._table(template.headers, headers) + template.second
-        flags = template.flags | HEADERS_FLAG
-        before, after = self._around(template, properties, flags, len(body), len(message_id))
-        if len(body) <= self._fragment:
-            return (before, message_id, after, body, _END) if body else (before, message_id, after)
+        size, id_size = len(body), len(message_id)
+        # Messages without headers of their own share those of their channel, or of their caller's trace,
+        # which never change; those before them are dropped.
+        if headers is not template.shared:
+            template.table = header_table({**template.headers, **headers} if template.headers else headers)
+            template.shared, template.shared_shapes = headers, {}
+        shape = template.shared_shapes.get((size, id_size))
+        if shape is None:
+            properties = template.before + template.table + template.second
+            shape = self._around(template, properties, template.flags | HEADERS_FLAG, size, id_size)
+            if len(template.shared_shapes) >= _SHAPES_KEPT:
+                template.shared_shapes.clear()
+            template.shared_shapes[size, id_size] = shape
+        before, after = shape
+        if size <= self._fragment:
+            return (before, message_id, after, body, _END) if size else (before, message_id, after)
         return (before, message_id, after, *self._fragments(body))
-
-    def _table(self, constant: Mapping[str, Any], headers: Mapping[str, Any]) -> bytes:
-        if constant:
-            return header_table({**constant, **headers})
-        # Messages without headers of their own share those of their channel, which never change.
-        if headers is not self._shared:
-            self._shared_table = header_table(headers)
-            self._shared = headers
-        return self._shared_table
 
     def _fragments(self, body: bytes) -> list[bytes | memoryview]:
         view, parts = memoryview(body), list[bytes | memoryview]()

@@ -223,12 +223,44 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
         return b"%b%d\r\n%b%b%d\r\n%b\r\n" % (head, len(name), name, middle, len(body), body)
 
     fast = with_id if id_field else plain
+    with_headers = _entry_with_headers(start, id_field, field, limit)
 
     def encode(message: Delivery) -> bytes:
         if not message.headers and message.policy.serializer not in EVENTS:
             return fast(message)
-        extra = _id_and_headers(message, id_field, limit)
-        return pack((*start, *extra, field, _body(message, limit)))
+        return with_headers(message)
+
+    return encode
+
+
+def _entry_with_headers(start: tuple[bytes, ...], id_field: bytes, field: bytes, limit: int) -> Encoder:
+    own_fields = 4 if id_field else 2
+    # One tuple, which threads replace as a whole: the headers of the latest message, which others of the same
+    # caller share, and what goes before and after the id once they have come twice.
+    latest: tuple[Mapping[str, Any] | None, bytes, bytes] = None, b"", b""
+
+    def around(headers: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        packed = [_bulk(item) for item in _headers(headers, limit)]
+        count = len(start) + own_fields + len(packed)
+        before = [*map(_bulk, start), *([_bulk(id_field), b"$"] if id_field else ())]
+        return b"*%d\r\n%b" % (count, b"".join(before)), b"%b%b$" % (b"".join(packed), _bulk(field))
+
+    def encode(message: Delivery) -> bytes:
+        nonlocal latest
+        headers = wire_headers(message, _EVENT_PREFIX, content_type="content-type")
+        known, before, after = latest
+        if headers is not known:
+            latest = headers, b"", b""
+            extra = [*_id(message, id_field, limit), *_headers(headers, limit)]
+            return pack((*start, *extra, field, _body(message, limit)))
+        if not after:
+            before, after = around(headers)
+            latest = headers, before, after
+        body = _body(message, limit)
+        if not id_field:
+            return b"%b%b%d\r\n%b\r\n" % (before, after, len(body), body)
+        name = message.id.encode()
+        return b"%b%d\r\n%b\r\n%b%d\r\n%b\r\n" % (before, len(name), name, after, len(body), body)
 
     return encode
 
@@ -236,7 +268,8 @@ def _payload_entry(start: tuple[bytes, ...], id_field: bytes, field: bytes, limi
 def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encoder:
     def encode(message: Delivery) -> bytes:
         pairs = pairs_of(message, "xadd", limit)
-        extra = _id_and_headers(message, id_field.encode(), limit)
+        headers = wire_headers(message, _EVENT_PREFIX, content_type="content-type")
+        extra = [*_id(message, id_field.encode(), limit), *_headers(headers, limit)]
         taken = set(extra[::2]).intersection(pairs[::2])
         if taken:
             # Readers make a dict of an entry: of two fields with one name they would see only the last.
@@ -250,9 +283,14 @@ def _mapping_entry(start: tuple[bytes, ...], id_field: str, limit: int) -> Encod
     return encode
 
 
-def _id_and_headers(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
-    found = [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
-    headers = wire_headers(message, _EVENT_PREFIX, content_type="content-type")
+def _id(message: Delivery, id_field: bytes, limit: int) -> list[bytes]:
+    """Return the id of a message as name and value, or nothing."""
+    return [id_field, _wire(message.id, "message", "id", limit)] if id_field else []
+
+
+def _headers(headers: Mapping[str, Any], limit: int) -> list[bytes]:
+    """Return headers as name, value, name, value."""
+    found: list[bytes] = []
     for name, value in headers.items():
         found += (_wire(name, "headers", name, limit), _wire(value, "headers", name, limit))
     return found
