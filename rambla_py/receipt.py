@@ -14,7 +14,7 @@ from rambla_py._internal.durations import DEFAULT, Default, time_limit
 from rambla_py._internal.waiting import (
     Pauses,
     pauses,
-    wait,
+    wait_for,
     wait_until_over,
     wait_until_over_async,
     warn_in_event_loop,
@@ -315,11 +315,12 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         return 1 if self._shape is None else self._shape.size
 
     def _wait(self, timeout_s: float | Default) -> None:
-        self._refuse_inherited()
+        if self._home.forked:
+            self._refuse_inherited()
         if self._shape is None:  # one delivery makes no progress but its end, which would renew the time
-            time_s = self._home.result_timeout_s if isinstance(timeout_s, Default) else timeout_s
+            time_s = self._home.result_timeout_s if timeout_s is DEFAULT else timeout_s
             if time_s > 0:
-                wait(_Done(self), time_s)
+                wait_for(self._when_awaited, self._forget, time_s)
         else:
             wait_until_over(_Done(self), self._pauses(timeout_s))
         if self._ended is None:

@@ -20,6 +20,7 @@ __all__ = [
     "pauses",
     "wait",
     "wait_async",
+    "wait_for",
     "wait_until_over",
     "wait_until_over_async",
     "warn_in_event_loop",
@@ -78,18 +79,23 @@ class Signal:
 
 def wait(source: Source, timeout_s: float) -> bool:
     """Block until it has happened; return whether it did within ``timeout_s``."""
+    return wait_for(source.when_set, source.forget, timeout_s)
+
+
+def wait_for(when_set: Callable[[Wake], None], forget: Callable[[Wake], None], timeout_s: float) -> bool:
+    """Wait as ``wait`` does, for something with the two functions of a ``Source``."""
     gate = threading.Lock()
     gate.acquire()
     wake = gate.release
-    source.when_set(wake)
+    when_set(wake)
     try:
         # A lock and no Event: an Event has a lock of its own, which a signal handler may find taken.
-        if gate.acquire(timeout=min(LONGEST_S, timeout_s)):
+        if gate.acquire(timeout=timeout_s if timeout_s < LONGEST_S else LONGEST_S):
             return True
     except BaseException:
-        source.forget(wake)
+        forget(wake)
         raise
-    source.forget(wake)
+    forget(wake)
     return gate.acquire(blocking=False)
 
 

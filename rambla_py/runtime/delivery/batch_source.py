@@ -35,6 +35,7 @@ class BatchSource:
         self._target, self._index, self._wake_at, self._isolated = target, index, wake_at, isolated
         self._gathers = bool(target.config.batch_timeout_s) and not isolated
         self._paced = self._gathers or target.batching.limited
+        self._sets_timer = self._paced or isolated
         self._releases: int | None = None
         self._max_in_flight = target.config.max_in_flight
         self._limit = 1 if dispatcher.one_by_one else target.config.batch_size
@@ -44,8 +45,9 @@ class BatchSource:
         """Return how many deliveries may be put in flight on a connection now."""
         if session is None or session.held:
             return 0
-        in_flight = session.in_flight
-        return 0 if session.alone and in_flight else self._max_in_flight - in_flight
+        if not (session.sent or session.unsent or session.batch):
+            return self._max_in_flight
+        return 0 if session.alone else self._max_in_flight - session.in_flight
 
     def has_work(self, session: InFlight | None, *, held_back: bool) -> bool:
         """Return whether ``take`` would return something on a connection with room.
@@ -65,7 +67,8 @@ class BatchSource:
         """Take what may be attempted now; return it with the time, which is read only if something waits."""
         target = self._target
         if target.mailbox.empty:
-            self._wake_at(None)
+            if self._sets_timer:
+                self._wake_at(None)
             return [], 0.0
         free = self.free(session)
         if session is None or free <= 0:
@@ -75,13 +78,16 @@ class BatchSource:
         if wait_s is not None:
             self._wake_at(now + wait_s)
             return [], now
-        self._wake_at(None)
+        if self._sets_timer:
+            self._wake_at(None)
         if self._isolated:
             return self._take_suspects(session, now), now
         limit = self._limit if self._whole_batches else min(self._limit, free)
         batch = target.take(self._index, limit, now, alone_ok=free == self._max_in_flight)
         if batch:
-            session.reserve(alone=is_suspect(batch[0]))
+            alone = is_suspect(batch[0])
+            if alone != session.alone:
+                session.reserve(alone=alone)
         return batch, now
 
     def _wait_s(self, now: float) -> float | None:

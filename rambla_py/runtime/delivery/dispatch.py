@@ -13,6 +13,7 @@ from rambla_py.handler import Handler, State
 from rambla_py.handler_levels import level_of
 from rambla_py.message import Failed, Ok, Retry, Stop
 from rambla_py.runtime.delivery.answers import loses_connection
+from rambla_py.runtime.delivery.event_loop import PLAIN_ANSWERS
 from rambla_py.runtime.delivery.key_runs import hold_back, wait_until
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ class Dispatcher:
 
     def _run_user(self, fn: Callable[..., Any], *args: Any) -> tuple[BaseException | None, Any]:
         try:
-            return None, self._resolved(self._timed(fn, *args))
+            answer = self._timed(fn, *args)
+            return None, answer if type(answer) in PLAIN_ANSWERS else self._resolved(answer)
         except BaseException as error:  # user code: whatever it raises is a failed attempt
             return error, None
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rambla_py.delivery import LiveDelivery
     from rambla_py.runtime.target.in_flight import InFlight
 
-__all__ = ["EventLoop", "side_threads_of"]
+__all__ = ["PLAIN_ANSWERS", "EventLoop", "side_threads_of"]
 
-_PLAIN = frozenset({type(None), bool, int, str, bytes, list, tuple, dict})
+PLAIN_ANSWERS = frozenset({type(None), bool, int, str, bytes, list, tuple, dict})
 """The most common answers, which are not awaitable; asking ``inspect`` takes a microsecond."""
 
 
@@ -48,7 +48,7 @@ class EventLoop:
 
     def resolved(self, answer: Any) -> Any:
         """Return an answer of user code; if it is awaitable, run it and wait for its result."""
-        if type(answer) in _PLAIN or not inspect.isawaitable(answer):
+        if type(answer) in PLAIN_ANSWERS or not inspect.isawaitable(answer):
             return answer
         try:
             loop = self._running()

@@ -138,11 +138,11 @@ class Worker(Actor):
         self._target.wakeup.wake_limiter.started(self)
         self._leave_idle()
         session = self.session
-        if session is not None and session.in_flight >= _MANY:
+        if session is not None and (session.sent or session.unsent) and session.in_flight >= _MANY:
             # More answers are about to come: batch those of the next 0.5 ms into one iteration. If the
             # handler has many queued, 5 ms go unnoticed.
             time.sleep(_BATCH_ANSWERS_S if len(session.unsent) < _MANY else _BATCH_ANSWERS_LONG_S)
-        if not self._end_if_idle():
+        if not ((self._leaves or self.isolated) and self._end_if_idle()):
             self._run()
 
     def wake(self) -> None:
@@ -156,17 +156,13 @@ class Worker(Actor):
     def leave(self) -> None:
         """Stop once nothing is in flight."""
         self._leaves = True
-        super().wake()
-
-    def wake_now(self) -> None:
-        """Wake it without the limiter."""
-        super().wake()
+        self.wake_now()
 
     def wake_if_sleeping(self) -> None:
         """Wake it if it sleeps; for work that only this worker can do."""
         if self._sleeping:
             self._sleeping = False
-            super().wake()
+            self.wake_now()
 
     def withdraw(self) -> None:
         """Remove it from the workers that publishers wake; from any thread, once it is stuck or dead."""
@@ -296,7 +292,9 @@ class Worker(Actor):
         if session is not None and session.error is None:
             if session.held != (self.state == "blocked"):
                 self._reconnect.held(session.held)
-            self._show("blocked" if session.held else "up")
+            state: State = "blocked" if session.held else "up"
+            if state != self.state:
+                self._show(state)
             return True
         if session is not None:
             self._disconnect(session)
@@ -390,7 +388,7 @@ class Worker(Actor):
 
     def _end_if_idle(self) -> bool:
         """Stop one that leaves, or an isolated one that has been idle; return whether it stops."""
-        if not (self._leaves or self.isolated) or (self.session is not None and self.session.in_flight):
+        if self.session is not None and self.session.in_flight:
             return False
         due = self.actor_inbox.due
         over = due is not None and time.monotonic() >= due

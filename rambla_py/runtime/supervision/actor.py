@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -92,6 +93,8 @@ class Actor(pykka.ThreadingActor):
         self.log_extra: dict[str, Any] = {}
         self.asked_to_stop = False
         self.thread: threading.Thread | _Borrowed | None = None
+        self.wake_now: Callable[[], None] = functools.partial(self.actor_inbox.put, _WAKE_ENVELOPE)
+        """Has ``receive`` called; from any thread."""
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:
@@ -126,7 +129,7 @@ class Actor(pykka.ThreadingActor):
 
     def wake(self) -> None:
         """Have ``receive`` called; from any thread."""
-        self.actor_inbox.put(_WAKE_ENVELOPE)
+        self.wake_now()
 
     def wake_at(self, due: float | None) -> None:
         """Have ``receive`` called at that time on the monotonic clock; None cancels. On its own thread."""
@@ -152,8 +155,10 @@ class Actor(pykka.ThreadingActor):
         thread.join(max(0.0, timeout_s))
         return not thread.is_alive()
 
-    def on_receive(self, message: Any) -> Any:
+    def _handle_receive(self, message: Any) -> Any:
         """Run ``begun`` or ``receive``; wraps a bare BaseException. Called by pykka."""
+        if type(message) is not str:  # ours are strings: pykka's own method checks four other types first
+            return super()._handle_receive(message)
         try:
             return self.begun() if message is _BEGIN else self.receive(message)
         except Exception:

@@ -28,7 +28,8 @@ class Histogram:
 
     def add(self, duration_s: float, number: int = 1) -> None:
         """Count ``number`` durations of the same length."""
-        self.counts[bisect_left(self.bounds, duration_s)] += number
+        bucket = 0 if duration_s <= self.bounds[0] else bisect_left(self.bounds, duration_s)
+        self.counts[bucket] += number
         self.sum_s += duration_s * number
 
     def add_until(self, end: float, starts: Sequence[float]) -> None:

@@ -119,7 +119,8 @@ class Wakeup:
             return
         try:
             waker.wake()
-            self._timer.watch()
+            if not self._timer.on:
+                self._timer.watch()
         except BaseException:  # a signal, or no stack left: the next publisher must find it
             self.idle.append(waker)
             raise
