@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from rambla_py._internal.durations import DEFAULT, Default, time_limit
+from rambla_py._internal.receipt_places import Pair, Shape
 from rambla_py._internal.waiting import (
     Pauses,
     pauses,
@@ -92,19 +93,6 @@ class ReceiptHome(Protocol):
         """Let the awaited deliveries be attempted without waiting for a batch to fill."""
 
 
-class _Shape(msgspec.Struct, gc=False, eq=False):
-    """What a receipt of several deliveries has on top: their places, and a ticket for each that will end.
-
-    Each takes the last ticket once it is in its place; the one that takes ticket 0 is the last.
-    """
-
-    size: int
-    targets: int
-    many: bool
-    tickets: list[int]
-    slots: list[Any]
-
-
 class Receipt(msgspec.Struct, gc=False, eq=False):
     """The outcomes to come of one ``publish`` or ``publish_many``: wait, await, or ignore it.
 
@@ -125,7 +113,7 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
     # None until all have ended; then the only delivery, or all of them.
     _home: ReceiptHome
     _ended: Any = None
-    _shape: _Shape | None = None
+    _shape: Shape | Pair | None = None
     _waiters: list[Callable[[], None]] | None = None
     _callbacks: list[Callable[[Receipt], Any]] | None = None
     # All of its messages are in the outbox; those with these ids have no outcome in this process.
@@ -212,8 +200,10 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         size = messages * targets
         if size == 1 and not many:
             return cls(home)
+        if targets == 2 and messages == 1 and not many:
+            return cls(home, None, Pair())
         slots: list[Any] = [None] * size
-        return cls(home, None if size else slots, _Shape(size, targets, many, [*range(size)], slots))
+        return cls(home, None if size else slots, Shape(size, targets, many, [*range(size)], slots))
 
     def _when_done(self, wake: Callable[[], None]) -> None:
         """Call something quick that cannot raise once all is done, on the thread that settles the last."""
@@ -253,11 +243,15 @@ class Receipt(msgspec.Struct, gc=False, eq=False):
         shape = self._shape
         if shape is None:
             self._ended = delivery
-        else:
+        elif type(shape) is Shape:
             shape.slots[delivery.slot] = delivery
             if shape.tickets.pop() > 0:
                 return False
-            self._ended = shape.slots
+            self._ended = shape
+        elif shape.put(delivery):
+            self._ended = shape
+        else:
+            return False
         return self._notify()
 
     def _notify(self) -> bool:
@@ -380,7 +374,7 @@ class _Done:
         self.when_set, self.forget = receipt._when_awaited, receipt._forget
 
 
-def _grouped(shape: _Shape, results: list[Any]) -> Any:
+def _grouped(shape: Shape | Pair, results: list[Any]) -> Any:
     if shape.targets > 1:
         results = [results[at : at + shape.targets] for at in range(0, len(results), shape.targets)]
     return results if shape.many else results[0]

@@ -5,6 +5,7 @@ A change that makes one of them larger is felt in ``make bench``. Lower the boun
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -166,6 +167,24 @@ def test_a_waiting_message_takes_few_allocations(parked: Rambla) -> None:
         receipts[at] = publish("orders", PAYLOAD)  # type: ignore[call-overload]
     grown = (sys.getallocatedblocks() - before) / MANY
     assert 3 <= grown <= 3.7
+
+
+@pytest.mark.parametrize("services", [["one"], ["one", "two"]], ids=["one target", "two targets"])
+def test_a_publish_leaves_the_garbage_collector_nothing_to_look_at(services: list[str]) -> None:
+    """Deliveries, their receipt and its places are not tracked: a million that wait cost no collection."""
+    with Rambla({name: {"handler": "null", "channels": {"orders": {}}} for name in services}) as app:
+        app.publish("orders", PAYLOAD).result(timeout_s=TIMEOUT_S)
+        gc.collect()
+        gc.disable()
+        try:
+            before = len(gc.get_objects())
+            receipts = [app.publish("orders", PAYLOAD) for _ in range(MANY)]
+            assert app.flush(TIMEOUT_S)
+            grown = len(gc.get_objects()) - before
+        finally:
+            gc.enable()
+        assert all(receipt.done() for receipt in receipts)
+    assert grown < MANY / 4
 
 
 def test_the_way_back_makes_almost_none(parked: Rambla) -> None:
