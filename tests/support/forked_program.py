@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -19,7 +20,15 @@ from typing import Any
 __all__ = ["PROGRAM", "ForkedProgram"]
 
 _MOST_BYTES = 1 << 17
-_PRELOADED = ("file", "null", "stub")
+_HANDLERS = ("console", "file", "memory", "null", "redis", "sql", "stub")
+_MODULES = (
+    "rambla_py.app",
+    "rambla_py.outbox.sqlite.journal",
+    "rambla_py.sql.dialects.sqlite",
+    "rich.progress",
+    "sqlalchemy.dialects.sqlite",
+    "typer._adapters",
+)
 
 
 class ForkedProgram:
@@ -128,12 +137,13 @@ def _import_all() -> Any:
     from rambla_py.cli.program import COMMANDS, main
     from rambla_py.registry import find_handler
 
-    for name in ("rambla_py.app", "rich.progress", "typer._adapters"):
+    for name in _MODULES:
         importlib.import_module(name)
     for command in COMMANDS:
         typer.main.get_command(importlib.import_module(f"rambla_py.cli.{command}").app)
-    for name in _PRELOADED:
+    for name in _HANDLERS:
         find_handler(name)
+    gc.freeze()  # a child would copy each object to collect it at its end, which takes longer than most calls
     return main
 
 
