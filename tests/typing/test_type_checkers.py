@@ -14,7 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BIN = Path(sys.executable).parent
-CORRECT, MISSPELT = HERE / "correct_use.py", HERE / "misspelt_use.py"
+FILES = CORRECT, MISSPELT = HERE / "correct_use.py", HERE / "misspelt_use.py"
 
 
 def output_of(program: str, *arguments: str) -> str:
@@ -24,47 +24,58 @@ def output_of(program: str, *arguments: str) -> str:
     return finished.stdout
 
 
-def lines_in(output: str, file: Path, after: str) -> set[int]:
+Errors = dict[Path, set[int]]
+"""The lines with errors, of each file."""
+
+
+def errors_in(output: str, after: str) -> Errors:
+    return {file: _lines_in(output, file, after) for file in FILES}
+
+
+def _lines_in(output: str, file: Path, after: str) -> set[int]:
     return {int(number) for number in re.findall(rf"{file.name}:(\d+):{after}", output)}
 
 
-def mypy(file: Path, tmp_path: Path) -> set[int]:
-    cache = f"--cache-dir={tmp_path}"
-    return lines_in(output_of("mypy", "--strict", cache, str(file)), file, " error")
+def mypy(folder: Path) -> Errors:
+    cache = f"--cache-dir={folder}"
+    return errors_in(output_of("mypy", "--strict", cache, *map(str, FILES)), " error")
 
 
-def basedpyright(file: Path, tmp_path: Path) -> set[int]:
-    project = tmp_path / "pyrightconfig.json"
-    settings = {"include": [str(file)], "typeCheckingMode": "strict", "pythonVersion": "3.11"}
+def basedpyright(folder: Path) -> Errors:
+    project = folder / "pyrightconfig.json"
+    settings = {"include": [*map(str, FILES)], "typeCheckingMode": "strict", "pythonVersion": "3.11"}
     project.write_text(json.dumps(settings))
     report = json.loads(
         output_of("basedpyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(project))
     )
-    assert report["summary"]["filesAnalyzed"] == 1
-    found = report["generalDiagnostics"]
-    return {one["range"]["start"]["line"] + 1 for one in found if one["severity"] == "error"}
+    assert report["summary"]["filesAnalyzed"] == len(FILES)
+    errors = [found for found in report["generalDiagnostics"] if found["severity"] == "error"]
+    return {
+        file: {error["range"]["start"]["line"] + 1 for error in errors if Path(error["file"]) == file}
+        for file in FILES
+    }
 
 
-def pyrefly(file: Path, tmp_path: Path) -> set[int]:
-    output = output_of(
-        "pyrefly", "check", "--python-interpreter-path", sys.executable, "--output-format=min-text", str(file)
-    )
-    return lines_in(output, file, "")
+def pyrefly(folder: Path) -> Errors:
+    interpreter = ["--python-interpreter-path", sys.executable]
+    output = output_of("pyrefly", "check", *interpreter, "--output-format=min-text", *map(str, FILES))
+    return errors_in(output, "")
 
 
-Checker = Callable[[Path, Path], set[int]]
-CHECKERS = pytest.mark.parametrize("checker", [mypy, basedpyright, pyrefly])
+@pytest.fixture(scope="module", params=[mypy, basedpyright, pyrefly], ids=lambda checker: checker.__name__)
+def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Errors:
+    """What one checker reports: it reads the package once for both files."""
+    checker: Callable[[Path], Errors] = request.param
+    return checker(tmp_path_factory.mktemp(checker.__name__))
 
 
-@CHECKERS
-def test_correct_use_is_accepted_in_strict_mode(checker: Checker, tmp_path: Path) -> None:
+def test_correct_use_is_accepted_in_strict_mode(errors: Errors) -> None:
     """Neither applications nor handlers need an ignore."""
-    assert checker(CORRECT, tmp_path) == set()
+    assert errors[CORRECT] == set()
 
 
-@CHECKERS
-def test_every_misspelt_name_is_reported(checker: Checker, tmp_path: Path) -> None:
+def test_every_misspelt_name_is_reported(errors: Errors) -> None:
     """Each marked line is an error, and no other line is."""
     lines = MISSPELT.read_text("utf-8").splitlines()
     wrong = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
-    assert checker(MISSPELT, tmp_path) == wrong
+    assert errors[MISSPELT] == wrong
