@@ -1,18 +1,24 @@
-"""A program that publishes, is interrupted while it stops, and ends: ``CASE FIRST_S AGAIN_S``.
+"""A program that forks processes, one after the other; each publishes, is interrupted while it stops, and ends.
 
-The interruption comes ``FIRST_S`` seconds after the stop began, and again every ``AGAIN_S`` (0: once).
+Arguments: the case, and as JSON for each process a folder, ``first_s`` and ``again_s``. The interruption comes
+``first_s`` seconds after the stop began, and again every ``again_s`` (0: once). The process writes its log to the
+file ``log`` of its folder. The exit codes are printed as JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).parent / "recipes"))
+import _witness
 from _witness import publish, started
 
 MANY = 2_000
@@ -26,7 +32,7 @@ def late(number: int, frame: FrameType | None) -> None:
     raise TimeoutError("the alarm")
 
 
-def main(case: str, first_s: float, again_s: float) -> None:
+def run(case: str, first_s: float, again_s: float) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
     app = started(rate="1500/s", exit_timeout_s=0.5, batch_size=20)
     publish(app, MANY)
@@ -47,4 +53,20 @@ def main(case: str, first_s: float, again_s: float) -> None:
         app.stop()
 
 
-main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))
+def become(folder: Path) -> None:
+    """Work in a folder, and log to a file there."""
+    _witness.FOLDER = folder
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT, 0o600)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+
+
+gc.freeze()
+codes = []
+for folder, first_s, again_s in json.loads(sys.argv[2]):
+    if (pid := os.fork()) == 0:
+        become(Path(folder))
+        run(sys.argv[1], first_s, again_s)
+        sys.exit()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(json.dumps(codes))
