@@ -57,12 +57,12 @@ class Row(msgspec.Struct, frozen=True):
     meaning: str
 
 
-def main() -> int:
-    """Write the pages, or check them; returns the exit code."""
+def main(arguments: list[str] | None = None) -> int:
+    """Write the pages, or check them; returns the exit code. Without arguments those of the process count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page differs")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="the folder of the pages")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     problems = [*_missing(given.docs), *_outdated(given.docs, write=not given.check)]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -8,45 +8,39 @@ import subprocess
 import sys
 from pathlib import Path
 
+import handler_docs
+import pytest
 from pages import ROOT
 
-SCRIPT = ROOT / "scripts" / "handler_docs.py"
-
-
-def check(docs: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--check", "--docs", str(docs)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+SCRIPT = Path(handler_docs.__file__)
 
 
 def test_tables_are_up_to_date() -> None:
     """Every handler has its page, with every option of it; run scripts/handler_docs.py to mend it."""
-    done = check(ROOT / "docs")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_an_option_missing_from_a_page_is_found_out(tmp_path: Path) -> None:
+def test_an_option_missing_from_a_page_is_found_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A page that lost one line of its table fails the check."""
     docs = shutil.copytree(ROOT / "docs", tmp_path / "docs")
     page = docs / "handlers" / "redis.md"
     kept = [line for line in page.read_text("utf-8").splitlines() if not line.startswith("| `max_len`")]
     page.write_text("\n".join(kept) + "\n", "utf-8")
-    done = check(docs)
-    assert done.returncode == 1
-    assert "docs/handlers/redis.md is not up to date" in done.stderr
+    assert handler_docs.main(["--check", "--docs", str(docs)]) == 1
+    assert "docs/handlers/redis.md is not up to date" in capsys.readouterr().err
 
 
-def test_a_handler_without_a_page_is_found_out(tmp_path: Path) -> None:
+def test_a_handler_without_a_page_is_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A handler without a page fails the check."""
     docs = shutil.copytree(ROOT / "docs", tmp_path / "docs")
     (docs / "handlers" / "null.md").unlink()
-    done = check(docs)
-    assert done.returncode == 1
-    assert "docs/handlers/null.md: no part 'generated: options null'" in done.stderr
+    assert handler_docs.main(["--check", "--docs", str(docs)]) == 1
+    assert "docs/handlers/null.md: no part 'generated: options null'" in capsys.readouterr().err
 
 
 def test_a_fresh_page_is_written_from_its_markers(tmp_path: Path) -> None:
@@ -55,7 +49,7 @@ def test_a_fresh_page_is_written_from_its_markers(tmp_path: Path) -> None:
     page = docs / "handlers" / "stub.md"
     before = page.read_text("utf-8")
     page.write_text(before.replace("| `result` |", "| `outcome` |"), "utf-8")
-    subprocess.run([sys.executable, str(SCRIPT), "--docs", str(docs)], check=True, timeout=60)
+    assert handler_docs.main(["--docs", str(docs)]) == 0
     assert page.read_text("utf-8") == before
 
 
