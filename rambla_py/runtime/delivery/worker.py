@@ -36,7 +36,6 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("rambla_py.worker")
 
-
 _SUCCESSES_A_PASS = 500
 _RESULTS_A_PASS = 50
 _MANY = 64
@@ -79,10 +78,9 @@ class Worker(Actor):
         self.busy_since: float | None = None
         self.turned_at: float | None = None
         self.connecting = False
-        self._target, self.log_extra = target, target_extra(target.config, index)
+        self._target = target
         self._side_threads: list[SideThread] = []
         self._pool_open = pool_open
-        self._begun = self._built = False
         self._loop = EventLoop(self.name)
         # Until the handler is made, and while that fails, a plain one runs the callbacks of the options.
         self._handler = Handler(target.config.settings)
@@ -91,6 +89,11 @@ class Worker(Actor):
         self._sleeping = False
         self._in_idle = False
         self._leaves = False
+
+    @property
+    def log_extra(self) -> dict[str, Any]:
+        """The fields of its log records."""
+        return target_extra(self._target.config, self.index)
 
     # -- the loop -------------------------------------------------------------------------------------
 
@@ -109,19 +112,18 @@ class Worker(Actor):
         self._pool_open.wait()
         if not self.asked_to_stop:
             enter_worker()
-            self._begun = True
+            self.turned_at = time.monotonic()
             self._run()
 
     def _build(self) -> None:
         """Make the handler, on the worker's own thread: its constructor is user code."""
         target = self._target
-        self._handler = make_handler(target.config, target.servers)
-        self.processor = ResultProcessor(target, self._handler, self._loop.resolved)
-        self._dispatcher = Dispatcher(
-            target, self._handler, self.processor, self._loop, self._timed, self._loop.resolved
-        )
+        handler = make_handler(target.config, target.servers)
+        self.processor = ResultProcessor(target, handler, self._loop.resolved)
+        resolved, timed = self._loop.resolved, self._timed
+        self._dispatcher = Dispatcher(target, handler, self.processor, self._loop, timed, resolved)
         self._source = BatchSource(target, self.index, self._dispatcher, self.wake_at, isolated=self.isolated)
-        self._built = True
+        self._handler = handler
 
     def pending_callbacks(self) -> int:
         """Return how many deliveries wait for the answer of a callback."""
@@ -132,7 +134,7 @@ class Worker(Actor):
         return list(self.processor.take_pending())
 
     def receive(self, message: Any) -> None:
-        if not self._begun:  # stopped before its pool was open
+        if self.turned_at is None:  # stopped before its pool was open
             return
         self._sleeping = False
         self._target.wakeup.wake_limiter.started(self)
@@ -307,7 +309,7 @@ class Worker(Actor):
         target, session = self._target, InFlight(self._target.settlements, self.wake_if_sleeping)
         self.connecting = True
         try:
-            if not self._built:
+            if type(self._handler) is Handler:
                 self._timed(self._build)
             self._handler.link = session.link(target.request_trace)
             connection = self._timed(lambda: self._loop.resolved(self._handler.connect()))
@@ -379,7 +381,7 @@ class Worker(Actor):
             left = session.abandon(self._target.config.attempt_timeout_s, ConnectionLostError("stopped"))
             self._target.settlements.results.extend((None, *pair) for pair in reversed(left))
             self._timed(self.close_connection, session.state.connection)
-        while self._begun and self._target.settlements.waiting:
+        while self.turned_at is not None and self._target.settlements.waiting:
             self._process_results()
         self._show("closed")
         self._loop.close()

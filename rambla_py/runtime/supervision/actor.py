@@ -90,11 +90,15 @@ class Actor(pykka.ThreadingActor):
         super().__init__()
         self.name = name
         self.on_death = on_death
-        self.log_extra: dict[str, Any] = {}
         self.asked_to_stop = False
         self.thread: threading.Thread | _Borrowed | None = None
         self.wake_now: Callable[[], None] = functools.partial(self.actor_inbox.put, _WAKE_ENVELOPE)
         """Has ``receive`` called; from any thread."""
+
+    @property
+    def log_extra(self) -> dict[str, Any]:
+        """The fields of its log records."""
+        return {}
 
     @staticmethod
     def _create_actor_inbox() -> Inbox:

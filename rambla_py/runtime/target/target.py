@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rambla_py.delivery import LiveDelivery
@@ -50,14 +50,12 @@ class Target:
         self.config, self.collaborators = config, collaborators
         self.service, self.channel = config.service, config.channel
         self.home = collaborators.home
-        self.observers, self.error_text = collaborators.observers, collaborators.error_text
+        self.observers = collaborators.observers
         policy = self.policy = config.policy
         self.options, self.headers = config.options, config.headers or {}
         self.has_callables = self.needs_ids = False
         self.servers: Mapping[str, Any] = {}
         """The handles of the external servers that run, by id."""
-        self.takes_runs = takes_runs(config.handler)
-        """Whether a batch may have several deliveries of a key."""
         self.plain = config.enabled and not policy.delay_s and policy.priority == "normal"
         self.mailbox = Mailbox(
             workers=config.count,
@@ -65,7 +63,7 @@ class Target:
             expires_s=policy.expires_s,
             isolated=config.handler.extra_connections,
             drops_oldest=config.overflow == "drop_oldest",
-            runs=self.takes_runs,
+            runs=takes_runs(config.handler),
         )
         self.counters = Counters(self.error_text, histograms=collaborators.histograms)
         self.settlements = Settlements()
@@ -112,6 +110,16 @@ class Target:
         self.gathering = Gathering(config, self.mailbox, self.wakeup, self.timer)
         self.release_too(())
         self.admission = Admission(self)
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether a batch may have several deliveries of a key."""
+        return takes_runs(self.config.handler)
+
+    @property
+    def error_text(self) -> Callable[[BaseException | None], str]:
+        """Returns the text of an error for logs and statuses, without secrets."""
+        return self.collaborators.error_text
 
     @property
     def durability(self) -> Durability | None:
