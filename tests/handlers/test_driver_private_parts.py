@@ -8,13 +8,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pykka
 import pytest
 import redis
 from nats.aio.client import Client as NatsDriver
 from packaging.requirements import Requirement
 from paho.mqtt.client import Client as PahoDriver
+from pykka._envelope import Envelope
 
 METHODS = [
+    (pykka.ThreadingActor, "_create_actor_inbox", []),
+    (pykka.ThreadingActor, "_handle_receive", ["self", "message"]),
+    (pykka.ThreadingActor, "_start_actor_loop", ["self"]),
+    (Envelope, "__init__", ["self", "message", "reply_to"]),
     (redis.Connection, "_connect", ["self"]),
     (NatsDriver, "_flush_pending", ["self", "force_flush"]),
     (NatsDriver, "_process_err", ["self", "err_msg"]),
@@ -56,7 +62,7 @@ def test_a_private_attribute_exists(driver: Any, name: str) -> None:
     assert f"self.{name}" in inspect.getsource(driver.__init__), f"{driver.__module__} has no {name}"
 
 
-@pytest.mark.parametrize("name", ["redis", "nats-py", "paho-mqtt"])
+@pytest.mark.parametrize("name", ["pykka", "redis", "nats-py", "paho-mqtt"])
 def test_the_version_of_a_driver_with_private_parts_is_capped(name: str) -> None:
     """The package does not install with a version whose private parts were not read."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
