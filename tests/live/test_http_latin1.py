@@ -112,6 +112,8 @@ def test_a_proxy(web_server: WebServer, tls_web_server: WebServer, tls_files: Tl
             with client(server.url, tls=tls, proxy=other) as c, pytest.raises(AccessError, match="the proxy"):
                 c.send(request())
             assert server.seen[0].headers["x-city"] == "Zürich"
+            assert "proxy-authorization" not in server.seen[0].headers
+            assert "proxy-authorization" in proxy.seen[0].headers
         else:
             assert proxy.seen[0].target == f"{server.url}/in"
             assert proxy.seen[0].headers["x-city"] == "Zürich"

@@ -7,13 +7,14 @@ may have been closed by the server just before, and nothing tells that from a re
 
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from rambla_py._internal.tls import TlsTable, client_context, tls_table
 from rambla_py.errors import (
@@ -27,16 +28,34 @@ from rambla_py.handler import secret_text
 from rambla_py.handlers._http.address import Endpoint, endpoint_of
 from rambla_py.handlers._http.settings import WebSettings
 
+if TYPE_CHECKING:
+    import http.client
+
 __all__ = ["Latin1Client", "RawAnswer"]
 
 RawAnswer = tuple[int, list[tuple[str, str]], bytes, bool]
 """Status, headers, body up to the limit, and whether that is all of it."""
 
-_Way = tuple[http.client.HTTPConnection, str, dict[str, str]]
+
+class _Way(NamedTuple):
+    """How a server is reached: where to connect, and what targets begin with.
+
+    ``tls_name`` is the name in the server's certificate, ``tunnel`` the server that a proxy is to connect to.
+    ``login`` is for the proxy alone: a tunnel does not carry it.
+    """
+
+    host: str
+    port: int
+    tls_name: str | None
+    origin: str = ""
+    login: Mapping[str, str] = MappingProxyType({})
+    tunnel: Endpoint | None = None
+
 
 _REFUSED = ("CERTIFICATE", "UNKNOWN_CA")
 """Words in the reasons of OpenSSL for a certificate that one side does not take."""
 
+_LONGEST_WAIT_S = 1e6
 _PROXY_LOGIN = "Tunnel connection failed: 407"
 
 
@@ -70,11 +89,15 @@ class Latin1Client:
         ``ConnectionLostError`` if nothing was sent, ``UnknownOutcomeError`` if the request may have been
         read, ``PermanentError`` if the connection's settings leave no way to send it.
         """
-        with self._connected() as (connection, origin, more):
+        import http.client  # late: it reads mails, and few need it
+
+        way = self._way()
+        with self._connected(way) as connection:
             connection.sock.settimeout(timeout_s)
             try:
-                connection.putrequest(method, origin + target, skip_host=True, skip_accept_encoding=True)
-                for name, value in {**self._own, **more, **dict(headers)}.items():
+                connection.putrequest(method, way.origin + target, skip_host=True, skip_accept_encoding=True)
+                to_proxy = way.login if way.tunnel is None else {}
+                for name, value in {**self._own, **to_proxy, **dict(headers)}.items():
                     connection.putheader(name, value)
                 if body:
                     connection.putheader("content-length", str(len(body)))
@@ -100,21 +123,29 @@ class Latin1Client:
                     each.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
-    def _connected(self) -> Iterator[_Way]:
-        """Yield a connected connection, what targets begin with on it, and headers for the proxy."""
-        connection, origin, more = self._way()
+    def _connected(self, way: _Way) -> Iterator[http.client.HTTPConnection]:
+        import http.client
+
+        timeout_s = min(self._settings.connect_timeout_s, _LONGEST_WAIT_S)
+        connection = http.client.HTTPConnection(way.host, way.port, timeout=timeout_s)
+        if way.tunnel is not None:
+            name = f"[{way.tunnel.host}]" if ":" in way.tunnel.host else way.tunnel.host
+            connection.set_tunnel(name, way.tunnel.port, headers=way.login)
         try:
             try:
                 connection.connect()
+                if way.tls_name is not None:
+                    context = client_context(tls_table(self._settings.tls) or TlsTable(), self._where)
+                    connection.sock = context.wrap_socket(connection.sock, server_hostname=way.tls_name)
             except (OSError, http.client.HTTPException) as error:
                 raise self._unreachable(error) from None
+            sock = connection.sock
             with self._lock:
                 if self._closed:
                     raise ConnectionLostError(f"{self._where}: the connection was closed")
-                self._open.add(connection.sock)
-            sock = connection.sock
+                self._open.add(sock)
             try:
-                yield connection, origin, more
+                yield connection
             finally:
                 with self._lock:
                     self._open.discard(sock)
@@ -123,41 +154,22 @@ class Latin1Client:
 
     def _way(self) -> _Way:
         settings, endpoint = self._settings, self._endpoint
+        secure = endpoint.scheme == "https"
         if settings.http_version == "2":
             raise PermanentError("headers with characters beyond ASCII need HTTP/1.1, and http_version is 2")
         if settings.proxy is None:
             assert self._address is not None
-            return self._direct(self._address), "", {}
+            return _Way(self._address, endpoint.port, settings.server_name() if secure else None)
         proxy = endpoint_of(secret_text(settings.proxy) or "")
         login = _login(proxy)
-        if endpoint.scheme == "http":
-            return self._to(proxy), endpoint.origin, login
+        if not secure:
+            name = proxy.host if proxy.scheme == "https" else None
+            return _Way(proxy.host, proxy.port, name, endpoint.origin, login)
         if proxy.scheme == "https":
             raise PermanentError(
                 "headers with characters beyond ASCII reach no https server through an https proxy"
             )
-        tunnel = _Secured(proxy.host, proxy.port, self._timeout_s, self._context(), endpoint.host)
-        name = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-        tunnel.set_tunnel(name, endpoint.port, headers=login)
-        return tunnel, "", {}
-
-    def _direct(self, address: str) -> http.client.HTTPConnection:
-        port = self._endpoint.port
-        if self._endpoint.scheme == "http":
-            return http.client.HTTPConnection(address, port, self._timeout_s)
-        return _Secured(address, port, self._timeout_s, self._context(), self._settings.server_name())
-
-    def _to(self, proxy: Endpoint) -> http.client.HTTPConnection:
-        if proxy.scheme == "http":
-            return http.client.HTTPConnection(proxy.host, proxy.port, self._timeout_s)
-        return _Secured(proxy.host, proxy.port, self._timeout_s, self._context(), proxy.host)
-
-    @property
-    def _timeout_s(self) -> float:
-        return min(self._settings.connect_timeout_s, 1e6)
-
-    def _context(self) -> ssl.SSLContext:
-        return client_context(tls_table(self._settings.tls) or TlsTable(), self._where)
+        return _Way(proxy.host, proxy.port, endpoint.host, login=login, tunnel=endpoint)
 
     def _unreachable(self, error: Exception) -> DeliveryError:
         if refused := _refused_certificate(error, self._where):
@@ -167,21 +179,10 @@ class Latin1Client:
         return ConnectionLostError(f"cannot connect to {self._where}: {error or type(error).__name__}")
 
 
-class _Secured(http.client.HTTPSConnection):
-    """A connection over TLS whose server's certificate has another name than the address."""
-
-    def __init__(self, address: str, port: int, timeout_s: float, context: ssl.SSLContext, name: str) -> None:
-        super().__init__(address, port, timeout=timeout_s)
-        self._tls, self._name = context, name
-
-    def connect(self) -> None:
-        """Connect, through the tunnel if there is one, and begin TLS."""
-        http.client.HTTPConnection.connect(self)
-        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
-
-
 def _body(response: http.client.HTTPResponse, limit: int) -> tuple[bytes, bool]:
     """Return the body up to the limit; never raises, because the status alone decides the outcome."""
+    import http.client
+
     try:
         body = response.read(limit + 1)
     except http.client.IncompleteRead as error:
