@@ -24,7 +24,6 @@ class MosquittoServer(SecuredServer):
 
     package = "mosquitto"
     programs = ("mosquitto", "mosquitto_passwd")
-    folders = ("/usr/sbin",)
 
     @property
     def url(self) -> str:

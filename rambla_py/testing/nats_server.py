@@ -22,7 +22,6 @@ class NatsServer(SecuredServer):
 
     package = "nats-server"
     programs = ("nats-server",)
-    folders = ("/usr/sbin",)
 
     @property
     def url(self) -> str:

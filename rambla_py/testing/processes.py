@@ -17,12 +17,15 @@ _STOP_TIMEOUT_S = 15.0
 
 
 def find_program(name: str, *folders: str) -> str | None:
-    """Return the path of a program, looked for in ``folders`` first and then on ``PATH``; None when absent.
+    """Return the path of a program, looked for in ``folders``, on ``PATH`` and in ``/usr/sbin``, or None.
+
+    Debian keeps servers there, and only root has it on ``PATH``.
 
     >>> find_program("no-such-program") is None
     True
     """
-    return shutil.which(name, path=os.pathsep.join(folders)) or shutil.which(name)
+    places = (os.pathsep.join(folders), None, "/usr/sbin")
+    return next(filter(None, (shutil.which(name, path=place) for place in places)), None)
 
 
 def deadline(timeout_s: float, poll_s: float = _POLL_S) -> Iterator[None]:

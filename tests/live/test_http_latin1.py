@@ -145,6 +145,7 @@ def test_a_server_that_is_gone():
     """Nothing was sent: the message waits."""
     with WebServer() as server:
         opened = HttpClient(HttpSettings(url=Secret(server.url)), max_response_bytes=LIMIT)
+        assert opened.send(request()).status == 200
     with pytest.raises(ConnectionLostError, match="cannot connect to") as caught:
         opened.send(request())
     assert not isinstance(caught.value, UnknownOutcomeError)
