@@ -61,6 +61,8 @@ class MotoServer(Server):
 
     def replay(self) -> None:
         """Execute the recorded requests again, except those that a kill or a cut left incomplete."""
+        if not self._recording.exists():  # the server was killed before the first request
+            return
         whole = [line for line in self._recording.read_bytes().splitlines() if _is_whole(line)]
         self._recording.write_bytes(b"".join(line + b"\n" for line in whole))
         self._ask_recorder("replay-recording")

@@ -56,7 +56,7 @@ def test_an_attempt_that_hangs_is_given_up(level: str, gate: threading.Event) ->
         close=lambda self, connection: closed.append(connection),
         **members[level],
     )
-    with running(table(handler, attempt_timeout_s=0.15), gate) as app:
+    with running(table(handler, attempt_timeout_s=0.4), gate) as app:
         receipt = app.publish("orders", 1)
         outcome = receipt.outcomes(timeout_s=4.0)[0]
         assert (outcome.status, outcome.result, outcome.attempts) == ("ok", "done", 2)
@@ -134,7 +134,7 @@ def test_a_connect_that_hangs_is_given_up(gate: threading.Event) -> None:
     handler = probe(
         lambda message: None, connect=connect, close=lambda self, connection: closed.append(connection)
     )
-    with running(table(handler, attempt_timeout_s=0.15), gate) as app:
+    with running(table(handler, attempt_timeout_s=0.4), gate) as app:
         outcome = app.publish("orders", 1).outcomes(timeout_s=4.0)[0]
         assert (outcome.status, outcome.attempts) == ("ok", 1)
         gate.set()

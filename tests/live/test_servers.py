@@ -12,7 +12,9 @@ from pathlib import Path
 import pika
 import pytest
 import redis
+from server_fixtures import require
 
+from rambla_py.testing import MotoServer
 from rambla_py.testing.processes import deadline
 from rambla_py.testing.servers import RabbitMqServer, RedisServer, Server, ServerError, TlsFiles
 
@@ -201,3 +203,14 @@ def test_close_leaves_nothing(redis_server: RedisServer) -> None:
     assert not folder.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_moto_that_is_killed_before_a_request_has_nothing_to_replay():
+    """Its recording begins with the first request: a server that was killed before starts empty."""
+    require(MotoServer)
+    with MotoServer() as server:
+        server.record()
+        server.kill()
+        server.start()
+        server.replay()
+        assert not server.folder.joinpath("recording").exists()
