@@ -18,8 +18,8 @@ from rambla_py.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from rambla_py.handlers._http.client import Answer
 from rambla_py.handlers._http.errors import transport_error
+from rambla_py.handlers._http.exchange import Answer
 from rambla_py.handlers._http.status_codes import StatusRules, excerpt, refusal, retry_after_s
 from rambla_py.handlers.clickhouse.errors import BadRowError, server_error
 

@@ -23,7 +23,8 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 from rambla_py.handler import Secret
-from rambla_py.handlers._http.client import HttpClient, Request
+from rambla_py.handlers._http.client import HttpClient
+from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers.http.settings import HttpSettings
 from rambla_py.testing.servers import TlsFiles
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from forks import in_child
 from http_app import to
 from waiting import wait_until
 from web_server import Reply, WebServer
@@ -16,7 +18,8 @@ from web_server import Reply, WebServer
 from rambla_py._internal.tls import TlsTable
 from rambla_py.errors import AccessError, ConnectionLostError, PermanentError, UnknownOutcomeError
 from rambla_py.handler import Secret
-from rambla_py.handlers._http.client import HttpClient, Request
+from rambla_py.handlers._http.client import HttpClient
+from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers.http.settings import HttpSettings
 from rambla_py.testing.servers import TlsFiles
 
@@ -183,3 +186,20 @@ def test_a_close_ends_requests_in_flight(web_server: WebServer):
         assert isinstance(errors[0], UnknownOutcomeError)
         with pytest.raises(ConnectionLostError, match="was closed"):
             opened.send(request())
+
+
+def test_a_forked_child_leaves_its_parents_request_alone(web_server: WebServer):
+    """The child may close what it inherited; the parent gets its answer."""
+    closed = threading.Event()
+
+    def answer(seen: object) -> Reply:
+        closed.wait(10)
+        return Reply(201)
+
+    web_server.answer = answer
+    with client(web_server.url) as opened, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(opened.send, request())
+        wait_until(lambda: web_server.now == 1)
+        assert in_child(opened.close) == 0
+        closed.set()
+        assert sent.result(timeout=10).status == 201

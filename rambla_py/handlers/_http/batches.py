@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rambla_py.errors import PayloadTooLargeError, PermanentError, UnknownOutcomeError
-from rambla_py.handlers._http.client import Answer, Request
 from rambla_py.handlers._http.connection import WebConnection
 from rambla_py.handlers._http.errors import NO_ANSWER, RefusedError, encoding_error
+from rambla_py.handlers._http.exchange import Answer, Request
 from rambla_py.handlers._http.request_pool import Group, lost, unsent
 from rambla_py.handlers._http.result import HttpResult
 from rambla_py.handlers._http.settings import LIMIT_NAME, WebSettings

@@ -10,13 +10,12 @@ that breaks off does not hide that the server has accepted the request.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import ClientClosedError, PyreqwestError
 from pyreqwest.proxy import ProxyBuilder
@@ -25,38 +24,13 @@ from rambla_py._internal.tls import TlsTable, client_context, tls_table
 from rambla_py.errors import AccessError, ConnectionLostError, UnknownOutcomeError
 from rambla_py.handlers._http.address import Endpoint, endpoint_of, reachable_address
 from rambla_py.handlers._http.errors import transport_error
+from rambla_py.handlers._http.exchange import Answer, Request, joined_headers
 from rambla_py.handlers._http.latin1 import Latin1Client
 from rambla_py.handlers._http.settings import WebSettings
 
-__all__ = ["Answer", "HttpClient", "Request", "client_for"]
+__all__ = ["HttpClient", "client_for"]
 
 _IDLE_S = 30.0
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """One request: ``target`` is path and query as they are sent, ``headers`` pairs of strings.
-
-    ``latin1`` says that values have characters of Latin-1 beyond ASCII.
-    """
-
-    method: str
-    target: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes
-    timeout_s: float
-    latin1: bool = False
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What a server answered, with the names of ``headers`` in lower case.
-
-    ``whole`` is False if the body exceeded the limit, or broke off.
-    """
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    whole: bool
 
 
 class HttpClient:
@@ -69,7 +43,9 @@ class HttpClient:
         self._pid = os.getpid()
         self._closed = False
         self._client, self._origin, address = _built(settings, self.endpoint)
-        self._latin1 = Latin1Client(settings, self.endpoint, address, self.where)
+        self._latin1 = Latin1Client(
+            settings, self.endpoint, address, where=self.where, max_response_bytes=max_response_bytes
+        )
         self._host = () if self._origin == self.endpoint.origin else (("host", self.endpoint.netloc),)
 
     def __repr__(self) -> str:
@@ -84,7 +60,7 @@ class HttpClient:
         if self._closed:
             raise ConnectionLostError(f"{self.where}: the connection was closed")
         if request.latin1:
-            return self._sent_as_latin1(request)
+            return self._latin1.send(request)
         try:
             built = (
                 self._client.request(request.method, self._origin + request.target)
@@ -106,20 +82,9 @@ class HttpClient:
     def close(self) -> None:
         """Close every connection; requests in flight end at once. May be called twice, from any thread."""
         self._closed = True
-        self._latin1.close()
         if os.getpid() == self._pid:  # a forked child must not close its parent's sockets
+            self._latin1.close()
             self._client.close()
-
-    def _sent_as_latin1(self, request: Request) -> Answer:
-        status, headers, body, whole = self._latin1.send(
-            request.method,
-            request.target,
-            request.headers,
-            request.body,
-            timeout_s=request.timeout_s,
-            limit=self._limit,
-        )
-        return Answer(status, _joined((name.lower(), value) for name, value in headers), body, whole)
 
     def _body(self, response: Any) -> tuple[bytes, bool]:
         """Return the body up to the limit; never raises, because the status alone decides the outcome."""
@@ -208,9 +173,9 @@ def _trusting(builder: SyncClientBuilder, tls: TlsTable, where: str) -> SyncClie
 def _headers(found: Any) -> dict[str, str]:
     """Return the headers, repeated ones joined; without those that are not ASCII."""
     try:
-        return _joined(found.items())
+        return joined_headers(found.items())
     except ValueError:  # pyreqwest cannot return such a value; the answer still counts
-        return _joined(_readable(found))
+        return joined_headers(_readable(found))
 
 
 def _readable(found: Any) -> Iterator[tuple[str, str]]:
@@ -218,10 +183,3 @@ def _readable(found: Any) -> Iterator[tuple[str, str]]:
         with suppress(ValueError):
             for value in found.getall(name):
                 yield name, value
-
-
-def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in headers:
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pyreqwest.client import SyncClient
 
-from rambla_py.handlers._http.client import Answer, HttpClient, Request, client_for
+from rambla_py.handlers._http.client import HttpClient, client_for
+from rambla_py.handlers._http.exchange import Answer, Request
 from rambla_py.handlers._http.request_pool import Group, RequestPool
 from rambla_py.handlers._http.settings import WebSettings
 from rambla_py.handlers._losses import Loss

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,19 +26,17 @@ from rambla_py.errors import (
 )
 from rambla_py.handler import secret_text
 from rambla_py.handlers._http.address import Endpoint, endpoint_of
+from rambla_py.handlers._http.exchange import Answer, Request, joined_headers
 from rambla_py.handlers._http.settings import WebSettings
 
 if TYPE_CHECKING:
     import http.client
 
-__all__ = ["Latin1Client", "RawAnswer"]
-
-RawAnswer = tuple[int, list[tuple[str, str]], bytes, bool]
-"""Status, headers, body up to the limit, and whether that is all of it."""
+__all__ = ["Latin1Client"]
 
 
-class _Way(NamedTuple):
-    """How a server is reached: where to connect, and what targets begin with.
+class _Hop(NamedTuple):
+    """The next hop towards a server: where to connect, and what targets begin with.
 
     ``tls_name`` is the name in the server's certificate, ``tunnel`` the server that a proxy is to connect to.
     ``login`` is for the proxy alone: a tunnel does not carry it.
@@ -66,47 +64,49 @@ class Latin1Client:
     ``where`` names the server in errors.
     """
 
-    def __init__(self, settings: WebSettings, endpoint: Endpoint, address: str | None, where: str) -> None:
-        self._settings, self._endpoint, self._address, self._where = settings, endpoint, address, where
+    def __init__(
+        self,
+        settings: WebSettings,
+        endpoint: Endpoint,
+        address: str | None,
+        *,
+        where: str,
+        max_response_bytes: int,
+    ) -> None:
+        self._settings, self._endpoint, self._address = settings, endpoint, address
+        self._where, self._limit = where, max_response_bytes
         self._own = {"host": endpoint.netloc, "accept": "*/*", "user-agent": "rambla-py"}
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closed = False
 
-    def send(
-        self,
-        method: str,
-        target: str,
-        headers: Iterable[tuple[str, str]],
-        body: bytes,
-        *,
-        timeout_s: float,
-        limit: int,
-    ) -> RawAnswer:
-        """Send a request and return the answer, with at most ``limit`` bytes of its body.
+    def send(self, request: Request) -> Answer:
+        """Send a request and return the answer; its ``timeout_s`` bounds each wait for the server.
 
-        ``timeout_s`` bounds each wait for the server. Raises ``AccessError`` for a refused certificate,
-        ``ConnectionLostError`` if nothing was sent, ``UnknownOutcomeError`` if the request may have been
-        read, ``PermanentError`` if the connection's settings leave no way to send it.
+        Raises ``AccessError`` for a refused certificate, ``ConnectionLostError`` if nothing was sent,
+        ``UnknownOutcomeError`` if the request may have been read, ``PermanentError`` if the connection's
+        settings leave no way to send it.
         """
         import http.client  # late: it reads mails, and few need it
 
-        way = self._way()
-        with self._connected(way) as connection:
-            connection.sock.settimeout(timeout_s)
+        hop = self._next_hop()
+        with self._connected(hop) as connection:
+            connection.sock.settimeout(request.timeout_s)
             try:
-                connection.putrequest(method, way.origin + target, skip_host=True, skip_accept_encoding=True)
-                to_proxy = way.login if way.tunnel is None else {}
-                for name, value in {**self._own, **to_proxy, **dict(headers)}.items():
+                target = hop.origin + request.target
+                connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
+                to_proxy = hop.login if hop.tunnel is None else {}
+                for name, value in {**self._own, **to_proxy, **dict(request.headers)}.items():
                     connection.putheader(name, value)
-                if body:
-                    connection.putheader("content-length", str(len(body)))
-                connection.endheaders(body)
+                if request.body:
+                    connection.putheader("content-length", str(len(request.body)))
+                connection.endheaders(request.body)
                 response = connection.getresponse()
-                content, whole = _body(response, limit)
-                return response.status, response.getheaders(), content, whole
+                body, whole = _body(response, self._limit)
+                headers = joined_headers((name.lower(), value) for name, value in response.getheaders())
+                return Answer(response.status, headers, body, whole)
             except TimeoutError:
-                reason = f"{self._where}: no answer within {timeout_s:g} s"
+                reason = f"{self._where}: no answer within {request.timeout_s:g} s"
                 raise UnknownOutcomeError(reason, connection_lost=False) from None
             except (OSError, http.client.HTTPException) as error:
                 if refused := _refused_certificate(error, self._where):
@@ -123,20 +123,20 @@ class Latin1Client:
                     each.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
-    def _connected(self, way: _Way) -> Iterator[http.client.HTTPConnection]:
+    def _connected(self, hop: _Hop) -> Iterator[http.client.HTTPConnection]:
         import http.client
 
         timeout_s = min(self._settings.connect_timeout_s, _LONGEST_WAIT_S)
-        connection = http.client.HTTPConnection(way.host, way.port, timeout=timeout_s)
-        if way.tunnel is not None:
-            name = f"[{way.tunnel.host}]" if ":" in way.tunnel.host else way.tunnel.host
-            connection.set_tunnel(name, way.tunnel.port, headers=way.login)
+        connection = http.client.HTTPConnection(hop.host, hop.port, timeout=timeout_s)
+        if hop.tunnel is not None:
+            name = f"[{hop.tunnel.host}]" if ":" in hop.tunnel.host else hop.tunnel.host
+            connection.set_tunnel(name, hop.tunnel.port, headers=hop.login)
         try:
             try:
                 connection.connect()
-                if way.tls_name is not None:
+                if hop.tls_name is not None:
                     context = client_context(tls_table(self._settings.tls) or TlsTable(), self._where)
-                    connection.sock = context.wrap_socket(connection.sock, server_hostname=way.tls_name)
+                    connection.sock = context.wrap_socket(connection.sock, server_hostname=hop.tls_name)
             except (OSError, http.client.HTTPException) as error:
                 raise self._unreachable(error) from None
             sock = connection.sock
@@ -152,24 +152,24 @@ class Latin1Client:
         finally:
             connection.close()
 
-    def _way(self) -> _Way:
+    def _next_hop(self) -> _Hop:
         settings, endpoint = self._settings, self._endpoint
         secure = endpoint.scheme == "https"
         if settings.http_version == "2":
             raise PermanentError("headers with characters beyond ASCII need HTTP/1.1, and http_version is 2")
         if settings.proxy is None:
             assert self._address is not None
-            return _Way(self._address, endpoint.port, settings.server_name() if secure else None)
+            return _Hop(self._address, endpoint.port, settings.server_name() if secure else None)
         proxy = endpoint_of(secret_text(settings.proxy) or "")
         login = _login(proxy)
         if not secure:
             name = proxy.host if proxy.scheme == "https" else None
-            return _Way(proxy.host, proxy.port, name, endpoint.origin, login)
+            return _Hop(proxy.host, proxy.port, name, endpoint.origin, login)
         if proxy.scheme == "https":
             raise PermanentError(
                 "headers with characters beyond ASCII reach no https server through an https proxy"
             )
-        return _Way(proxy.host, proxy.port, endpoint.host, login=login, tunnel=endpoint)
+        return _Hop(proxy.host, proxy.port, endpoint.host, login=login, tunnel=endpoint)
 
     def _unreachable(self, error: Exception) -> DeliveryError:
         if refused := _refused_certificate(error, self._where):

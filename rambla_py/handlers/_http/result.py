@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import msgspec
 
-from rambla_py.handlers._http.client import Answer
+from rambla_py.handlers._http.exchange import Answer
 
 __all__ = ["HttpResult"]
 

@@ -17,7 +17,7 @@ from rambla_py.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from rambla_py.handlers._http.client import Answer
+from rambla_py.handlers._http.exchange import Answer
 
 __all__ = ["FOLLOWED", "LONGEST_RETRY_AFTER_S", "StatusRules", "excerpt", "refusal", "retry_after_s"]
 

@@ -17,10 +17,10 @@ from rambla_py.errors import (
     PermanentError,
     UnknownOutcomeError,
 )
-from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
 from rambla_py.handlers._http.connection import WebConnection
 from rambla_py.handlers._http.errors import NO_ANSWER, encoding_error
+from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers._http.groups import grouped
 from rambla_py.handlers._http.request_pool import Group, lost, unsent
 from rambla_py.handlers._http.settings import LIMIT_NAME

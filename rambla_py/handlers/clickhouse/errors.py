@@ -12,7 +12,7 @@ from rambla_py.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from rambla_py.handlers._http.client import Answer
+from rambla_py.handlers._http.exchange import Answer
 from rambla_py.handlers._http.status_codes import excerpt, refusal
 
 __all__ = ["BadRowError", "server_error"]

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from rambla_py.errors import DeliveryError, PayloadTooLargeError
-from rambla_py.handlers._http.client import HttpClient, Request
+from rambla_py.handlers._http.client import HttpClient
+from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers.clickhouse.errors import server_error
 from rambla_py.handlers.clickhouse.settings import ClickHouseSettings
 

@@ -9,8 +9,8 @@ from urllib.parse import urldefrag, urljoin
 from rambla_py._internal.redaction import Redactor
 from rambla_py.errors import ConnectionLostError, DeliveryError, PermanentError, UnknownOutcomeError
 from rambla_py.handlers._http.batches import BatchConnection
-from rambla_py.handlers._http.client import Answer, Request
 from rambla_py.handlers._http.errors import NO_ANSWER, encoding_error
+from rambla_py.handlers._http.exchange import Answer, Request
 from rambla_py.handlers._http.groups import grouped
 from rambla_py.handlers._http.request_pool import Group, lost
 from rambla_py.handlers._http.result import HttpResult

@@ -13,8 +13,8 @@ import msgspec
 
 from rambla_py.errors import PayloadTooLargeError
 from rambla_py.handler import Secret, secret_text
-from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
+from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers._http.groups import TRACE_FIELDS, common_headers, wrapped
 from rambla_py.handlers._http.id_field import one_line, with_id
 from rambla_py.handlers._http.settings import LIMIT_NAME

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rambla_py._internal.redaction import Redactor
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handlers._http.batches import BatchConnection, Verdict
-from rambla_py.handlers._http.client import Answer, Request
+from rambla_py.handlers._http.exchange import Answer, Request
 from rambla_py.handlers._http.groups import grouped
 from rambla_py.handlers._http.status_codes import StatusRules, refusal
 from rambla_py.handlers.jitsu.encode import EventEncoder, message_id

@@ -13,8 +13,8 @@ import msgspec
 
 from rambla_py._internal.wall_clock import time_of_day
 from rambla_py.errors import PermanentError
-from rambla_py.handlers._http.client import Request
 from rambla_py.handlers._http.compression import compressed
+from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers._http.groups import wrapped
 from rambla_py.handlers.jitsu.settings import JitsuOptions, JitsuSettings
 from rambla_py.serialization.encoding import to_json

@@ -10,8 +10,8 @@ import msgspec
 
 from rambla_py.errors import AccessError, DeliveryError, PermanentError, RejectedError, UnknownOutcomeError
 from rambla_py.handlers._http.batches import Verdict
-from rambla_py.handlers._http.client import Answer
 from rambla_py.handlers._http.errors import RefusedError
+from rambla_py.handlers._http.exchange import Answer
 
 __all__ = ["verdict"]
 
