@@ -239,7 +239,7 @@ class Rambla:
 
     def audit(self) -> dict[str, Audit]:
         """Return the accounts of each target: accepted = the outcomes + pending, exact once nothing moves."""
-        return {target.config.name: audit_of(target) for target in self._targets()}
+        return {name: audit_of(target) for name, target in self._lifecycle.known_targets()}
 
     def failures(self, channel: str | None = None, limit: int = 100) -> list[FailureGroup]:
         """Return the last deliveries that did not end as ``ok``, by target and kind of error, newest first.
@@ -260,7 +260,7 @@ class Rambla:
         config = self._lifecycle.config_in_use()
         chosen = config.every_channel() if channel is None else configured(config, channel)
         names = {one.name for one in chosen}
-        targets = [target for target in self._targets() if target.config.name in names]
+        targets = [target for name, target in self._lifecycle.known_targets() if target and name in names]
         found = [one for target in targets for one in target.completion.failures.last()]
         return grouped(found, self._error_text.redacted)[:limit]
 
@@ -316,8 +316,8 @@ class Rambla:
     def _pinged(self, channel: str | None) -> list[Pinged]:
         config = self._lifecycle.config_in_use()
         chosen = config.every_channel() if channel is None else configured(config, channel)
-        targets = {target.config.name: target for target in self._targets()}
-        return [pinged_of(targets[one.name]) if one.name in targets else Pinged(one) for one in chosen]
+        targets = dict(self._lifecycle.known_targets())
+        return [pinged_of(target) if (target := targets.get(one.name)) else Pinged(one) for one in chosen]
 
     @property
     def outbox(self) -> OutboxView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,12 @@ class Attached:
         self._letter_box.close()
 
 
-def attach_outbox(config: Config, targets: Iterable[Target]) -> Outbox | Attached | None:
+def attach_outbox(config: Config, make_targets: Callable[[], list[Target]]) -> Outbox | Attached | None:
     """Return the outbox of an app, not started yet; None if no channel is durable or keeps dead letters."""
-    targets, settings = list(targets), config.rambla.outbox
-    if settings is None:
+    settings = config.rambla.outbox
+    if settings is None or not any(one.durable or one.dead_letters for one in config.every_channel()):
         return None
+    targets = make_targets()
     durable = any(target.config.durable and target.config.enabled for target in targets)
     others = [target for target in targets if target.config.dead_letters and not target.config.durable]
     if not durable and not others:

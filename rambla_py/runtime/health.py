@@ -40,7 +40,7 @@ def health_of(lifecycle: Lifecycle, channels: str | Iterable[str] | None, need: 
     dead = list(_not_live(lifecycle))
     unready = [] if lifecycle.state == "running" else [f"the app is {lifecycle.state}"]
     if not unready:
-        for target in lifecycle.targets():
+        for target in lifecycle.targets() if named else ():
             if target.config.name in named:
                 unready += _not_ready(target, need)
     return Health(live=not dead, ready=not unready, reasons=dead + unready)
@@ -78,7 +78,8 @@ def _not_live(lifecycle: Lifecycle) -> Iterator[str]:
     if not system.supervised:
         yield "the supervisor's thread has ended"
     now = time.monotonic()
-    for name in stalled([_progress(target, now) for target in lifecycle.targets()], now):
+    used = [target for _, target in lifecycle.known_targets() if target is not None]
+    for name in stalled([_progress(target, now) for target in used], now):
         yield f"{name}: messages wait, and no worker takes them"
 
 

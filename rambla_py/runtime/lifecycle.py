@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from rambla_py._internal.waiting import wait, wait_async
@@ -53,8 +53,8 @@ class Companion(Protocol):
         """End what belongs to this run of the app: all of its messages have ended."""
 
 
-Attach = Callable[[Config, Iterable[Target]], AttachedOutbox | None]
-"""Returns the outbox of an app with durable targets."""
+Attach = Callable[[Config, Callable[[], list[Target]]], AttachedOutbox | None]
+"""Returns the outbox of an app with durable targets, given what makes its targets."""
 
 _FIRST_CONNECT_S = 1.0
 _GRACE_S = 1.0
@@ -66,10 +66,10 @@ class Lifecycle:
 
     ``started_at`` is the time of the last start, on the monotonic clock.
 
-    ``fast_paths`` has, by name, the channels that accept a plain message in one step. It is empty while all
-    messages must take the slow path: before the start, while a listener is attached, after the stop. It is
-    always the same dictionary, so that publishers may keep a reference to it. ``replacement`` puts doubles in
-    place of backends, from the next start on.
+    ``fast_paths`` has, by name, the channels that accept a plain message in one step, once they have been
+    used. It is empty while all messages must take the slow path: before the start, while a listener is
+    attached, after the stop. It is always the same dictionary, so that publishers may keep a reference to it.
+    ``replacement`` puts doubles in place of backends, from the next start on.
     """
 
     def __init__(self, config: Config, error_text: ErrorText, attach: Attach) -> None:
@@ -100,7 +100,6 @@ class Lifecycle:
             self._shutdown = None
             self.system = self._new_system(with_servers=True)
             self.state = "running"
-            self._update_fast_paths()
         register(self)
 
     def stop(self, limit_s: float, *, at_exit: bool = False) -> None:
@@ -147,7 +146,20 @@ class Lifecycle:
 
     def targets(self) -> list[Target]:
         """Return the targets in the order of the configuration, also after the stop."""
-        return [] if self.system is None else list(self.system.targets.values())
+        return [] if self.system is None else self.system.targets.every()
+
+    def fast_path(self, name: str) -> FastPath | None:
+        """Return the fast path of a name, made with its first message; None if there is none."""
+        system, found = self.system, self.fast_paths.get(name)
+        if found is None and system is not None and self.state == "running":
+            targets = system.routes.get(name, ())
+            if targets and all(target.plain for target in targets):
+                return self._add_fast_path(system, name, targets)
+        return found
+
+    def known_targets(self) -> list[tuple[str, Target | None]]:
+        """Return the names of the targets in the same order; with None for one that had no message yet."""
+        return [] if self.system is None else self.system.targets.known()
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Call an observer once a batch from now on; return a function that ends it."""
@@ -156,11 +168,11 @@ class Lifecycle:
     def listen(self, listener: Callable[[Event], Any]) -> Callable[[], None]:
         """Call a listener with every event from now on; return a function that ends it."""
         stop = self._observers.observe(EventObserver(listener, self._error_text))
-        self._update_fast_paths()
+        self._clear_fast_paths()
 
         def end() -> None:
             stop()
-            self._update_fast_paths()
+            self._clear_fast_paths()
 
         return end
 
@@ -172,12 +184,12 @@ class Lifecycle:
     def trace(self, tracing: Tracing) -> Callable[[], None]:
         """Trace what is published from now on; return a function that ends it."""
         self._observers.tracing = tracing
-        self._update_fast_paths()
+        self._clear_fast_paths()
 
         def end() -> None:
             if self._observers.tracing is tracing:
                 self._observers.tracing = None
-                self._update_fast_paths()
+                self._clear_fast_paths()
 
         return end
 
@@ -264,14 +276,13 @@ class Lifecycle:
         with self._lock:
             if self.system is None:
                 self.system = self._new_system(with_servers=False)
-                self._update_fast_paths()
             return self.system
 
     def _new_system(self, *, with_servers: bool) -> System:
         config = self.config_in_use()
         plan = make_plan(config)
         system = System(config, plan, self._observers, self._error_text, with_servers=with_servers)
-        outbox = self._attach(config, system.targets.values())
+        outbox = self._attach(config, system.targets.every)
         system.start()
         self.started_at = time.monotonic()
         if outbox is not None:
@@ -291,14 +302,16 @@ class Lifecycle:
             raise
         self.outbox = outbox
 
-    def _update_fast_paths(self) -> None:
-        """Rebuild ``fast_paths``; it is empty while a listener is attached or the app does not run."""
+    def _clear_fast_paths(self) -> None:
+        """Let the next message of each name find out which path it takes."""
         with self._lock:
             self.fast_paths.clear()
-            if self.system is None or self.state != "running" or self._observers.published:
-                return
+
+    def _add_fast_path(self, system: System, name: str, targets: tuple[Target, ...]) -> FastPath | None:
+        with self._lock:  # what attaches a listener or stops the app clears them under the same lock
+            if self._observers.published or system is not self.system or self.state != "running":
+                return None
             tracing = self._observers.tracing
-            for name, targets in self.system.routes.items():
-                if all(target.plain for target in targets):
-                    path: FastPath = targets[0].admission if len(targets) == 1 else FanOut(targets)
-                    self.fast_paths[name] = path if tracing is None else TracedPath(path, targets, tracing)
+            path: FastPath = targets[0].admission if len(targets) == 1 else FanOut(targets)
+            found = self.fast_paths[name] = path if tracing is None else TracedPath(path, targets, tracing)
+            return found

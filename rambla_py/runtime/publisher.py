@@ -10,6 +10,7 @@ from rambla_py.receipt import Receipt
 from rambla_py.runtime.calls import Call, accept, accept_async, plan
 from rambla_py.runtime.lifecycle import Lifecycle
 from rambla_py.runtime.routing import find_targets
+from rambla_py.runtime.traced_path import FastPath
 
 __all__ = ["Publisher"]
 
@@ -35,7 +36,7 @@ class Publisher:
         may_wait: bool = True,
     ) -> Receipt:
         """Accept one message."""
-        admission = self.fast_paths.get(channels) if type(channels) is str else None
+        admission = self._fast_path(channels)
         receipt = None if admission is None else admission.accept_with(message, options)
         if receipt is None:
             receipt = accept(self._plan(channels, (message,), options), may_wait=may_wait)
@@ -46,7 +47,7 @@ class Publisher:
     ) -> Receipt:
         """Accept many messages, with one receipt for all."""
         messages = tuple(messages)
-        admission = self.fast_paths.get(channels) if type(channels) is str else None
+        admission = self._fast_path(channels)
         receipt = None if admission is None else admission.accept_many(messages, options)
         return accept(self._plan(channels, messages, options, many=True)) if receipt is None else receipt
 
@@ -61,6 +62,12 @@ class Publisher:
     ) -> Coroutine[Any, Any, Receipt]:
         """Check and capture many messages now; they are accepted in the coroutine returned."""
         return self._accepted(self._plan(channels, tuple(messages), options, many=True))
+
+    def _fast_path(self, channels: str | Iterable[str]) -> FastPath | None:
+        if type(channels) is not str:
+            return None
+        found = self.fast_paths.get(channels)
+        return self._lifecycle.fast_path(channels) if found is None else found
 
     def _plan(
         self,

@@ -11,6 +11,7 @@ from rambla_py.runtime.chains import chain_of
 from rambla_py.runtime.delivery.event_loop import side_threads_of
 
 if TYPE_CHECKING:
+    from rambla_py.config.schema import ChannelConfig
     from rambla_py.runtime.chains import Successors
     from rambla_py.runtime.delivery.pool import Pool
     from rambla_py.runtime.target.target import Target
@@ -29,19 +30,20 @@ class Resting:
     workers that need further threads to connect stay. Used on the timer's thread.
     """
 
-    def __init__(self, targets: Iterable[Target], fallbacks: Successors[Target]) -> None:
-        self._targets = [target for target in targets if target.config.enabled]
-        self._heads: dict[Target, list[Target]] = {target: [] for target in self._targets}
-        for head in self._targets:
-            for target in chain_of(head, fallbacks):
-                if target in self._heads:
-                    self._heads[target].append(head)
+    def __init__(self, configs: Iterable[ChannelConfig], fallbacks: Successors[Target]) -> None:
+        self._fallbacks = fallbacks
+        self._heads: dict[Target, list[Target]] = {}
         self._pools: dict[Target, Pool] = {}
         self._accepted: dict[Target, int] = {}
         self._quiet_since: dict[Target, float] = {}
-        self.interval_s = (
-            min((target.config.idle_timeout_s for target in self._targets), default=math.inf) / 4
-        )
+        enabled = (config.idle_timeout_s for config in configs if config.enabled)
+        self.interval_s = min(enabled, default=math.inf) / 4
+
+    def chain(self, heads: Iterable[Target]) -> None:
+        """Let the targets of each head's fallback chain rest only when the head does."""
+        for head in heads:
+            for target in chain_of(head, self._fallbacks)[1:]:
+                self._heads.setdefault(target, []).append(head)
 
     def add(self, target: Target, pool: Pool) -> None:
         """Watch a target whose workers have been started."""
@@ -70,7 +72,7 @@ class Resting:
         config = target.config
         if not config.lazy or (_EXITS_WITHOUT_THREADS and side_threads_of(config)):
             return False
-        return all(self._is_quiet(head, now) for head in self._heads[target])
+        return all(self._is_quiet(head, now) for head in (target, *self._heads.get(target, ())))
 
     def _is_quiet(self, target: Target, now: float) -> bool:
         if target not in self._pools:  # it rests, or has not been used

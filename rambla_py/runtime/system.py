@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 import msgspec
 
@@ -26,6 +26,7 @@ from rambla_py.runtime.target.shutdown import close
 from rambla_py.runtime.target.snapshot import obstacle
 from rambla_py.runtime.target.target import Target
 from rambla_py.runtime.target.wakeup import WakeLimiter
+from rambla_py.runtime.targets import Routes, Targets
 from rambla_py.runtime.timer import Job, TimerQueue, tick
 from rambla_py.runtime.tree import Tree
 from rambla_py.telemetry.error_text import ErrorText
@@ -53,31 +54,25 @@ class System:
         with_servers: bool = True,
     ) -> None:
         self.home = Home(config.rambla.result_timeout_s, self._obstacles)
-        self.targets: dict[tuple[str, str], Target] = {}
-        self.routes: dict[str, tuple[Target, ...]] = {}
         self._watch = TimerQueue()
         self._ticks: dict[Target, Job] = {}
-        collaborators = Collaborators(
+        self._collaborators = Collaborators(
             home=self.home,
             observers=observers,
             error_text=error_text,
             wake_limiter=WakeLimiter(),
             start=self._ensure,
-            schedule=lambda target, at: self._watch.add(self._ticks[target], at),
+            schedule=lambda target, at: self._watch.add(self._tick_of(target), at),
             no_workers=NoWorkers,
             debug=config.rambla.debug,
             histograms=config.rambla.telemetry.metrics,
         )
-        for channel in config.every_channel():
-            self._add(channel, collaborators, config.rambla.enabled)
+        configs = [_enabled(channel, config.rambla.enabled) for channel in config.every_channel()]
+        self.targets = Targets(configs, lambda one: Target(one, self._collaborators), close)
+        self.routes = Routes(configs, self.targets)
         self._tree = Tree(plan, self.targets, self._watch, with_servers=with_servers)
-        self._resting = Resting(self.targets.values(), self._fallbacks)
-        for target in self.targets.values():
-            if target.config.fallbacks:
-                self._add_sinks(target)
-                chain = chain_of(target, self._fallbacks)[1:]
-                target.release_too(chain)
-                target.admission.capture_for([payload_needs(one.config) for one in chain])
+        self._resting = Resting(configs, self._fallbacks)
+        self._chain(configs)
 
     def start(self) -> None:
         """Start the tree."""
@@ -93,13 +88,13 @@ class System:
 
         What others have stored in the outbox so far counts as accepted.
         """
-        targets = self.targets.values()
+        targets = self.targets.made()
         return Flush(
             [target for target in targets if channels is None or target.channel in channels], stored=True
         )
 
     def _obstacles(self) -> list[str]:
-        return [why for target in self.targets.values() if (why := obstacle(target)) is not None]
+        return [why for target in self.targets.made() if (why := obstacle(target)) is not None]
 
     def schedule(self, job: Job, at: float) -> None:
         """Run a job on the timer's thread at that time, on the monotonic clock, or sooner."""
@@ -111,7 +106,7 @@ class System:
         Called when the main thread ends: from Python 3.12 on, no thread can be started after that.
         """
         deadline, pause = time.monotonic() + timeout_s, threading.Event()
-        while time.monotonic() < deadline and any(_unsettled(target) for target in self.targets.values()):
+        while time.monotonic() < deadline and any(_unsettled(target) for target in self.targets.made()):
             pause.wait(_POLL_S)
 
     def work_here(self, done: Signal) -> None:
@@ -134,7 +129,7 @@ class System:
             finally:
                 ended()
 
-        return Shutdown(closing_order(self.targets.values(), self._fallbacks), self._watch, finish)
+        return Shutdown(closing_order(self.targets.seal(), self._fallbacks), self._watch, finish)
 
     def join(self, timeout_s: float) -> None:
         """Wait until the timer, the last thread, has ended after a stop."""
@@ -143,7 +138,7 @@ class System:
     def _close(self, deadline: float) -> None:
         """End remaining deliveries, stop the workers, run the last callbacks; on the timer's thread."""
         targets = [
-            target for stage in closing_order(self.targets.values(), self._fallbacks) for target in stage
+            target for stage in closing_order(self.targets.made(), self._fallbacks) for target in stage
         ]
         for target in targets:
             close(target)
@@ -154,24 +149,26 @@ class System:
     def forked(self) -> None:
         """In a forked child, mark this system as the parent's."""
         self.home.forked = True
-        for target in self.targets.values():
+        for target in self.targets.made():
             # A handler may have forked: in the child, its answers must be ignored.
             for session in target.wakeup.workers.sessions():
                 session.clear()
 
-    def _add(
-        self,
-        channel: ChannelConfig,
-        collaborators: Collaborators[Target],
-        enabled: bool,
-    ) -> None:
-        service, name = channel.service, channel.channel
-        config = channel if enabled else msgspec.structs.replace(channel, enabled=False)
-        target = Target(config, collaborators)
-        self.targets[service, name] = target
-        self._ticks[target] = functools.partial(tick, target)
-        self.routes[name] = (*self.routes.get(name, ()), target)
-        self.routes[config.name] = (target,)
+    def _tick_of(self, target: Target) -> Job:
+        tick_of = self._ticks.get(target)
+        return self._ticks.setdefault(target, functools.partial(tick, target)) if tick_of is None else tick_of
+
+    def _chain(self, configs: Sequence[ChannelConfig]) -> None:
+        """Make all targets of fallback chains at once: their sinks refer to them."""
+        for config in configs:
+            if config.fallbacks:
+                self._add_sinks(self.targets.get(config.name))
+        heads = [target for target in self.targets.made() if target.config.fallbacks]
+        for target in heads:
+            chain = chain_of(target, self._fallbacks)[1:]
+            target.release_too(chain)
+            target.admission.capture_for([payload_needs(one.config) for one in chain])
+        self._resting.chain(target for target in heads if target.config.enabled)
 
     def _add_sinks(self, target: Target) -> None:
         """Let a target hand over to its fallbacks, and let those continue its list by themselves."""
@@ -186,13 +183,17 @@ class System:
     def _ensure(self, target: Target) -> None:
         """Start a target and its fallbacks now: when they are needed, no thread might start any more."""
         for one in chain_of(target, self._fallbacks):
-            pool = self._tree.ensure(one.service, one.channel)
+            pool = self._tree.ensure(one)
             if pool is not None:
                 self._resting.add(one, pool)
         self._watch.add(self._resting.check, time.monotonic() + self._resting.interval_s)
 
     def _fallbacks(self, target: Target) -> tuple[Target, ...]:
         return tuple(one for name in target.config.fallbacks for one in self.routes[name])
+
+
+def _enabled(channel: ChannelConfig, enabled: bool) -> ChannelConfig:
+    return channel if enabled else msgspec.structs.replace(channel, enabled=False)
 
 
 def _unsettled(target: Target) -> bool:

@@ -147,7 +147,7 @@ def test_a_supervisor_of_servers_that_dies_is_replaced() -> None:
     server = Server("a", log)
     with running(table(with_servers([server.spec()], log))) as app:
         assert one(app).status == "ok"
-        channel = tree_of(app)._channels["probe", "orders"]
+        channel = tree_of(app)._channels["probe.orders"]
         before = channel._supervisor
         sabotage(before, _retry_at="never")
         assert until(lambda: channel._supervisor is not before)

@@ -257,7 +257,7 @@ def test_stop_does_not_wait_for_a_server_to_become_ready() -> None:
     )
     with running(table(with_servers([command], log)), stop_s=0.2) as app:
         receipt = app.publish("orders", 1)
-        assert until(lambda: tree_of(app)._channels["probe", "orders"]._supervisor is not None)
+        assert until(lambda: tree_of(app)._channels["probe.orders"]._supervisor is not None)
         began = time.monotonic()
         app.stop(timeout_s=0.2)
         assert time.monotonic() - began < 3.5

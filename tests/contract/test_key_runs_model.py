@@ -111,7 +111,7 @@ class RunsModel(RuleBasedStateMachine):
         service = {"handler": Ordered, "connections": {"here": {}}}
         app = Rambla({"probe": {**service, "channels": {"orders": {**channel, "max_pending": 20}}}})
         self.system = System(app.config, app.plan, Observers(), str)
-        self.target: Target = next(iter(self.system.targets.values()))
+        self.target: Target = self.system.targets.every()[0]
         self.target.wakeup.idle.clear()
         self.crew = self.target.wakeup.workers = HandCrew(self.target, lambda: None)
         self.handler = Ordered({})

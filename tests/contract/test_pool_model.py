@@ -117,7 +117,7 @@ class PoolModel(RuleBasedStateMachine):
         observers = Observers()
         observers.observe(EventObserver(self.hear, describe))
         self.system = System(app.config, app.plan, observers, str)
-        self.target: Target = next(iter(self.system.targets.values()))
+        self.target: Target = self.system.targets.every()[0]
         self.target.wakeup.idle.clear()
         self.workers = self.target.wakeup.workers = HandCrew(self.target, lambda: self.verdict)
         self.waiting_fallbacks: list[tuple[Delivery, Callable[[], None]]] = []

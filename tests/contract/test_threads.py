@@ -149,7 +149,7 @@ def test_a_worker_that_cannot_start_is_logged_without_the_lock_of_its_pool() -> 
     handler = probe(lambda message: None, _side_threads=Threads(0))
     try:
         with running(table(handler), stop_s=0.5) as app:
-            pool = tree_of(app)._channels["probe", "orders"].pool
+            pool = tree_of(app)._channel_of(app._targets()[0]).pool
             app.publish("orders", 1)
             assert came.wait(TIMEOUT_S)
     finally:

@@ -18,11 +18,14 @@ __all__ = ["audit_of", "obstacle", "status_of"]
 
 log = logging.getLogger("rambla_py")
 
+_NOTHING: Final = Audit(0, ok=0, failed=0, fatal=0, dropped=0, expired=0, unknown=0, pending=0)
 _NOT_REACHED: Final = ("connecting", "blocked", "down")
 
 
-def audit_of(target: Target) -> Audit:
+def audit_of(target: Target | None) -> Audit:
     """Return the accounts; pending deliveries are counted first, so that none is missed."""
+    if target is None:  # it was not made, for want of a message
+        return _NOTHING
     pending = target.pending()
     return Audit(accepted=target.counters.accepted(), pending=pending, **target.counters.statuses)
 
