@@ -1,6 +1,6 @@
 """The program ``rambla``: its commands by name, and the exit code of each error.
 
-A command is imported when it is called: ``rambla --help`` needs neither rich nor any handler.
+A command is imported when it is called: ``rambla --help`` needs neither rich nor any handler, nor the errors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typer.core import TyperGroup
 
 from rambla_py.cli import exit_codes
 from rambla_py.cli.parameters import LOG_FORMAT, ConfigFile
-from rambla_py.errors import ConfigError, OptionError, RamblaError, UnknownChannelError, nearest
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -47,7 +46,7 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command; for an unknown one, exit and suggest the nearest."""
         if cmd_name not in COMMANDS:
-            close = nearest(cmd_name, COMMANDS)
+            close = _errors().nearest(cmd_name, COMMANDS)
             ctx.fail(f"No such command {cmd_name!r}." + (f" Did you mean {close!r}?" if close else ""))
         command = typer.main.get_command(importlib.import_module(f"rambla_py.cli.{cmd_name}").app)
         command.name = cmd_name
@@ -96,15 +95,24 @@ def main() -> NoReturn:
         sys.path.append(str(Path.cwd()))
     try:
         app(prog_name="rambla")
-    except ConfigError as error:
-        _end(error, exit_codes.CONFIG)
-    except (UnknownChannelError, OptionError) as error:
-        _end(error, exit_codes.USAGE)
-    except RamblaError as error:
-        _end(error, exit_codes.FAILED)
+    except Exception as error:
+        code = _code_of(error)
+        if code is None:
+            raise
+        print(f"rambla: {error}", file=sys.stderr)
+        sys.exit(code)
     sys.exit(exit_codes.OK)
 
 
-def _end(error: RamblaError, code: int) -> NoReturn:
-    print(f"rambla: {error}", file=sys.stderr)
-    sys.exit(code)
+def _code_of(error: Exception) -> int | None:
+    """Return the exit code of an error; None for one that is not the library's."""
+    errors = _errors()
+    if isinstance(error, errors.ConfigError):
+        return exit_codes.CONFIG
+    if isinstance(error, errors.UnknownChannelError | errors.OptionError):
+        return exit_codes.USAGE
+    return exit_codes.FAILED if isinstance(error, errors.RamblaError) else None
+
+
+def _errors() -> Any:
+    return importlib.import_module("rambla_py.errors")  # not at the top: the help does without
