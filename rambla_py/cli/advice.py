@@ -16,6 +16,9 @@ _CERTIFICATE: Final = re.compile(r"certificate|\bTLS\b|\bSSL\b", re.IGNORECASE)
 _UNKNOWN_HOST: Final = re.compile(
     r"name or service not known|name resolution|nodename nor servname", re.IGNORECASE
 )
+_MISSING: Final = re.compile(
+    r"(?:does not|doesn't) exist|unknown database|vhost .* not found|DB index is out of range", re.IGNORECASE
+)
 _LATE: Final = re.compile(r"did not answer|no answer|timed? ?out", re.IGNORECASE)
 
 
@@ -38,6 +41,8 @@ def advice(error: BaseException | None, text: str, *, connection: str) -> str:
         return f"the host is unknown: correct its name in [{connection}]"
     if refused and _CERTIFICATE.search(text):
         return f"check the tls settings of [{connection}]"
+    if refused and _MISSING.search(text):
+        return f"create it on the server, or correct its name in [{connection}]"
     if refused:
         return f"check the user name and the password in [{connection}], and the user's rights on the server"
     if _has(causes, PermissionError):
