@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from outboxes import table_of
 from small_apps import TIMEOUT_S, Seen, probe, running, service, table, until
 
 from rambla_py import ConfigError, ConnectionLostError, Handler, PermanentError, Rambla, load_config
+from rambla_py.runtime.target.gathering import PAUSE_S
 from rambla_py.runtime.target.target import Target
 
 LONG_S = 60.0
@@ -101,8 +103,8 @@ def test_a_key_wakes_a_worker() -> None:
         assert app.flush(TIMEOUT_S)
 
 
-def test_each_batch_costs_two_wake_ups(gate: threading.Event) -> None:
-    """The first message has a worker set its timer; the one that makes the batch ready wakes it."""
+def test_each_batch_costs_one_wake_up() -> None:
+    """After a batch, the worker sets its timer for the next one: only the message that makes it ready wakes."""
     seen, calls = Seen(), Calls()
     with running(table(collecting(seen), batch_timeout_s=LONG_S, batch_ready=50)) as app:
         for batch in range(4):
@@ -110,10 +112,50 @@ def test_each_batch_costs_two_wake_ups(gate: threading.Event) -> None:
                 with calls.counting():
                     app.publish("orders", at)
                 assert until(lambda at=at, batch=batch: gathers(app) or (at == 49 and len(seen) > batch))
-            assert until(lambda: target_of(app).wakeup.idle)
+            seen.wait(batch + 1)
+            assert until(lambda: gathers(app))
     assert [len(batch) for batch in seen] == [50] * 4
-    assert calls.found["Worker.wake"] == 2 * 4 - 1  # the first publish starts the worker
-    assert calls.found["Wakeup.wake"] == 2 * 4
+    assert calls.found["Wakeup.wake"] <= 4 + 1  # the first publish starts the worker
+    assert calls.found["Worker.wake"] <= 4
+
+
+@pytest.mark.parametrize("batch_ready", [10, 100])
+def test_batches_that_are_ready_at_short_intervals_are_apart(batch_ready: int) -> None:
+    """A server with thousands of events a second has a hundred batches a second, not hundreds."""
+    seen, began = Seen(), time.monotonic()
+    config = table(collecting(seen), batch_timeout_s=LONG_S, batch_ready=batch_ready, batch_size=5_000)
+    with running(config) as app:
+        for at in range(20 * batch_ready):
+            app.publish("orders", at)
+        most = 4 + (time.monotonic() - began) / PAUSE_S
+        assert until(lambda: len(target_of(app).mailbox) < batch_ready)
+        assert len(seen) <= most + 1
+        assert app.flush(TIMEOUT_S)
+    assert sum(map(len, seen)) == 20 * batch_ready
+
+
+def test_a_pause_ends_with_the_time_of_the_oldest_or_a_whole_batch(gate: threading.Event) -> None:
+    """It delays no message beyond ``batch_timeout_s``, and a release none at all."""
+    config = table(probe(lambda message: gate.wait(TIMEOUT_S)), batch_size=8, batch_ready=2, batch_timeout_s=5)
+    with running(config, gate) as app:
+        app.publish_many("orders", range(2))
+        target = target_of(app)
+        assert until(lambda: target.in_flight() == 1)
+        gathering, wait_s, sent = target.gathering, PAUSE_S / 2, threading.Event()
+        app.publish_many("orders", range(2))
+        now = time.monotonic()
+        assert gathering.left_s(now) is None  # ready, and so soon after the last that the next one waits
+        assert gathering.left_s(now + wait_s) == pytest.approx(PAUSE_S - wait_s)
+        assert not gathering.changed(gathering.releases)
+        assert gathering.left_s(now + PAUSE_S) is None
+        assert gathering.left_s(now + 5.1) is None
+        assert gathering.left_s(now + 5.1 + wait_s) is None  # the oldest has waited long enough
+        app.publish_many("orders", range(8))
+        assert gathering.left_s(now + PAUSE_S + wait_s) is None
+        receipt = app.publish("orders", 9)
+        receipt.add_done_callback(lambda receipt: sent.set())
+        gathering.release()
+        assert gathering.left_s(time.monotonic()) is None
 
 
 def test_a_plain_channel_does_not_count_what_waits() -> None:

@@ -63,6 +63,15 @@ class BatchSource:
             return target.mailbox.has_suspects
         return target.has_work(self._index, alone_ok=not session.in_flight)
 
+    def expect(self, session: InFlight) -> None:
+        """Expect the next batch after one that was attempted, so that its first message wakes no worker."""
+        target = self._target
+        if not self._gathers or target.state.stop_at is not None or self.free(session) <= 0:
+            return
+        self._releases, now = target.gathering.releases, time.monotonic()
+        if target.mailbox.empty:
+            self._wake_at(target.gathering.expect(now))
+
     def take(self, session: InFlight | None) -> tuple[list[LiveDelivery], float]:
         """Take what may be attempted now; return it with the time, which is read only if something waits."""
         target = self._target

@@ -214,12 +214,10 @@ class Worker(Actor):
                 self.turned_at = now
                 self._dispatcher.attempt(session, batch, now)
                 # Usually nothing is left: sleep at once instead of finding that out in the next iteration.
-                if (
-                    target.mailbox.empty
-                    and not (session.held or home.forked)
-                    and self._sleep_unless_busy(ready=True)
-                ):
-                    return
+                if target.mailbox.empty and not (session.held or home.forked):
+                    self._source.expect(session)
+                    if self._sleep_unless_busy(ready=True):
+                        return
                 del batch  # a connect that takes long would keep its messages in memory
             elif not worked and self._sleep_unless_busy(ready=True):
                 return
