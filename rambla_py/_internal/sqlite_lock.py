@@ -27,7 +27,8 @@ class WriteLock:
     """The write lock of a file, for one connection whose busy timeout is set nowhere else.
 
     SQLite's own waiting is off while the connection writes, and is switched on again only when it reads: a
-    connection that only writes asks SQLite for nothing but its transactions.
+    connection that only writes asks SQLite for nothing but its transactions. ``begin_shared`` is for one that
+    others read from as well: waiting is on again once the transaction has begun.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -44,6 +45,18 @@ class WriteLock:
         self._set_waits(False)
         _begin(self.connection, self._file, self._timeout_ms)
 
+    def begin_shared(self) -> None:
+        """Begin as ``begin_writing`` does, and let SQLite wait by itself from then on."""
+        try:
+            self.begin_writing()
+        finally:
+            try:
+                self.before_reading()
+            except BaseException:
+                # A signal handler may raise where a function begins, before the timeout is what it was.
+                self.before_reading()
+                raise
+
     def before_reading(self) -> None:
         """Let SQLite wait by itself: for one that opens, recovers or closes the file."""
         self._set_waits(True)
@@ -58,18 +71,10 @@ class WriteLock:
 def begin_writing(connection: sqlite3.Connection) -> None:
     """Begin a transaction that may write; wait for others as long as the connection's busy timeout says.
 
-    For a connection that others use as well: ``WriteLock`` is cheaper. Raises ``sqlite3.OperationalError``.
+    For a connection that others use as well, now and then: a ``WriteLock`` that is kept is cheaper. Raises
+    ``sqlite3.OperationalError``.
     """
-    lock = WriteLock(connection)
-    try:
-        lock.begin_writing()
-    finally:
-        try:
-            lock.before_reading()
-        except BaseException:
-            # A signal handler may raise where a function begins, before the timeout is what it was.
-            lock.before_reading()
-            raise
+    WriteLock(connection).begin_shared()
 
 
 def _file_of(connection: sqlite3.Connection) -> str:

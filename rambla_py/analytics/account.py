@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from rambla_py.delivery import Delivery
+from rambla_py.delivery import Delivery, LiveDelivery
 from rambla_py.errors import DroppedError
 from rambla_py.outcome import Status
 from rambla_py.telemetry.observer import ConnectionState, ObservedTarget
@@ -123,11 +123,18 @@ class Account:
         for _ in range(number):
             self._end_part(event_id, reason, error)
 
-    def ended(self, target: ObservedTarget, deliveries: Sequence[Delivery[Any]], status: Status) -> None:
+    def ended(self, target: ObservedTarget, deliveries: Sequence[LiveDelivery[Any]], status: Status) -> None:
         """Count deliveries that ended; called once a batch."""
         if target.channel not in self._channels:
             return
-        ours = [one for one in deliveries if _is_event(one)]
+        # Events, and no fallbacks of other deliveries. In place, because a call for each event costs.
+        ours = [
+            one
+            for one in deliveries
+            if type(one.payload) is dict
+            and "event_action" in one.payload
+            and (one.history is None or one.origin is None)
+        ]
         if self.doubtful:
             for one in ours:
                 self.doubtful.pop(id(one.payload), None)
@@ -193,11 +200,6 @@ class Account:
                 self._delivered += 1
                 return
         self.lose(parts.reason, error)
-
-
-def _is_event(delivery: Delivery[Any]) -> bool:
-    payload = delivery.payload
-    return type(payload) is dict and "event_action" in payload and delivery.origin is None
 
 
 def _reason(delivery: Any, status: Status) -> str | None:

@@ -156,8 +156,8 @@ class Tracker:
                 if self._recorder.leaves_out(kind.share):
                     return DONE
                 rate = kind.share
-            own = self._own.api_request(method, path, status_code, duration_ms, user_agent, ip_address)
-            self._recorder.record(kind, own, fields, rate)
+            texts = self._own.api_request(method, path, user_agent, ip_address)
+            self._recorder.record_request(kind, texts, status_code, duration_ms, fields, rate)
         except RecursionError:
             next(account.overflowed.numbers)
         except Exception as error:

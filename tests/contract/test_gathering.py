@@ -136,7 +136,9 @@ def test_batches_that_are_ready_at_short_intervals_are_apart(batch_ready: int) -
 
 def test_a_pause_ends_with_the_time_of_the_oldest_or_a_whole_batch(gate: threading.Event) -> None:
     """It delays no message beyond ``batch_timeout_s``, and a release none at all."""
-    config = table(probe(lambda message: gate.wait(TIMEOUT_S)), batch_size=8, batch_ready=2, batch_timeout_s=5)
+    config = table(
+        probe(lambda message: gate.wait(TIMEOUT_S)), batch_size=8, batch_ready=2, batch_timeout_s=5
+    )
     with running(config, gate) as app:
         app.publish_many("orders", range(2))
         target = target_of(app)

@@ -51,7 +51,7 @@ class OpenTable:
         self._by_key = {key: Column(key, "payload", (key,)) for key in table.names if key not in taken}
         named = [one.name for one in columns] if not table.by_name else list(table.names)
         self.statements = self._statements(named)
-        self.fixed = None if table.by_name else self._part(columns)
+        self.fixed = None if table.by_name else self._part(columns, is_fixed=True)
 
     def part_of(self, message: Delivery) -> Part:
         """Return the part of a message's row; raises ``SqlDataError`` for a key without a column."""
@@ -102,7 +102,7 @@ class OpenTable:
         except ValueError as error:
             raise SqlStatementError(str(error)) from error
 
-    def _part(self, columns: Sequence[Column]) -> Part:
+    def _part(self, columns: Sequence[Column], *, is_fixed: bool = False) -> Part:
         table = self.seen
         maker = RowMaker(
             columns,
@@ -115,4 +115,4 @@ class OpenTable:
         texts = self._statements(maker.names)
         with DriverErrors(self._dialect.map_error):
             writer = self._dialect.writer(self._raw, texts, maker.names, copy=self._copy, upsert=self._unique)
-        return Part(self.name, maker, writer)
+        return Part(self.name, maker, writer, is_fixed)

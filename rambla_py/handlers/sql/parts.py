@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rambla_py.handlers.sql.encode import RowMaker
@@ -16,11 +16,12 @@ __all__ = ["Part", "PartRow", "PartsMaker", "PartsWriter"]
 
 
 class Part(NamedTuple):
-    """How rows of a table with the same columns are made and written."""
+    """How rows of a table with the same columns are made and written; ``is_fixed``: all rows of the table."""
 
     table: str
     maker: RowMaker
     writer: BulkWriter
+    is_fixed: bool
 
 
 class PartRow(NamedTuple):
@@ -28,6 +29,11 @@ class PartRow(NamedTuple):
 
     part: Part
     row: Row
+
+
+def _with_part(part: Part, rows: Iterable[Row]) -> list[PartRow]:
+    """Return rows with their part, without a call of Python for each."""
+    return list(map(tuple.__new__, itertools.repeat(PartRow), zip(itertools.repeat(part), rows)))
 
 
 class PartsMaker:
@@ -43,14 +49,19 @@ class PartsMaker:
 
     def make_all(self, messages: Sequence[Delivery]) -> list[Any]:
         """Return the rows of a batch, in order; raises what ``make`` raises, for any of the messages."""
+        first = self._part_of(messages[0])
+        # Messages of a bound channel share their options, and with them their table.
+        if first.is_fixed and len({id(message.options) for message in messages}) == 1:
+            return _with_part(first, first.maker.make_all(messages))
         made: list[Any] = [None] * len(messages)
         places: dict[int, tuple[Part, list[int]]] = {}
         for place, message in enumerate(messages):
             part = self._part_of(message)
             places.setdefault(id(part), (part, []))[1].append(place)
         for part, at in places.values():
-            for place, row in zip(at, part.maker.make_all([messages[one] for one in at]), strict=True):
-                made[place] = PartRow(part, row)
+            rows = _with_part(part, part.maker.make_all([messages[one] for one in at]))
+            for place, row in zip(at, rows, strict=True):
+                made[place] = row
         return made
 
 
@@ -116,6 +127,9 @@ class PartsWriter:
         self._one.rollback_to()
 
     def _parts(self, rows: Sequence[PartRow]) -> Iterator[tuple[Part, list[Row]]]:
+        if len({id(one[0]) for one in rows}) == 1:
+            yield rows[0].part, [one[1] for one in rows]
+            return
         if self._in_order:
             rows = sorted(rows, key=lambda one: one.part.table)  # stable
             for _, run in itertools.groupby(rows, key=lambda one: id(one.part)):

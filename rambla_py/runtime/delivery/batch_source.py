@@ -20,7 +20,8 @@ __all__ = ["BatchSource"]
 class BatchSource:
     """Takes batches for one worker, or groups of suspects for an ``isolated`` one.
 
-    ``wake_at`` sets when the worker is to be woken: while a batch fills, or for the rate limit.
+    ``wake_at`` sets when the worker is to be woken: while a batch fills, or for the rate limit. ``gathers``:
+    batches fill.
     """
 
     def __init__(
@@ -33,8 +34,8 @@ class BatchSource:
         isolated: bool,
     ) -> None:
         self._target, self._index, self._wake_at, self._isolated = target, index, wake_at, isolated
-        self._gathers = bool(target.config.batch_timeout_s) and not isolated
-        self._paced = self._gathers or target.batching.limited
+        self.gathers = bool(target.config.batch_timeout_s) and not isolated
+        self._paced = self.gathers or target.batching.limited
         self._sets_timer = self._paced or isolated
         self._releases: int | None = None
         self._max_in_flight = target.config.max_in_flight
@@ -66,7 +67,7 @@ class BatchSource:
     def expect(self, session: InFlight) -> None:
         """Expect the next batch after one that was attempted, so that its first message wakes no worker."""
         target = self._target
-        if not self._gathers or target.state.stop_at is not None or self.free(session) <= 0:
+        if target.state.stop_at is not None or self.free(session) <= 0:
             return
         self._releases, now = target.gathering.releases, time.monotonic()
         if target.mailbox.empty:
@@ -103,7 +104,7 @@ class BatchSource:
         """Return the seconds to wait for a batch to fill or for the rate limit, or None."""
         target = self._target
         self._releases = None
-        if self._gathers and target.state.stop_at is None:
+        if self.gathers and target.state.stop_at is None:
             releases = target.gathering.releases
             wait_s = target.gathering.left_s(now)
             if wait_s is not None:

@@ -215,7 +215,8 @@ class Worker(Actor):
                 self._dispatcher.attempt(session, batch, now)
                 # Usually nothing is left: sleep at once instead of finding that out in the next iteration.
                 if target.mailbox.empty and not (session.held or home.forked):
-                    self._source.expect(session)
+                    if self._source.gathers:
+                        self._source.expect(session)
                     if self._sleep_unless_busy(ready=True):
                         return
                 del batch  # a connect that takes long would keep its messages in memory

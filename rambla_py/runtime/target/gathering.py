@@ -79,7 +79,7 @@ class Gathering:
     def left_s(self, now: float) -> float | None:
         """Return the seconds until the batch is due, or None if it is; a worker with room for it calls it."""
         pause_s = self._paused_until - now
-        # Set before the count: the publisher of a message that the count misses finds them set and counts too.
+        # Set before the count: the publisher of a message that the count misses finds them set, and counts.
         self._wakes_at = wakes_at = self._ready if pause_s <= 0 else self._most
         self.on = True
         if len(self._mailbox) < wakes_at and not (self._over or self._mailbox.paused):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy
 
-from rambla_py._internal.sqlite_lock import begin_writing
+from rambla_py._internal.sqlite_lock import WriteLock, begin_writing
 from rambla_py.sql.bulk import BulkWriter, DriverErrors, MapError, Statements, TransactionWriter
 from rambla_py.sql.dialect import ConnectOptions, SqlDialect, conversion_error, one_line
 from rambla_py.sql.dialects.on_conflict import on_conflict
@@ -288,28 +288,36 @@ _AT_ONCE = 25
 
 
 class SqliteWriter(TransactionWriter):
-    """Writes 25 rows with each statement, compiled once.
+    """Writes 25 rows with each statement, and what is left over with a few: 16, 8, 4, 2 and 1 rows.
 
-    That costs a quarter less than 25 steps of ``executemany``, and releases the GIL once: a publisher that
-    takes it keeps it for 5 ms.
+    That costs a quarter less than a step of ``executemany`` for each row, and releases the GIL once for each
+    statement: a publisher that takes it keeps it for 5 ms, or until its next system call, and both threads
+    are switched. sqlite3 keeps the compiled statements.
     """
 
     def __init__(
         self, raw: sqlite3.Connection, texts: Statements, map_error: MapError, placeholders: int = 999
     ) -> None:
         super().__init__(raw, texts, raw.execute, map_error)
-        self._at_once = max(1, min(_AT_ONCE, placeholders // texts.width))
-        self._insert_some = texts.insert_many(self._at_once)
+        at_once = max(1, min(_AT_ONCE, placeholders // texts.width))
+        sizes = [
+            at_once,
+            *(2**power for power in reversed(range(at_once.bit_length())) if 2**power < at_once),
+        ]
+        self._inserts = [(size, texts.insert_many(size)) for size in sizes]
+        self._lock: WriteLock | None = None
 
     def begin(self) -> None:
         """Take the write lock at once: a read lock cannot always be upgraded later."""
         with self.errors:
-            begin_writing(self.connection)
+            if self._lock is None:
+                self._lock = WriteLock(self.connection)
+            self._lock.begin_shared()
 
     def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        some = self._at_once
-        rest = len(rows) % some
+        first, end, execute = 0, len(rows), self.connection.execute
         with self.errors:
-            for first in range(0, len(rows) - rest, some):
-                self.connection.execute(self._insert_some, [*chain.from_iterable(rows[first : first + some])])
-            self.connection.executemany(self.statements.insert, rows[len(rows) - rest :])
+            for size, insert in self._inserts:
+                while end - first >= size:
+                    execute(insert, [*chain.from_iterable(rows[first : first + size])])
+                    first += size
