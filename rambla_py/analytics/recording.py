@@ -134,7 +134,14 @@ class Recorder:
         """Record a request: as ``record`` does, with one dictionary for it and few calls."""
         method, path, user_agent, ip_address = texts
         route, scope = kind.route, self._scope.get() or self._outermost
-        if route is None or fields or scope.fields or self._looks_at_events:
+        if (
+            route is None
+            or fields
+            or scope.fields
+            or self._looks_at_events
+            or route.deliveries != 1
+            or self.closed
+        ):
             own = {
                 "method": method,
                 "path": path,
@@ -161,7 +168,14 @@ class Recorder:
             "context": scope.context,
             "properties": _NO_FIELDS,
         }
-        self._publish(route, event)
+        account = self._account
+        next(account.accepted.numbers)
+        try:
+            route.channels[0]._publish_now(event)
+        except RecursionError:  # no call here: there may be no room for one on the stack
+            account.doubtful[id(event)] = event
+        except Exception as error:
+            account.lose(_reason(error), error)
 
     def record(self, kind: Kind, own: dict[str, Any], fields: dict[str, Any], rate: float) -> None:
         """Record an event of a struct; ``own`` are its own fields, checked and scrubbed."""

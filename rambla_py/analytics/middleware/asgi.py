@@ -144,7 +144,12 @@ class _AsgiExchange(Exchange[Scope]):
         if kind == "http.response.start":
             self._status = message["status"]
         elif kind in _BODIES and not message.get("more_body", False):
-            self.end(CLIENT_CLOSED if self._is_disconnected else self._status)
+            status = CLIENT_CLOSED if self._is_disconnected else self._status
+            if self.has_ended or self.error is not None:
+                self.end(status)
+            else:  # what ``end`` does, inlined: this is each request
+                self.has_ended = True
+                self.recorder.record(self, status)
 
     def finish(self) -> None:
         """End a request whose application has returned: without a whole response, servers report an error."""

@@ -130,14 +130,20 @@ class RowMaker:
     def _with_json(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Return rows with their JSON written; a value that several rows share is written once."""
         written: dict[int, str | None] = {}  # by identity: the rows keep the values alive
+        # Of each column, the value of the row before: mostly it is the same again.
+        latest: dict[int, Any] = dict.fromkeys(self._json_at)
+        texts: dict[int, str | None] = dict.fromkeys(self._json_at)
         made = []
         for row in rows:
             values = list(row)
             for at in self._json_at:
-                key = id(values[at])
-                if key not in written:
-                    written[key] = _json_text(values[at], self._columns[at])
-                values[at] = written[key]
+                value = values[at]
+                if value is not latest[at]:
+                    key = id(value)
+                    if key not in written:
+                        written[key] = _json_text(value, self._columns[at])
+                    latest[at], texts[at] = value, written[key]
+                values[at] = texts[at]
             made.append(tuple(values))
         return made
 

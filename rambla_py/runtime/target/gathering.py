@@ -42,6 +42,7 @@ class Gathering:
         self._ready = self._wakes_at = min(config.batch_ready or config.batch_size, self._most)
         self._last_at = self._paused_until = float("-inf")
         self._mailbox, self._wakeup, self._timer = mailbox, wakeup, timer
+        self._waiting = mailbox.waiting
         self._released_at = float("-inf")
         self._over = False
 
@@ -50,8 +51,10 @@ class Gathering:
     def wake(self) -> None:
         """Wake a worker for a new message without a key, unless the batch is to gather more."""
         # Without the timer's periodic work, a waiting message would not expire; a wake-up starts it.
-        if self.on and self._timer.on and len(self._mailbox) < self._wakes_at:
-            return
+        if self.on and self._timer.on:
+            ready, arrived, others = self._waiting
+            if len(ready) + len(arrived) + len(others) < self._wakes_at:
+                return
         self._wakeup.wake()
 
     def release(self) -> None:

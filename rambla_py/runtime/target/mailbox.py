@@ -53,6 +53,8 @@ class Mailbox:
         self._queues = SortedQueues(workers=workers, keep_arrivals=drops_oldest, runs=runs)
         self._waiting, self._lanes = self._queues.waiting, self._queues.lanes
         self.retrying = self._lanes.retrying
+        self.waiting = self.ready, self.arrived, self._waiting
+        """What holds the waiting deliveries, for code that counts them often, without the call of ``len``."""
 
     def __len__(self) -> int:
         return len(self.ready) + len(self.arrived) + len(self._waiting)
