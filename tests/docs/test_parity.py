@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,25 @@ NAMED = sorted(
 )
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_every_test_that_a_row_names_exists(name: str) -> None:
-    """A feature is not shown by a test that was renamed or removed."""
-    path, _, test = name.partition("::")
-    tree = ast.parse((ROOT / path).read_text())
+@cache
+def names_in(path: Path) -> set[str]:
+    """Return the names of a file's functions, and of what it assigns; it is read once for all rows."""
+    tree = ast.parse(path.read_text())
     names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    names |= {
+    return names | {
         target.id
         for node in tree.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_test_that_a_row_names_exists(name: str) -> None:
+    """A feature is not shown by a test that was renamed or removed."""
+    path, _, test = name.partition("::")
+    names = names_in(ROOT / path)
     assert not test or test in names
 
 
