@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from deliveries import make_delivery
 
-from rambla_py.delivery import Delivery, LiveDelivery
+from rambla_py.delivery import LiveDelivery
 from rambla_py.handlers._http.groups import common_headers, grouped, wrapped
 
 
@@ -25,8 +25,10 @@ def made(number: int, *, attempts: int = 1, alone: bool = False, **fields: Any) 
     return delivery
 
 
-def payloads(groups: list[list[Delivery]]) -> list[list[Any]]:
-    return [[delivery.payload for delivery in group] for group in groups]
+def payloads(deliveries: list[LiveDelivery], *, with_headers: bool) -> list[list[list[Any]]]:
+    """Return the groups that may be shared, and those apart."""
+    found = grouped(deliveries, with_headers=with_headers)
+    return [[[delivery.payload for delivery in group] for group in groups] for groups in found]
 
 
 def test_equal_options_and_headers_share_a_request() -> None:
@@ -38,8 +40,8 @@ def test_equal_options_and_headers_share_a_request() -> None:
         made(3, headers={"x": 1}),
         made(4, headers={"x": 1, "traceparent": "t"}),
     ]
-    assert payloads(grouped(deliveries, with_headers=False)) == [[0, 2, 3, 4], [1]]
-    assert payloads(grouped(deliveries, with_headers=True)) == [[0, 2], [1], [3, 4]]
+    assert payloads(deliveries, with_headers=False) == [[[0, 2, 3, 4], [1]], []]
+    assert payloads(deliveries, with_headers=True) == [[[0, 2], [1], [3, 4]], []]
 
 
 def test_a_request_has_the_trace_that_all_of_its_messages_have() -> None:
@@ -53,25 +55,8 @@ def test_a_request_has_the_trace_that_all_of_its_messages_have() -> None:
 
 def test_what_must_be_alone_is_alone() -> None:
     """A retry for another reason shares a request."""
-    deliveries = [made(0), made(1, attempts=2), made(2, attempts=2, alone=True), made(3)]
-    assert payloads(grouped(deliveries, with_headers=True)) == [[0, 1, 3], [2]]
-
-
-def test_by_parts_many_are_divided_first() -> None:
-    """Only after the first shared attempt, and only with those of equal options."""
-    deliveries = [
-        *(made(number, attempts=2, alone=True, options=A if number < 16 else B) for number in range(20)),
-        made(20),
-        made(21, attempts=3, alone=True),
-    ]
-    found = payloads(grouped(deliveries, with_headers=False, by_parts=True))
-    assert found == [
-        [20],
-        *([at, at + 1, at + 2, at + 3] for at in range(0, 16, 4)),
-        [16, 17],
-        [18, 19],
-        [21],
-    ]
+    deliveries = [made(0), made(1, attempts=2), *(made(n, attempts=2, alone=True) for n in (2, 3)), made(4)]
+    assert payloads(deliveries, with_headers=True) == [[[0, 1, 4]], [[2], [3]]]
 
 
 def test_one_event_is_wrapped_too() -> None:

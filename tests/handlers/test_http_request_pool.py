@@ -131,7 +131,7 @@ def test_a_bug_costs_no_thread() -> None:
 class _NoThreads(RequestPool):
     """A pool at interpreter exit, when Python 3.12 and later start no thread."""
 
-    def _start(self, run: Any) -> bool:
+    def _start(self, *_: Any) -> bool:
         return False
 
 
@@ -152,3 +152,40 @@ def test_after_close_nothing_is_sent() -> None:
     pool.submit(desk.groups("a"))
     name, answer = desk.wait(1)[0]
     assert (name, type(answer)) == ("a", ConnectionLostError)
+
+
+def test_a_server_that_answers_when_asked_is_not_gone() -> None:
+    """A request timed out and nothing was answered since: the server is asked before the others are lost."""
+    desk, gate, answers = Desk(), threading.Event(), [True, False]
+
+    def work(group: Group) -> Sequence[Loss]:
+        if group[0].payload == "slow":
+            gate.wait(10)
+            return fine(group)
+        return [(one, UnknownOutcomeError("no answer", connection_lost=False)) for one in group]
+
+    pool = RequestPool(work, limit=2, link=desk.link, name="test", answers=lambda: answers.pop(0))
+    pool.submit(desk.groups("slow", "late"))
+    assert [name for name, _ in desk.wait(1)] == ["late"]
+    gate.set()
+    assert [name for name, _ in desk.wait(2)] == ["late", "slow"]
+    pool.submit(desk.groups("later"))
+    assert [name for name, _ in desk.wait(5)][2:] == ["held", "later", "lost"]
+    pool.close()
+
+
+def test_those_apart_have_threads_of_their_own() -> None:
+    """However many of them hang, the shared ones go on, and so do others apart up to their limit."""
+    desk, gate = Desk(), threading.Event()
+
+    def work(group: Group) -> Sequence[Loss]:
+        if group[0].payload == "hangs":
+            gate.wait(10)
+        return fine(group)
+
+    pool = RequestPool(work, limit=1, apart=8, link=desk.link, name="test")
+    pool.submit(desk.groups("shared"), apart=desk.groups(*["hangs"] * 7, "apart"))
+    assert sorted(name for name, _ in desk.wait(2)) == ["apart", "shared"]
+    gate.set()
+    desk.wait(9)
+    pool.close()

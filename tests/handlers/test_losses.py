@@ -60,3 +60,28 @@ def test_a_request_that_cannot_be_sent_stops_the_intake() -> None:
     assert [delivery for delivery, _ in actions.settle] == deliveries[::-1]
     assert actions.lost is RESET
     assert not actions.hold
+
+
+def test_a_server_is_asked_whether_it_is_gone() -> None:
+    """After a time-out if it has answered nothing since, and after a shared request broke; once is enough."""
+    losses, delivery = Losses(0.0), make_delivery()
+    shared = UnknownOutcomeError("reset", together=True)
+    assert losses.asks(1.0, [(delivery, TIMED_OUT)], 5.0) == 1.0
+    assert losses.asks(1.0, [(delivery, RESET)], 5.0) is None
+    assert losses.asks(1.0, [(delivery, shared), (delivery, REFUSED)], 5.0) == 5.0
+    losses.asked(True, 6.0)
+    assert losses.asks(1.0, [(delivery, TIMED_OUT)], 7.0) is None
+    (single, unsent) = losses.single(5.0, [(delivery, shared), (delivery, REFUSED)])
+    assert isinstance(single[1], UnknownOutcomeError)
+    assert (single[1].connection_lost, single[1].together) == (False, True)
+    assert unsent == (delivery, REFUSED)
+    assert losses.single(6.5, [(delivery, shared)]) == [(delivery, shared)]
+
+
+def test_a_server_that_is_asked_in_vain_is_gone() -> None:
+    """The intake stops, and nobody asks again."""
+    losses, delivery = Losses(0.0), make_delivery()
+    losses.asked(False, 2.0)
+    assert losses.asks(1.0, [(delivery, TIMED_OUT)], 3.0) is None
+    actions = losses.finished(1.0, [(delivery, RESET)], 3.0, last=True)
+    assert actions == Actions(hold=True, settle=((delivery, RESET),), lost=RESET)

@@ -57,6 +57,7 @@ Answering = Callable[[Seen], Reply]
 class WebServer(ServedLoop):
     """Answers every request with ``answer(seen)``; pings (HEAD) are kept apart from the others.
 
+    ``on_gone`` is called when a client gave up a request that has no answer.
     With ``login`` (user, password) or ``token`` it wants these, and says 401 to anything else.
     """
 
@@ -66,6 +67,7 @@ class WebServer(ServedLoop):
         self.pings: list[Seen] = []
         self.answer: Answering = lambda seen: Reply()
         self.on_ping: Answering = lambda seen: Reply(204)
+        self.on_gone: Callable[[Seen], object] = lambda seen: None
         self.login: tuple[str, str] | None = None
         self.token: str | None = None
         self.connections = self.now = self.most = 0
@@ -103,7 +105,8 @@ class WebServer(ServedLoop):
         finally:
             self.now -= 1
         if reply.silent:
-            await asyncio.sleep(60)
+            await asyncio.wait({asyncio.ensure_future(reader.read(1))}, timeout=60)
+            self.on_gone(seen)
         if reply.cut:
             return False
         lines = [f"HTTP/1.1 {reply.status} Whatever", f"Content-Length: {len(reply.body) + reply.short}"]

@@ -46,8 +46,9 @@ class BatchConnection(WebConnection):
         redact: Callable[[str], str],
         link: Link,
         name: str,
+        apart: int = 0,
     ) -> None:
-        super().__init__(settings, max_response_bytes=max_response_bytes, link=link, name=name)
+        super().__init__(settings, max_response_bytes=max_response_bytes, link=link, name=name, apart=apart)
         self._rules, self._around, self._redact = rules, around, redact
 
     # -- what differs between servers ------------------------------------------------------------------

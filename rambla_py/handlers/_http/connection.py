@@ -16,18 +16,34 @@ from rambla_py.handlers._losses import Loss
 if TYPE_CHECKING:
     from rambla_py.handler import Link
 
-__all__ = ["WebConnection"]
+__all__ = ["APART", "WebConnection"]
+
+APART = 32
+"""How many messages that are sent alone may be in flight where ``max_connections`` is few."""
 
 
 class WebConnection:
-    """Subclass it with ``_deliver``, which makes requests of a group, on one of several threads."""
+    """Subclass it with ``_deliver``, which makes requests of a group, on one of several threads.
+
+    ``_answers`` asks the server whether it answers at all. ``apart`` is how many messages that are sent alone
+    may be in flight beside ``max_connections`` requests; with 0 they are among these.
+    """
 
     settings: WebSettings
 
-    def __init__(self, settings: WebSettings, *, max_response_bytes: int, link: Link, name: str) -> None:
+    def __init__(
+        self, settings: WebSettings, *, max_response_bytes: int, link: Link, name: str, apart: int = 0
+    ) -> None:
         self.settings, self.link = settings, link
         self.client = HttpClient(settings, max_response_bytes=max_response_bytes)
-        self._pool = RequestPool(self._deliver, limit=settings.max_connections, link=link, name=name)
+        self._pool = RequestPool(
+            self._deliver,
+            limit=settings.max_connections,
+            link=link,
+            name=name,
+            apart=apart,
+            answers=self._answers,
+        )
         self._destination: SyncClient | None = None
 
     def __repr__(self) -> str:
@@ -52,6 +68,10 @@ class WebConnection:
         answer = self.client.send(request)
         self._pool.answered(began)
         return answer
+
+    def _answers(self) -> bool:
+        """Return whether the server answers a request without messages; may raise a ``DeliveryError``."""
+        raise NotImplementedError
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         """Settle the deliveries of a group, and return those without an answer.

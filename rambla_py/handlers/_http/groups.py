@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,32 +16,20 @@ TRACE_FIELDS: Final = frozenset({"traceparent", "tracestate"})
 _TRACING: Final = TRACE_FIELDS | {"baggage"}
 """Headers that belong to one message only, and that are no reason to send it apart."""
 
-_SECOND = 2
-"""The attempt after one that was shared."""
-
 
 def grouped(
-    deliveries: Sequence[Delivery], *, with_headers: bool, by_parts: bool = False
-) -> list[list[Delivery]]:
+    deliveries: Sequence[Delivery], *, with_headers: bool
+) -> tuple[list[list[Delivery]], list[list[Delivery]]]:
     """Return the deliveries in groups with equal options, and equal headers if ``with_headers``.
 
-    Headers of tracing do not count. A delivery that must not share a request is a group; with ``by_parts``,
-    n of them whose first attempt was shared make about the square root of n smaller groups at first.
+    Headers of tracing do not count. Those that must not share a request are apart, each a group.
     """
     apart = [delivery for delivery in deliveries if delivery.attempts > 1 and delivery.alone]
     if not apart:
-        return _alike(deliveries, with_headers)
-    parts = [delivery for delivery in apart if by_parts and delivery.attempts == _SECOND]
-    divided = [part for group in _alike(parts, with_headers) for part in _divided(group)]
-    single = [[delivery] for delivery in apart if not (by_parts and delivery.attempts == _SECOND)]
+        return _alike(deliveries, with_headers), []
     left = set(apart)
     together = [delivery for delivery in deliveries if delivery not in left]
-    return [*_alike(together, with_headers), *divided, *single]
-
-
-def _divided(group: list[Delivery]) -> list[list[Delivery]]:
-    size = math.isqrt(len(group))
-    return [group[at : at + size] for at in range(0, len(group), size)]
+    return _alike(together, with_headers), [[delivery] for delivery in apart]
 
 
 def _alike(deliveries: Sequence[Delivery], with_headers: bool) -> list[list[Delivery]]:

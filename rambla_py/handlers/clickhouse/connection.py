@@ -18,7 +18,7 @@ from rambla_py.errors import (
     UnknownOutcomeError,
 )
 from rambla_py.handlers._http.compression import compressed
-from rambla_py.handlers._http.connection import WebConnection
+from rambla_py.handlers._http.connection import APART, WebConnection
 from rambla_py.handlers._http.errors import NO_ANSWER, encoding_error
 from rambla_py.handlers._http.exchange import Request
 from rambla_py.handlers._http.groups import grouped
@@ -69,7 +69,7 @@ class ClickHouseConnection(WebConnection):
         link: Link,
         name: str,
     ) -> None:
-        super().__init__(settings, max_response_bytes=_ANSWER_BYTES, link=link, name=name)
+        super().__init__(settings, max_response_bytes=_ANSWER_BYTES, link=link, name=name, apart=APART)
         self.where = f"clickhouse at {self.client.where}"
         self.supported: frozenset[str] = frozenset()
         self._options, self._plans = options, options.plans(channel)
@@ -131,8 +131,7 @@ class ClickHouseConnection(WebConnection):
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Queue deliveries; each is settled later, from another thread."""
-        # Each insert is a part of the table on the server's disk: a few are better than one for each message.
-        self._pool.submit(grouped(deliveries, with_headers=False, by_parts=True))
+        self._pool.submit(*grouped(deliveries, with_headers=False))
 
     def _asked(self, query: str) -> str:
         timeout_s = self.settings.connect_timeout_s
@@ -143,6 +142,10 @@ class ClickHouseConnection(WebConnection):
         return answer.body.decode(errors="replace")
 
     # -- on the threads of the pool --------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        self.ping()
+        return True
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         losses: list[Loss] = []

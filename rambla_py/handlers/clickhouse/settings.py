@@ -43,7 +43,12 @@ class ClickHouseSettings(WebSettings, frozen=True, forbid_unknown_fields=True, k
         Meta(description="ClickHouse settings of every insert, such as insert_quorum = 2"),
     ] = msgspec.field(default_factory=dict)
     max_connections: Annotated[
-        int, Meta(ge=1, le=256, description="inserts that one worker may have in flight")
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="inserts that one worker may have in flight, beside 32 of messages sent alone",
+        ),
     ] = 4
 
     def __post_init__(self) -> None:

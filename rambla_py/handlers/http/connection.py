@@ -53,7 +53,10 @@ class HttpConnection(BatchConnection):
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Queue deliveries; each is settled later, from another thread."""
-        self._pool.submit(_groups(deliveries))
+        if deliveries[0].options.body_format == "single":  # set per channel, so all have the same
+            self._pool.submit([[delivery] for delivery in deliveries])
+        else:
+            self._pool.submit(*grouped(deliveries, with_headers=True))
 
     def check(self) -> None:
         """Raise if the server does not answer, or refuses the credentials."""
@@ -68,6 +71,9 @@ class HttpConnection(BatchConnection):
             raise error
 
     # -- on the threads of the pool --------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        return self.settings.ping_method != "none" and not isinstance(self._pinged(), ConnectionLostError)
 
     def _deliver(self, group: Group) -> Sequence[Loss]:
         if group[0].options.body_format == "single":
@@ -142,10 +148,3 @@ class HttpConnection(BatchConnection):
             return None
         what = f"the ping ({request.method}, by ping_method) of {self.client.where}"
         return refusal(answer, what, self._rules, redact=self._redact)
-
-
-def _groups(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-    """Return what may share a request; the format is set per channel, so all have the same."""
-    if deliveries[0].options.body_format == "single":
-        return [[delivery] for delivery in deliveries]
-    return grouped(deliveries, with_headers=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rambla_py._internal.redaction import Redactor
 from rambla_py.errors import AccessError, ConnectionLostError, DeliveryError, UnknownOutcomeError
 from rambla_py.handlers._http.batches import BatchConnection, Verdict
+from rambla_py.handlers._http.connection import APART
 from rambla_py.handlers._http.exchange import Answer, Request
 from rambla_py.handlers._http.groups import grouped
 from rambla_py.handlers._http.status_codes import StatusRules, refusal
@@ -40,12 +41,13 @@ class JitsuConnection(BatchConnection):
             redact=Redactor([settings.write_key.reveal()]).text,
             link=link,
             name=name,
+            apart=APART,
         )
         self._where = f"jitsu at {self.client.where}"
 
     def submit(self, deliveries: Sequence[Delivery]) -> None:
         """Queue deliveries; each is settled later, from another thread."""
-        self._pool.submit(grouped(deliveries, with_headers=False))
+        self._pool.submit(*grouped(deliveries, with_headers=False))
 
     def check(self) -> None:
         """Raise if the server does not answer, or refuses the write key; any other answer will do."""
@@ -88,6 +90,9 @@ class JitsuConnection(BatchConnection):
         return judged if isinstance(judged, DeliveryError) else None
 
     # -- on the threads of the pool --------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        return not isinstance(self._health_error(), ConnectionLostError)
 
     def _event(self, delivery: Delivery) -> bytes:
         return self._encoder.event(delivery)

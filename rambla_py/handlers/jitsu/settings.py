@@ -29,7 +29,12 @@ class JitsuSettings(WebSettings, frozen=True, forbid_unknown_fields=True, kw_onl
         str, Meta(description="the request that tests a connection, below the path of the url")
     ] = "/health"
     max_connections: Annotated[
-        int, Meta(ge=1, le=256, description="requests that one worker may have in flight")
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="requests that one worker may have in flight, beside 32 of messages sent alone",
+        ),
     ] = 4
     max_body_bytes: Annotated[
         int | None,

@@ -14,7 +14,7 @@ from rambla_py.errors import (
     PermanentError,
     UnknownOutcomeError,
 )
-from rambla_py.handlers._losses import Loss, Losses
+from rambla_py.handlers._losses import Loss, Losses, ServerCheck
 from rambla_py.handlers.objects.batches import Bundle
 from rambla_py.handlers.objects.encode import (
     attributes_of,
@@ -56,6 +56,7 @@ class ObjectsConnection:
         self._lock = threading.Lock()
         self._pending = 0
         self._losses = Losses(time.monotonic())
+        self._check = ServerCheck(self._losses, self._answers)
         self._released_at = time.monotonic()
         self.small = PutPool(self._run, self._refuse, most=settings.concurrency, name=f"objects {channel}")
         self.files = PutPool(self._run, self._refuse, most=_FILE_THREADS, name=f"objects {channel} file")
@@ -112,7 +113,13 @@ class ObjectsConnection:
             single = self._losses.answered(began, time.monotonic())
         _settle(single)
 
+    def _answers(self) -> bool:
+        check_store(self.settings, self.store)
+        return True
+
     def _finish(self, began: float, losses: Sequence[Loss]) -> None:
+        if losses:
+            losses = self._check.single(began, losses)
         with self._lock:
             self._pending -= 1
             actions = self._losses.finished(began, losses, time.monotonic(), last=not self._pending)
