@@ -163,17 +163,16 @@ class Rambla:
         ``SerializationError`` (with the path to the value); ``MailboxFullError`` when there is no room within
         ``publish_timeout_s``, or at once inside an event loop, a handler or a callback.
         """
-        if not options:
-            try:
-                # Not called at once: an attribute that is no method is faster to read than to call.
-                accept = self._fast_paths[channels].accept  # type: ignore[index]  # several raise TypeError
-            except (KeyError, TypeError):  # the slow path, where an exception costs little
-                pass
-            else:
-                receipt = accept(message)
-                if receipt is not None:
-                    return receipt
-        return self._publisher.publish(channels, message, options)
+        try:
+            path = self._fast_paths[channels]  # type: ignore[index]  # several raise TypeError
+        except (KeyError, TypeError):  # the first message of a channel, or the slow path
+            return self._publisher.publish(channels, message, options)
+        if options:
+            receipt = path.accept_with(message, options)
+        else:
+            accept = path.accept  # not called at once: an attribute that is no method is faster to read
+            receipt = accept(message)
+        return self._publisher.publish_slowly(channels, message, options) if receipt is None else receipt
 
     def publish_many(
         self, channels: str | Iterable[str], messages: Iterable[Any], /, **options: Any

@@ -36,19 +36,30 @@ class Publisher:
         may_wait: bool = True,
     ) -> Receipt:
         """Accept one message."""
-        admission = self._fast_path(channels)
-        receipt = None if admission is None else admission.accept_with(message, options)
+        path = self._fast_path(channels)
+        receipt = None if path is None else path.accept_with(message, options)
         if receipt is None:
-            receipt = accept(self._plan(channels, (message,), options), may_wait=may_wait)
+            receipt = self.publish_slowly(channels, message, options, may_wait=may_wait)
         return receipt
+
+    def publish_slowly(
+        self,
+        channels: str | Iterable[str],
+        message: Any,
+        options: Mapping[str, Any],
+        *,
+        may_wait: bool = True,
+    ) -> Receipt:
+        """Accept one message that its fast path has not accepted."""
+        return accept(self._plan(channels, (message,), options), may_wait=may_wait)
 
     def publish_many(
         self, channels: str | Iterable[str], messages: Iterable[Any], options: Mapping[str, Any]
     ) -> Receipt:
         """Accept many messages, with one receipt for all."""
         messages = tuple(messages)
-        admission = self._fast_path(channels)
-        receipt = None if admission is None else admission.accept_many(messages, options)
+        path = self._fast_path(channels)
+        receipt = None if path is None else path.accept_many(messages, options)
         return accept(self._plan(channels, messages, options, many=True)) if receipt is None else receipt
 
     def publish_async(

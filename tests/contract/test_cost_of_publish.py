@@ -94,11 +94,11 @@ def test_a_publish_makes_few_calls(parked: Rambla, payload: Any, most: float) ->
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        pytest.param({"key": "k"}, 14.1, id="key"),
-        pytest.param({"id": "1"}, 13.1, id="id"),
-        pytest.param({"headers": {"trace": "00-1"}}, 16.1, id="headers"),
-        pytest.param({"expires_s": 60.0}, 14.1, id="expires_s"),
-        pytest.param({"priority": "high"}, 14.1, id="priority"),
+        pytest.param({"key": "k"}, 12.1, id="key"),
+        pytest.param({"id": "1"}, 11.1, id="id"),
+        pytest.param({"headers": {"trace": "00-1"}}, 14.1, id="headers"),
+        pytest.param({"expires_s": 60.0}, 12.1, id="expires_s"),
+        pytest.param({"priority": "high"}, 12.1, id="priority"),
     ],
 )
 def test_a_publish_with_an_option_makes_few_calls(
