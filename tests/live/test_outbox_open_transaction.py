@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+import pytest
 from outbox_databases import Database
+from outbox_relays import TARGET, Relays, row, store
 from outboxes import NAME, table_of
 
 from rambla_py import Handler, Rambla, outbox
+from rambla_py.outbox.journal import Changes
+from rambla_py.outbox.postgres.reading import _BEFORE, _NEXT
 from rambla_py.testing.harness import until
 
 _HELD_S = float(os.environ.get("RAMBLA_HELD_S", "0"))
@@ -59,3 +65,27 @@ def test_a_transaction_that_is_open_over_fifty_thousand_rows(empty_postgres: Dat
         account = app.outbox.audit().targets[NAME]
     assert set(received.values()) == {1}
     assert (account.ok, account.difference) == (number + 3, 0)
+
+
+@pytest.mark.parametrize(("query", "rest"), [(_NEXT, ", 500, 500"), (_BEFORE, "")], ids=["next", "late"])
+def test_no_bucket_passes_by_the_removed_rows_of_others(relays: Relays, query: str, rest: str) -> None:
+    """Rows that were removed while a transaction is open are still in the table, which looks almost empty.
+
+    The statement is planned once for any values, as the server does after some executions.
+    """
+    journal = relays.open()
+    with psycopg.connect(relays.database.url) as late:
+        late.execute("SELECT pg_current_xact_id()")
+        for group in range(20):
+            rows = [row(f"{group}/{at}", key=f"k{at}") for at in range(500)]
+            store(journal, *rows)
+            relays.database.query("ANALYZE rambla_message")
+            journal.write((), Changes(ended=[(one, "ok") for one in rows]))
+        numbers = itertools.count(1)
+        prepared = re.sub("%s", lambda _: f"${next(numbers)}", query)
+        late.execute("SET plan_cache_mode = force_generic_plan")
+        late.execute(f"PREPARE reading AS {prepared}".encode())
+        given = f"'{set(range(64))}', '{{{', '.join(['0'] * 64)}}}', '{TARGET}', '{TARGET}'{rest}"
+        plan = str(late.execute(f"EXPLAIN (ANALYZE) EXECUTE reading({given})".encode()).fetchall())
+    assert "rambla_message_head" in plan
+    assert "Rows Removed by Filter" not in plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import psycopg
 
 from rambla_py.outbox.postgres.connection import fetch
 from rambla_py.outbox.postgres.leases import Leases
+from rambla_py.outbox.postgres.sweep import Sweep
 from rambla_py.outbox.rows import Row
 
 __all__ = ["Reading"]
@@ -19,12 +19,16 @@ message.target, id, key, accepted, payload, form, options, due, wait_s, given_id
 message.bucket, message.relay
 """
 # A bucket after the other, each in order, until there are enough. One that has no rows costs a look.
+# The bounds are those of the index (bucket, target, seq), which is the only one that can follow them. With
+# equalities the planner takes the primary key for as good while it believes the table to be almost empty;
+# but removed rows stay in it as long as a transaction is open, and each bucket would pass by those of all.
 _NEXT: Final = f"""
 SELECT {_COLUMNS}
 FROM unnest(%s::smallint[], %s::bigint[]) AS held (bucket, after) CROSS JOIN LATERAL (
     SELECT * FROM rambla_message AS message
-    WHERE message.bucket = held.bucket AND message.target = %s AND message.seq > held.after
-    ORDER BY message.seq LIMIT %s
+    WHERE (message.bucket, message.target, message.seq) > (held.bucket, %s, held.after)
+        AND (message.bucket, message.target) <= (held.bucket, %s)
+    ORDER BY message.bucket, message.target, message.seq LIMIT %s
 ) AS message
 LIMIT %s
 """
@@ -33,22 +37,28 @@ _BEFORE: Final = """
 SELECT message.seq
 FROM unnest(%s::smallint[], %s::bigint[]) AS held (bucket, upto) CROSS JOIN LATERAL (
     SELECT seq FROM rambla_message AS message
-    WHERE message.bucket = held.bucket AND message.target = %s AND message.seq <= held.upto
+    WHERE (message.bucket, message.target, message.seq) <= (held.bucket, %s, held.upto)
+        AND (message.bucket, message.target) >= (held.bucket, %s)
 ) AS message
 """
 _LATE: Final = f"SELECT {_COLUMNS} FROM rambla_message AS message WHERE seq = ANY(%s) ORDER BY seq"
+
+
+_SHARE: Final = 0.2
+"""How much of the time between two polls the looks of one ``read`` may take."""
 
 
 class Reading:
     """Hands out each row of the leased buckets once.
 
     A transaction may commit a row after rows with higher numbers were handed out. So what is there below
-    the last one is looked through as well, every ``poll_s`` seconds.
+    the last one is looked through as well, every ``poll_s`` seconds; over several of them, if the server has
+    kept very many removed rows there for a transaction that stays open.
     """
 
     def __init__(self, leases: Leases, *, poll_s: float, monotonic: Callable[[], float]) -> None:
         self._leases, self._poll_s, self._monotonic = leases, poll_s, monotonic
-        self._looked_at: dict[str, float] = {}
+        self._sweeps: dict[str, Sweep] = {}
         self._doubted: set[tuple[str, str]] = set()
         self.handed: dict[tuple[int, str], int] = {}
         """Up to where rows were handed out, as far as that is not stored yet."""
@@ -65,7 +75,8 @@ class Reading:
 
     def look_again(self) -> None:
         """Let the next ``read`` of each target look for late rows."""
-        self._looked_at.clear()
+        for sweep in self._sweeps.values():
+            sweep.again()
 
     def doubt(self, rows: Iterable[Row]) -> None:
         """Record rows of a commit that may have taken effect: this process has not accepted them."""
@@ -74,8 +85,8 @@ class Reading:
     def take_back(self, rows: Sequence[Row]) -> None:
         """Record that rows are not in this process after all; they are read again as late ones."""
         self._leases.removed(row.seq for row in rows)
-        for row in rows:
-            self._looked_at.pop(row.target, None)
+        for target in {row.target for row in rows} & self._sweeps.keys():
+            self._sweeps[target].again()
 
     def _read(self, connection: psycopg.Connection[Any], target: str, limit: int, rows: list[Row]) -> None:
         rows += self._late(connection, target, limit)
@@ -83,23 +94,24 @@ class Reading:
             buckets = self._leases.readable()
             after = [self._leases.held[bucket].cursors.get(target, 0) for bucket in buckets]
             room = limit - len(rows)
-            found = fetch(connection, _NEXT, buckets, after, target, room, room)
+            found = fetch(connection, _NEXT, buckets, after, target, target, room, room)
             rows += self._hand_out(found)
             if len(found) < room:
                 break
 
     def _late(self, connection: psycopg.Connection[Any], target: str, limit: int) -> list[Row]:
-        now = self._monotonic()
-        # Not 0.0: the clock may begin at the machine's start.
-        if now < self._looked_at.get(target, -math.inf) + self._poll_s:
-            return []
+        sweep, began = self._sweeps.setdefault(target, Sweep(self._poll_s)), self._monotonic()
         buckets = [one for one in self._leases.readable() if target in self._leases.held[one].cursors]
-        upto = [self._leases.held[bucket].cursors[target] for bucket in buckets]
-        before = fetch(connection, _BEFORE, buckets, upto, target) if buckets else []
-        late = sorted(seq for (seq,) in before if seq not in self._leases.bucket_of)
-        if len(late) <= limit:
-            self._looked_at[target] = now
-        return self._hand_out(fetch(connection, _LATE, late[:limit])) if late else []
+        now, rows = began, list[Row]()
+        while not rows and now <= began + self._poll_s * _SHARE and (chosen := sweep.next(buckets, now)):
+            upto = [self._leases.held[bucket].cursors[target] for bucket in chosen]
+            before = fetch(connection, _BEFORE, list(chosen), upto, target, target)
+            late = sorted(seq for (seq,) in before if seq not in self._leases.bucket_of)
+            looked_at, now = now, self._monotonic()
+            if len(late) <= limit:
+                sweep.looked(chosen, buckets, took_s=now - looked_at, now=looked_at)
+            rows = self._hand_out(fetch(connection, _LATE, late[:limit])) if late else []
+        return rows
 
     def _hand_out(self, found: Sequence[tuple[Any, ...]]) -> list[Row]:
         """Return what was found as rows, without those that are in this process already."""
