@@ -25,8 +25,11 @@ def new_id() -> str:
     >>> len(new_id()), new_id() == new_id()
     (32, False)
     """
-    with _lock:
-        return _draw()
+    try:
+        return _stock.pop()  # atomic: only a new stock takes the lock
+    except IndexError:
+        with _lock:
+            return _draw()
 
 
 def _draw() -> str:

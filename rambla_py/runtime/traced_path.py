@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -89,9 +88,7 @@ class TracedPath:
 
     def _with_headers(self, accept: Accept, options: Mapping[str, Any]) -> Accept:
         current, headers, path, may_add = self._current, self._headers, self._path, self._may_add(options)
-        accept_spanned: Accept = _slow_path
-        if may_add and self._spanned is not None:
-            accept_spanned = functools.partial(self._spanned.accept, options=options)
+        spanned = self._spanned if may_add else None
         # One tuple, which threads replace as a whole: the context of the latest call, and what accepts the
         # messages under it. None until its headers are bound, which costs as much as three messages.
         latest: tuple[object, Accept | None] = None, None
@@ -105,7 +102,10 @@ class TracedPath:
                 if added and may_add:
                     latest = context, None
                     return self._accept_with(message, options, added)
-                accept_here = accept_spanned if added is None else _slow_path if added else accept
+                if added is None:
+                    accept_here = _slow_path if spanned is None else spanned.under(context, options)
+                else:
+                    accept_here = _slow_path if added else accept
                 latest = context, accept_here
             elif accept_here is None:
                 accept_here = path.bound({**options, "headers": headers(context)})

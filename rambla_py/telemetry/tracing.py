@@ -11,7 +11,7 @@ from rambla_py.telemetry.observer import ObservedTarget
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["CallTrace", "RequestTrace", "TracedTarget", "Tracing", "ends_with"]
+__all__ = ["CallTrace", "CallerTrace", "RequestTrace", "TracedTarget", "Tracing", "ends_with"]
 
 
 class TracedTarget(ObservedTarget, Protocol):
@@ -41,6 +41,18 @@ class CallTrace(Protocol):
         """End the trace: all were accepted, or the call raised ``error``. Only the first call counts."""
 
 
+class CallerTrace(Protocol):
+    """The trace of a caller, under which each message has a span of its own; of any thread."""
+
+    def begin(
+        self, target: TracedTarget, message_id: str
+    ) -> tuple[Mapping[str, str], object, Callable[[], None]]:
+        """Begin the span of a message; return the headers of the message, the span, and what ends it."""
+
+    def failed(self, span: Any, error: BaseException) -> None:
+        """Show the error of a call on the span of its message, before it ends."""
+
+
 class RequestTrace(Protocol):
     """The trace of one request that carries several messages."""
 
@@ -67,6 +79,9 @@ class Tracing(Protocol):
 
     def begin(self) -> CallTrace | None:
         """Begin the trace of a call; None without a caller's span."""
+
+    def caller(self, context: Any) -> CallerTrace:
+        """Return the trace of the caller in a context for which ``headers`` returns None."""
 
     def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         """Return what a handler's call with one message is made in."""

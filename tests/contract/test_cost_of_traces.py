@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import pytest
 from counted_calls import Calls
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanKind
 from small_apps import TIMEOUT_S, probe, running, table
 from traced import Spans
 
 from rambla_py import Rambla
+from rambla_py.delivery import LiveDelivery
+from rambla_py.handler import State
+from rambla_py.telemetry.otel.sending import Sending
+from rambla_py.telemetry.otel.targets import Targets
 
 MANY = 400
 PAYLOAD = "x" * 20
@@ -35,10 +41,10 @@ def waiting() -> Iterator[Rambla]:
 
 @pytest.mark.parametrize(
     ("spans", "most"),
-    [pytest.param(None, 10.1, id="no span"), pytest.param(Spans.unsampled(), 10.1, id="unsampled")],
+    [pytest.param(None, 8.1, id="no span"), pytest.param(Spans.unsampled(), 8.1, id="unsampled")],
 )
 def test_a_traced_publish_makes_few_more(waiting: Rambla, spans: Spans | None, most: float) -> None:
-    """The caller's context is looked at, three calls; its headers are bound once."""
+    """The caller's context is looked at, one call; its headers are bound once."""
     calls, publish = Calls(), waiting.publish
     with (spans or Spans()).of(waiting), nullcontext() if spans is None else spans.caller():
         for _ in range(3):
@@ -50,7 +56,7 @@ def test_a_traced_publish_makes_few_more(waiting: Rambla, spans: Spans | None, m
 
 
 def test_a_span_makes_few_more_than_it_costs_itself(waiting: Rambla) -> None:
-    """Beside those of the SDK: the place, the context in the headers, the options, the delivery."""
+    """Beside those of the SDK: the count of its caller, the context in the headers, the delivery."""
     spans, publish = Spans(), waiting.publish
     tracer, ours, bare = spans.provider.get_tracer("shop"), Calls(), Calls()
     given = {f"attribute.{number}": "value" for number in range(8)}
@@ -62,4 +68,32 @@ def test_a_span_makes_few_more_than_it_costs_itself(waiting: Rambla) -> None:
         with bare.counting():
             for _ in range(MANY):
                 tracer.start_span("create orders", kind=SpanKind.PRODUCER, attributes=given).end()
-    assert 20 <= ours.per_message(MANY) - bare.per_message(MANY) <= 100, ours.found.most_common(30)
+    assert 10 <= ours.per_message(MANY) - bare.per_message(MANY) <= 24, ours.found.most_common(30)
+
+
+@pytest.mark.parametrize(("sampler", "most"), [(None, 19.1), (ALWAYS_OFF, 0.1)], ids=["sampled", "unsampled"])
+def test_the_spans_of_a_batch_make_few_calls(sampler: Sampler | None, most: float) -> None:
+    """In the worker, beside those of the SDK: the context of each message, and its attributes."""
+    spans, ours, bare = Spans(sampler), Calls(), Calls()
+    seen: list[LiveDelivery] = []
+    tracer = spans.provider.get_tracer("shop")
+    sending = Sending(tracer, Targets(), str)
+
+    def keep(messages: Sequence[LiveDelivery], state: State) -> list[None]:
+        seen.extend(messages)
+        return [None] * len(messages)
+
+    with running(table(probe(handle_batch=lambda self, *given: keep(*given)))) as app:
+        with spans.of(app), spans.caller():
+            app.publish_many("orders", [PAYLOAD] * MANY).result(TIMEOUT_S)
+        (target,) = app._targets()
+        now = time.monotonic()
+        sending.attempted(target.config, seen, now, now, None)
+        with ours.counting():
+            sending.attempted(target.config, seen, now, now, None)
+    given = {f"attribute.{number}": "value" for number in range(10)}
+    with bare.counting():
+        for _ in range(MANY if sampler is None else 0):
+            tracer.start_span("send orders", kind=SpanKind.CLIENT, attributes=given, start_time=1).end(2)
+    assert len(seen) == MANY
+    assert 0 < ours.per_message(MANY) - bare.per_message(MANY) <= most, ours.found.most_common(30)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from opentelemetry.trace import Span, SpanContext
+from opentelemetry.trace import Span
 
 __all__ = ["Caller", "Callers"]
 
@@ -43,10 +43,12 @@ class Callers:
         self._lock = threading.Lock()
         self._callers: OrderedDict[tuple[int, int], Caller] = OrderedDict()
 
-    def admit(self, caller: SpanContext) -> tuple[bool, Caller | None]:
-        """Count one more span; return whether it may be made, and its caller if it is the last one."""
+    def admit(self, key: tuple[int, int]) -> tuple[bool, Caller | None]:
+        """Count one more span; return whether it may be made, and its caller if it is the last one.
+
+        ``key`` are the ids of the caller's trace and span.
+        """
         with self._lock:
-            key = (caller.trace_id, caller.span_id)
             found = self._callers.get(key)
             if found is None:
                 found = self._callers[key] = Caller(key)

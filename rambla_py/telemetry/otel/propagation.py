@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
 
+from opentelemetry import context as otel_context
 from opentelemetry import propagate
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -18,7 +22,15 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation import get_current_span
 
-__all__ = ["MALFORMED", "Carriers", "carrier_of", "context_of", "has_own_context", "parent_of"]
+__all__ = [
+    "MALFORMED",
+    "Carriers",
+    "carrier_of",
+    "context_of",
+    "current_context",
+    "has_own_context",
+    "parent_of",
+]
 
 MALFORMED: Final = "malformed"
 _FIELD: Final = "traceparent"
@@ -29,6 +41,23 @@ _MOST_CONTEXTS: Final = 64
 _MOST_PARENTS: Final = 1_024
 _PLAIN: Final = frozenset({_FIELD, "tracestate", "baggage"})
 _parents: dict[tuple[str, str | None], SpanContext | str] = {}
+
+
+def current_context(runtime: object = None) -> Callable[[], Context]:
+    """Return a function that returns the current context of a thread or task, at the cost of one call.
+
+    ``get_current`` makes two more. It is what is returned where another package keeps the context.
+    ``runtime`` is what keeps it, that of OpenTelemetry unless given.
+    """
+    runtime = runtime or getattr(otel_context, "_RUNTIME_CONTEXT", None)
+    variable = getattr(runtime, "_current_context", None)
+    if type(runtime) is not ContextVarsRuntimeContext or not isinstance(variable, ContextVar):
+        return get_current
+    read: Callable[[], Context] = variable.get
+    try:  # in a thread that has set none
+        return read if type(contextvars.Context().run(read)) is Context else get_current
+    except LookupError:
+        return get_current
 
 
 class Carriers:
@@ -50,10 +79,15 @@ class Carriers:
         known, made = self._of(context), span.get_span_context()
         state = known.caller.trace_state
         if known.is_plain and (made.trace_state is state or made.trace_state == state):
-            headers = {**known.headers, _FIELD: _written(made)}
-            # What will be read from them, mostly in this process, is known already.
-            _remember(headers[_FIELD], headers.get("tracestate"), _as_parent(made))
-            return headers
+            span_id, flags = made.span_id, made.trace_flags
+            written = f"{known.begin}{span_id:016x}{known.end if flags == known.flags else f'-{flags:02x}'}"
+            # What will be read from it, mostly in this process, is known already.
+            if len(_parents) >= _MOST_PARENTS:
+                _parents.clear()
+            _parents[written, known.state] = SpanContext(
+                known.trace_id, span_id, True, flags, made.trace_state
+            )
+            return {**known.headers, _FIELD: written}
         return carrier_of(set_span_in_context(span, context))
 
     def _of(self, context: Context) -> _Carrier:
@@ -61,8 +95,19 @@ class Carriers:
         if known is not None and known.context is context:
             return known
         headers, caller = carrier_of(context), get_current_span(context).get_span_context()
-        is_plain = headers.keys() <= _PLAIN and headers.get(_FIELD) == _written(caller)
-        made = _Carrier(context, headers, caller, is_plain)
+        written = _written(caller)
+        is_plain = headers.keys() <= _PLAIN and headers.get(_FIELD) == written
+        made = _Carrier(
+            context,
+            headers,
+            caller,
+            is_plain,
+            caller.trace_id,
+            caller.trace_flags,
+            written[: -len("0123456789abcdef-01")],
+            written[-len("-01") :],
+            headers.get("tracestate"),
+        )
         if len(self._known) >= _MOST_CONTEXTS:
             self._known.clear()
         self._known[id(context)] = made
@@ -72,13 +117,19 @@ class Carriers:
 class _Carrier(NamedTuple):
     """The headers of a context, which is kept alive so that its id is not used again.
 
-    ``is_plain``: they are those of W3C, and no others.
+    ``is_plain``: they are those of W3C, and no others. ``begin`` and ``end`` are what the ``traceparent`` of
+    the caller has around the id of its span, ``state`` is its ``tracestate``.
     """
 
     context: Context
     headers: dict[str, str]
     caller: SpanContext
     is_plain: bool
+    trace_id: int
+    flags: int
+    begin: str
+    end: str
+    state: str | None
 
 
 def carrier_of(context: Context) -> dict[str, str]:
@@ -99,6 +150,10 @@ def parent_of(headers: Mapping[str, Any]) -> SpanContext | str | None:
     given = headers.get(_FIELD)
     if given is not None:
         state = headers.get("tracestate")
+        if type(given) is str and (state is None or type(state) is str):
+            known = _parents.get((given, state))
+            if known is not None:
+                return known
         return _known(given, state if isinstance(state, str) else None)
     # Those of another propagator: B3, for one.
     fields = propagate.get_global_textmap().fields
@@ -140,11 +195,6 @@ def _remember(given: str, state: str | None, found: SpanContext | str) -> None:
     if len(_parents) >= _MOST_PARENTS:
         _parents.clear()
     _parents[given, state] = found
-
-
-def _as_parent(span: SpanContext) -> SpanContext:
-    """Return the context of a span as its message carries it."""
-    return SpanContext(span.trace_id, span.span_id, True, span.trace_flags, span.trace_state)
 
 
 def _written(span: SpanContext) -> str:

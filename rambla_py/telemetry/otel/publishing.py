@@ -8,15 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation import get_current_span
 
 from rambla_py.telemetry.otel.callers import Caller, Callers
-from rambla_py.telemetry.otel.propagation import MALFORMED, Carriers, has_own_context
+from rambla_py.telemetry.otel.propagation import (
+    MALFORMED,
+    Carriers,
+    current_context,
+    has_own_context,
+)
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
+    from rambla_py.telemetry.otel.attributes import TargetAttributes
     from rambla_py.telemetry.otel.sending import Sending
     from rambla_py.telemetry.otel.targets import Targets
     from rambla_py.telemetry.tracing import RequestTrace, TracedTarget
@@ -48,7 +54,7 @@ class Publishing:
     ) -> None:
         self.tracer, self.targets, self.callers, self.error_text = tracer, targets, callers, error_text
         self.create_spans, self.carriers = create_spans, Carriers()
-        self._sending, self.current = sending, get_current
+        self._sending, self.current = sending, current_context()
         self._latest: tuple[Context | None, Mapping[str, str] | None] = None, None
 
     def headers(self, context: Context) -> Mapping[str, str] | None:
@@ -71,10 +77,19 @@ class Publishing:
 
     def begin(self) -> CallTrace | None:
         """Begin the trace of a call; None without a caller's span."""
-        context = get_current()
+        context = self.current()
         span = get_current_span(context)
         given = span.get_span_context()
         return CallTrace(self, context, span, given) if given.is_valid else None
+
+    def caller(self, context: Context) -> CallerTrace:
+        """Return the trace of the caller whose span a context has, if ``headers`` is None for it."""
+        return CallerTrace(self, context)
+
+    def failed(self, span: Span, error: BaseException) -> None:
+        """Show the error of a call on a span."""
+        span.set_attribute("error.type", type(error).__name__)
+        span.set_status(Status(StatusCode.ERROR, self.error_text(error)))
 
     def attempt(self, target: TracedTarget, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         """Return what a handler's call with one message is made in: its span is current."""
@@ -141,8 +156,7 @@ class CallTrace:
             if made is None:
                 continue
             if error is not None:
-                made.span.set_attribute("error.type", type(error).__name__)
-                made.span.set_status(Status(StatusCode.ERROR, self._publishing.error_text(error)))
+                self._publishing.failed(made.span, error)
             if made.caller is None:
                 made.span.end(now)
             else:
@@ -150,7 +164,7 @@ class CallTrace:
 
     def _carrier(self, target: TracedTarget, message_id: str | None) -> Mapping[str, str]:
         publishing = self._publishing
-        may_make, last_of = publishing.callers.admit(self._given) if self._traced else (False, None)
+        may_make, last_of = publishing.callers.admit(_key(self._given)) if self._traced else (False, None)
         if not may_make:
             self._spans.append(None)
             return publishing.carriers.of(self._context)
@@ -164,3 +178,50 @@ class CallTrace:
         )
         self._spans.append(_Made(span, last_of, message_id is not None))
         return publishing.carriers.of_child(self._context, span)
+
+
+class CallerTrace:
+    """The span of a caller, for its messages that get a ``create`` span each. Thread-safe."""
+
+    def __init__(self, publishing: Publishing, context: Context) -> None:
+        self._publishing, self._context, self._span = publishing, context, get_current_span(context)
+        self._key = _key(self._span.get_span_context())
+        self._target: tuple[TracedTarget | None, TargetAttributes | None] = None, None
+
+    def begin(
+        self, target: TracedTarget, message_id: str
+    ) -> tuple[Mapping[str, str], Span | None, Callable[[], None]]:
+        """Begin the span of a message; return the headers of the message, the span, and what ends it."""
+        publishing, context, began_ns = self._publishing, self._context, time.time_ns()
+        may_make, last_of = publishing.callers.admit(self._key)
+        if not may_make:
+            return publishing.carriers.of(context), None, _do_nothing
+        latest, known = self._target
+        if latest is not target or known is None:
+            known = publishing.targets.of(target)
+            self._target = target, known  # one tuple: threads replace it as a whole
+        span = publishing.tracer.start_span(
+            known.create_name,
+            context=context,
+            kind=SpanKind.PRODUCER,
+            attributes={**known.create, "messaging.message.id": message_id},
+            start_time=began_ns,
+        )
+        headers = publishing.carriers.of_child(context, span)
+        return headers, span, span.end if last_of is None else lambda: self._hold(last_of, span)
+
+    def failed(self, span: Any, error: BaseException) -> None:
+        """Show the error of a call on the span of its message, before it ends."""
+        if span is not None:
+            self._publishing.failed(span, error)
+
+    def _hold(self, caller: Caller, span: Span) -> None:
+        self._publishing.callers.hold(caller, self._span, span, time.time_ns())
+
+
+def _key(caller: SpanContext) -> tuple[int, int]:
+    return caller.trace_id, caller.span_id
+
+
+def _do_nothing() -> None:
+    """End nothing: the message has no span."""

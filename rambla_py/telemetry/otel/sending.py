@@ -27,6 +27,7 @@ from rambla_py.telemetry.otel.propagation import carrier_of, context_of, parent_
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery, LiveDelivery
     from rambla_py.telemetry.observer import ObservedTarget
+    from rambla_py.telemetry.otel.attributes import TargetAttributes
     from rambla_py.telemetry.otel.targets import Targets
 
 __all__ = ["Sending"]
@@ -74,7 +75,7 @@ class Sending:
         if parent is None or not parent.trace_flags.sampled:
             yield
             return
-        span = self._start(target, delivery, parent, time.time_ns(), 1)
+        span = self._start(self._targets.of(target), delivery, parent, time.time_ns(), 1)
         self._live[delivery] = span
         token = attach(set_span_in_context(span, context_of(delivery.headers, parent)))
         try:
@@ -120,14 +121,19 @@ class Sending:
         started_ns, ended_ns = epoch_ns(started_at), epoch_ns(ended_at)
         headers: Mapping[str, Any] | None = None
         parent: SpanContext | None = None
+        is_sampled, live, size = False, self._live, len(deliveries)
+        known: TargetAttributes | None = None
         for delivery in traced:
-            span = self._live.pop(delivery, None) if self._live else None
+            span = live.pop(delivery, None) if live else None
             if span is None:
                 if parent is None or delivery.headers is not headers:  # messages of one caller may share them
                     headers, parent = delivery.headers, self._parent(target, delivery)
-                if parent is None or not parent.trace_flags.sampled:
+                    is_sampled = parent is not None and parent.trace_flags.sampled
+                if parent is None or not is_sampled:
                     continue
-                span = self._start(target, delivery, parent, started_ns, len(deliveries))
+                if known is None:
+                    known = self._targets.of(target)
+                span = self._start(known, delivery, parent, started_ns, size)
             if error is not None:
                 self._fail(span, error)
             elif type(delivery.result) not in _PLAIN:
@@ -171,9 +177,8 @@ class Sending:
         return None
 
     def _start(
-        self, target: ObservedTarget, delivery: Delivery[Any], parent: SpanContext, start_ns: int, size: int
+        self, known: TargetAttributes, delivery: Delivery[Any], parent: SpanContext, start_ns: int, size: int
     ) -> Span:
-        known = self._targets.of(target)
         attributes = {
             **known.send,
             "messaging.message.id": delivery.id,
