@@ -77,6 +77,7 @@ class ClickHouseConnection(WebConnection):
         self._rows = TableRows(self._plans, self._kinds)
         self._columns = Columns(lambda table, offset: self._asked(columns_query(table, offset)))
         self._headers = settings.login_headers()
+        self._database = settings.database_parameter()  # takes the url apart
 
     def check(self) -> None:
         """Log in, and ask which settings the server supports; raises ``ConnectionLostError``."""
@@ -265,7 +266,7 @@ class ClickHouseConnection(WebConnection):
         return found | {name: _text(value) for name, value in self.settings.settings.items()}
 
     def _target(self, parameters: dict[str, str]) -> str:
-        parameters = {**self.settings.database_parameter(), **parameters}
+        parameters = {**self._database, **parameters}
         return f"/?{urlencode(parameters)}" if parameters else "/"
 
 
