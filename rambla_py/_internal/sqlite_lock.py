@@ -21,6 +21,8 @@ __all__ = ["WriteLock", "begin_writing"]
 
 _FIRST_POLL_S, _LAST_POLL_S = 0.000_05, 0.001
 _LAST_TRY_S = 0.1
+_LOOK_EVERY_S = 0.005
+"""A look lets another thread take the GIL, which this one then waits for."""
 
 
 class WriteLock:
@@ -35,6 +37,7 @@ class WriteLock:
         self.connection = connection
         (self._timeout_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
         self._file = _file_of(connection)
+        self._queues, self._look_at = False, 0.0
         self._waits: bool | None = True  # None: an interruption came while it was being set
 
     def begin_writing(self) -> None:
@@ -43,7 +46,20 @@ class WriteLock:
         Raises ``sqlite3.OperationalError``.
         """
         self._set_waits(False)
-        _begin(self.connection, self._file, self._timeout_ms)
+        # Until two writers meet there is no queue, and no file for it.
+        if self._has_queue() or not _begun(self.connection, self._timeout_ms):
+            self._look_at = 0.0
+            deadline = time.monotonic() + self._timeout_ms / 1_000
+            with _turn(self._file, deadline):
+                _begin_before(deadline, self.connection)
+
+    def _has_queue(self) -> bool:
+        """Return whether writers queue, looked up now and then: the file stays once it is there."""
+        now = time.monotonic()
+        if not self._queues and now >= self._look_at:
+            self._queues = os.path.exists(f"{self._file}-turn")
+            self._look_at = now + _LOOK_EVERY_S
+        return self._queues
 
     def begin_shared(self) -> None:
         """Begin as ``begin_writing`` does, and let SQLite wait by itself from then on."""
@@ -80,15 +96,6 @@ def begin_writing(connection: sqlite3.Connection) -> None:
 def _file_of(connection: sqlite3.Connection) -> str:
     """Return the path of a connection's file; empty in memory."""
     return next((row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"), "")
-
-
-def _begin(connection: sqlite3.Connection, file: str, timeout_ms: int) -> None:
-    """Begin a transaction on a connection that does not wait by itself."""
-    # Until two writers meet there is no queue, and no file for it.
-    if os.path.exists(f"{file}-turn") or not _begun(connection, timeout_ms):
-        deadline = time.monotonic() + timeout_ms / 1_000
-        with _turn(file, deadline):
-            _begin_before(deadline, connection)
 
 
 def _begun(connection: sqlite3.Connection, timeout_ms: int) -> bool:

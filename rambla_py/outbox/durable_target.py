@@ -15,7 +15,7 @@ from rambla_py.outbox.codec import is_native
 from rambla_py.outbox.feed import ALONE_AFTER
 from rambla_py.outbox.journal import Changes
 from rambla_py.outbox.letters import letter_of
-from rambla_py.outbox.row_of import decoded, row_of
+from rambla_py.outbox.row_of import decoded, row_of, rows_of
 from rambla_py.outbox.rows import Progress, Row
 from rambla_py.telemetry.records import target_extra
 
@@ -69,6 +69,10 @@ class DurableTarget:
         """Make the rows of deliveries; raises ``SerializationError`` and ``OptionError``."""
         draw_ids(deliveries)  # at once: the lock costs more than an id
         config, now = self._config, time.time()
+        if deliveries and not any(givens):
+            for delivery, row in zip(deliveries, rows_of(config, deliveries, now), strict=True):
+                delivery.store(Stored(row))
+            return
         for delivery, given in zip(deliveries, givens, strict=True):
             _prepare(config, delivery, given, now)
 

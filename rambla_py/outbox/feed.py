@@ -80,7 +80,7 @@ class Feed:
 
     def fits(self, number: int) -> bool:
         """Return whether new rows may go into the mailbox at once."""
-        return not self.sources and self.alone is None and self.target.mailbox.free_places() >= number
+        return not self.sources and self.alone is None and self.target.mailbox.has_room(number)
 
     def spill(self, rows: Iterable[Row]) -> None:
         """Add rows of this process to those that wait."""

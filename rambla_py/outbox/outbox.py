@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +21,7 @@ from rambla_py.outbox.keeper import Keeper
 from rambla_py.outbox.letters import SetAsideError
 from rambla_py.outbox.log_watch import LogWatch
 from rambla_py.outbox.pending import Pending
+from rambla_py.outbox.placement import Placement
 from rambla_py.outbox.read_requests import ReadRequests
 from rambla_py.outbox.same_ids import SameIds
 from rambla_py.outbox.writer import Writer
@@ -48,7 +49,7 @@ class _Entry(msgspec.Struct, eq=False):
 
     deliveries: Sequence[LiveDelivery]
     acceptance: Acceptance
-    changes: Changes
+    changes: Changes | None = None
 
 
 class Outbox:
@@ -64,8 +65,8 @@ class Outbox:
         self.same_ids = SameIds(remembers=not journal.finds_duplicates)
         by_name = {target.config.name: target for target in targets}
         self._feeds = {name: Feed(target) for name, target in by_name.items() if _is_durable(target)}
-        self._feed_by_target: dict[Any, Feed] = {feed.target: feed for feed in self._feeds.values()}
         self._feeder = Feeder(journal, self._feeds, by_name.keys())
+        self._placement = Placement(journal, self._feeds.values(), self.same_ids, look=self._look)
         self._writer: Writer[_Entry] = Writer(
             self._commit,
             expected=RamblaError,
@@ -198,7 +199,7 @@ class Outbox:
                     handed[self.journal.own, feed.name] = feed.last_resident
                 feed.target.counters.store(row.seq)
                 feed.target.counters.spill(1)
-                self._leave_to_feeder(feed, row)
+                self._placement.leave_to_feeder(feed, row)
             if handed:
                 # Those that stay in the journal for want of room are found as such if this process dies.
                 self.journal.write((), Changes(cursors=handed))
@@ -207,14 +208,14 @@ class Outbox:
     def _submit(
         self, deliveries: Sequence[LiveDelivery], replaces: Sequence[tuple[Row, Status]] = ()
     ) -> None:
-        rows = [stored_of(delivery).row for delivery in deliveries]
+        rows = [delivery.stored.row for delivery in deliveries if delivery.stored is not None]
         acceptance = Acceptance(rows, replaces=list(replaces))
-        self._writer.submit(_Entry(deliveries, acceptance, Changes()), len(deliveries))
+        self._writer.submit(_Entry(deliveries, acceptance), len(deliveries))
         if acceptance.error is not None:
             raise acceptance.error
 
     def _patience_s(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> float:
-        configs = [self._feed_of(delivery).target.config for delivery in deliveries]
+        configs = [self._placement.feed_of(delivery).target.config for delivery in deliveries]
         if not may_wait or any(config.overflow != "block" for config in configs):
             return 0.0
         return max(config.publish_timeout_s for config in configs)
@@ -226,15 +227,15 @@ class Outbox:
         self._settle()
         taken_at = time.monotonic()
         changes = self.pending.take()
-        spilled = self._choose_spilled(entries, changes) if self.delivers else None
         for entry in entries:
             self._unsettled.extend(entry.deliveries)
+        spilled = self._placement.choose_spilled(self._unsettled, changes) if self.delivers else None
         acceptances = [entry.acceptance for entry in entries if entry.deliveries]
-        self.journal.write(acceptances, changes.merged([entry.changes for entry in entries]))
-        self.same_ids.removed(row for row, _ in changes.ended)
-        self._report_lost()
+        marks = [entry.changes for entry in entries if entry.changes is not None]
+        self.journal.write(acceptances, changes.merged(marks) if marks else changes)
+        self._removed(changes)
         for entry in entries:
-            self._admit(entry, spilled)
+            self._placement.place(entry.deliveries, entry.acceptance, spilled, self._unsettled.popleft)
         self.pending.written()
         self.written_at = taken_at
         if spilled:
@@ -248,14 +249,14 @@ class Outbox:
         while self._unsettled:
             delivery = self._unsettled[0]
             row = stored_of(delivery).row
-            feed = self._feed_of(delivery)
+            feed = self._placement.feed_of(delivery)
             admitted = delivery.admitted or feed.covers(row) or not self.delivers
             if not admitted and self._is_stored(row):
                 feed.target.counters.store(row.seq)
-                self._remember_id(row)
+                self._placement.remember_id(row)
                 if not delivery.spilled:
                     feed.target.admission.spill(delivery)
-                self._leave_to_feeder(feed, row)
+                self._placement.leave_to_feeder(feed, row)
             self._unsettled.popleft()
 
     def _is_stored(self, row: Row) -> bool:
@@ -263,65 +264,6 @@ class Outbox:
             return False
         found = self.journal.read(row.share, row.target, row.seq - 1, 1)
         return bool(found) and (found[0].seq, found[0].id) == (row.seq, row.id)
-
-    def _choose_spilled(self, entries: Sequence[_Entry], changes: Changes) -> set[str]:
-        """Return the targets whose new rows stay in the journal for now, and record where that begins."""
-        numbers = Counter([delivery.target for entry in entries for delivery in entry.deliveries])
-        spilled = set()
-        for target, number in numbers.items():
-            feed = self._feed_by_target[target]
-            if not feed.fits(number):
-                spilled.add(feed.name)
-                if not feed.spilling:
-                    changes.cursors[self.journal.own, feed.name] = feed.last_resident
-        return spilled
-
-    def _admit(self, entry: _Entry, spilled: set[str] | None) -> None:
-        """Put stored deliveries into their mailboxes, in the order of their rows."""
-        duplicates = {id(row): status for row, status in entry.acceptance.duplicates}
-        stored, settled = entry.acceptance.error is None, self._unsettled.popleft
-        for delivery in entry.deliveries:
-            if stored:
-                row = stored_of(delivery).row
-                if duplicates and id(row) in duplicates:
-                    self.same_ids.settle_duplicate(delivery, row, duplicates[id(row)])
-                else:
-                    self._admit_one(delivery, row, spilled)
-            settled()
-
-    def _admit_one(self, delivery: LiveDelivery, row: Row, spilled: set[str] | None) -> None:
-        feed = self._feed_of(delivery)
-        feed.target.counters.store(row.seq)
-        if spilled is None or row.share < 0:
-            feed.target.admission.leave(delivery)
-            if delivery.receipt is not None:
-                delivery.receipt._keep(delivery.id)
-        elif row.share != self.journal.own or feed.name in spilled:
-            self._remember_id(row)
-            feed.remember(row, delivery.receipt, delivery.slot)
-            feed.target.admission.spill(delivery)
-            self._leave_to_feeder(feed, row)
-        else:
-            self._remember_id(row)
-            row.payload, row.options = b"", None
-            feed.last_resident = row.seq
-            feed.target.admission.admit(delivery)
-        if feed.target.observers.outbox:
-            feed.observe("journaled", 1, (delivery.id,))
-
-    def _remember_id(self, row: Row) -> None:
-        if row.given_id:
-            self.same_ids.add(row)
-
-    def _leave_to_feeder(self, feed: Feed, row: Row) -> None:
-        """Leave a stored row in the journal until it is read."""
-        if row.share != self.journal.own:
-            self._look()
-        elif not self.journal.spill((row,)):
-            feed.spill((row,))
-
-    def _feed_of(self, delivery: LiveDelivery) -> Feed:
-        return self._feed_by_target[delivery.target]
 
     # -- the keeper's work ----------------------------------------------------------------------------
 
@@ -376,8 +318,7 @@ class Outbox:
         changes = self.pending.take()
         if changes:
             self.journal.write((), changes)
-            self.same_ids.removed(row for row, _ in changes.ended)
-            self._report_lost()
+            self._removed(changes)
             self.pending.written()
 
     def _keep_elsewhere(self) -> None:
@@ -387,8 +328,11 @@ class Outbox:
             for feed, seqs in awaited.items():
                 feed.keep(elsewhere.intersection(seqs))
 
-    def _report_lost(self) -> None:
-        """Report what this process delivered, and another one delivers as well."""
+    def _removed(self, changes: Changes) -> None:
+        """Forget the ids of removed rows; report the messages that another process delivers as well."""
+        given = [row for row, _ in changes.ended if row.given_id]
+        if given:
+            self.same_ids.removed(given)
         for row in self.journal.lost():
             feed = self._feeds.get(row.target)
             if feed is not None:

@@ -33,7 +33,7 @@ def restored(feed: Feed, row: Row, source: Source, adoption: int, receipt: Recei
         _end(target, stored, receipt, slot, error)
         return
     delivery.store(stored)
-    row.payload, row.options = b"", None
+    row.forget_payload()
     delivery.resume(
         attempts=progress.attempts,
         failures=progress.failures,

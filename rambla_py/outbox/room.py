@@ -47,7 +47,8 @@ class CommitRoom:
             self.was_full = True
             raise OutboxFullError(self._name, reason)
         self._rows += more
-        self._size += sum(len(row.payload) + _ROW_BYTES for row in rows) if more > 0 else 0
+        if more > 0 and self._max_bytes is not None:
+            self._size += sum([len(row.payload) for row in rows]) + len(rows) * _ROW_BYTES
 
     def _reason(self, rows: int) -> str | None:
         if self._full is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ from rambla_py.config.options import declared
 from rambla_py.config.reserved import as_table
 from rambla_py.errors import OptionError, SerializationError
 from rambla_py.handler import Secret
-from rambla_py.outbox.codec import dump_value, load_value
+from rambla_py.outbox.codec import dump_value, is_native, load_value
 from rambla_py.outbox.rows import Form, Row
 from rambla_py.serialization.cloudevents import EVENTS
 from rambla_py.serialization.json_numbers import read_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rambla_py.handler import Takes
     from rambla_py.policy import Policy
 
-__all__ = ["MAX_ID_BYTES", "body_of_row", "check_given", "decoded", "row_of"]
+__all__ = ["MAX_ID_BYTES", "body_of_row", "check_given", "decoded", "row_of", "rows_of"]
 
 MAX_ID_BYTES: Final = 255
 
@@ -73,6 +73,32 @@ def row_of(
     )
     row.seal()
     return row
+
+
+def rows_of(config: ChannelConfig, deliveries: Sequence[LiveDelivery], now: float) -> list[Row]:
+    """Return the rows of deliveries whose messages gave no options: as ``row_of``, at half the cost.
+
+    A delivery gets the payload as it will be read back. Raises ``SerializationError``.
+    """
+    first = deliveries[0]
+    name, policy, takes = config.name, first.policy, config.handler.takes_for(first.options)
+    due, wait_s = now + policy.delay_s if policy.delay_s else None, policy.delay_s
+    as_value = takes not in ENCODED or policy.serializer in EVENTS
+    rows = []
+    for delivery in deliveries:
+        payload = delivery.payload
+        form: Form = "value"
+        if delivery.calls or not as_value:
+            form, data = _stored_payload(config, delivery, None)
+        elif is_native(payload):
+            data = dump_value(payload, native=True)
+        else:
+            data = dump_value(payload, native=False)
+            delivery.reread(load_value(data))
+        row = Row(name, delivery.id, None, now, data, form, None, due, wait_s)
+        row.seal()
+        rows.append(row)
+    return rows
 
 
 def check_given(config: ChannelConfig, given: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ Form = Literal["value", "text", "bytes", "json", "msgpack", "custom"]
 wire, made of a string, of bytes, or by the serializer of that name (``custom``: a function)."""
 
 _MOST_ATTEMPTS = 20
+_crc32 = zlib.crc32
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +64,7 @@ class Progress(msgspec.Struct, array_like=True):
         return cls() if data is None else _decode_progress(data)
 
 
-class Row(msgspec.Struct, eq=False):
+class Row(msgspec.Struct, gc=False, eq=False):
     """One message for one target, as a row of the journal.
 
     ``seq`` is 0 until it is stored; numbers grow, and none is used twice. It is negative once this process
@@ -97,6 +98,10 @@ class Row(msgspec.Struct, eq=False):
         """Compute the checksum of what must not change."""
         self.crc = self._checksum()
 
+    def forget_payload(self) -> None:
+        """Let go of what the journal has, and the delivery as well."""
+        self.payload, self.options = b"", None
+
     def leave(self) -> None:
         """Record that this process has no more to do with it; its number stays known."""
         self.seq = -abs(self.seq)
@@ -107,10 +112,10 @@ class Row(msgspec.Struct, eq=False):
         return self.crc == self._checksum()
 
     def _checksum(self) -> int:
-        crc = zlib.crc32(self.id.encode())
+        crc = _crc32(self.id.encode())
         if self.options:
-            crc = zlib.crc32(self.options, crc)
-        return zlib.crc32(self.payload, crc)
+            crc = _crc32(self.options, crc)
+        return _crc32(self.payload, crc)
 
     def given(self) -> dict[str, Any]:
         """Return the options that the message gave, its id and key included; raises ``ValueError``."""

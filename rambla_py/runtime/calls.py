@@ -19,7 +19,7 @@ from rambla_py.message import Message
 from rambla_py.receipt import DurableReceipt, Home, Receipt
 from rambla_py.runtime.room import CallAdmission, RoomSource
 from rambla_py.runtime.routing import check_names
-from rambla_py.runtime.target.drafts import SharedPayload
+from rambla_py.runtime.target.drafts import SharedPayload, lone_delivery
 from rambla_py.runtime.target.durability import Durability
 from rambla_py.runtime.target.gathering import home_of
 from rambla_py.runtime.target.target import Target
@@ -47,12 +47,17 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def durability(self) -> Durability | None:
         """The outbox that commits before any message of this call is accepted; None without one."""
-        return next((target.durability for target in self.targets if target.durability is not None), None)
+        for target in self.targets:
+            if target.durability is not None:
+                return target.durability
+        return None
 
     def divided(self) -> tuple[list[LiveDelivery], list[LiveDelivery]]:
         """Return the deliveries that are stored in the outbox, and the others."""
-        stored = [delivery for delivery in self.deliveries if delivery.stored is not None]
-        return stored, [delivery for delivery in self.deliveries if delivery.stored is None]
+        others = [delivery for delivery in self.deliveries if delivery.stored is None]
+        if not others:
+            return self.deliveries, others
+        return [delivery for delivery in self.deliveries if delivery.stored is not None], others
 
 
 def plan(
@@ -97,8 +102,9 @@ def accept(call: Call, *, may_wait: bool = True) -> Receipt:
 
 
 def _accept(call: Call, now: float, *, may_wait: bool) -> Receipt:
-    if call.durability is not None:
-        return _accept_durable(call, call.durability, now, may_wait=may_wait)
+    durability = call.durability
+    if durability is not None:
+        return _accept_durable(call, durability, now, may_wait=may_wait)
     admission = CallAdmission(call.targets, call.deliveries, now, may_wait=may_wait)
     admission.check_places(now)
     while waiting := admission.admit(time.monotonic()):
@@ -138,6 +144,10 @@ async def _accept_async(call: Call, check_running: Callable[[], None]) -> Receip
 def _accept_durable(call: Call, durability: Durability, now: float, *, may_wait: bool) -> Receipt:
     """Reserve room in the mailboxes of the other targets, commit, then accept: nothing stored is dropped."""
     stored, others = call.divided()
+    if not others:
+        durability.accept(stored, may_wait=may_wait)
+        call.receipt._store(whole=True)
+        return call.receipt
     admission = _others(call, others, now, may_wait=may_wait)
     admission.check_places(now)
     while waiting := admission.reserve():
@@ -187,9 +197,12 @@ def _draft_for_one(
     """Add the deliveries of messages to one target: the same as ``_draft``, which costs twice as much."""
     givens: list[Mapping[str, Any]] = []
     checked = last = None
-    each = trace is not None or target.admission.publish_hook is not None
+    hook = target.admission.publish_hook
+    each, plain = trace is not None or hook is not None, hook is None and not target.config.envelope
     for slot, message in enumerate(messages):
-        payload, given = _read(target, message, options)
+        payload, given = message, options
+        if not plain or isinstance(message, Message):
+            payload, given = _read(target, message, options)
         if checked is None or given is not last or each:  # most have those of the call only
             last = given
             if given:
@@ -197,7 +210,7 @@ def _draft_for_one(
             if trace is not None:
                 given = trace.options(target.config, given)
             checked = target.admission.drafts.check(given)
-        deliveries.append(SharedPayload(payload).delivery(checked, receipt, None, slot))
+        deliveries.append(lone_delivery(payload, checked, receipt, slot))
         givens.append(given)
     if target.durability is not None:
         target.durability.prepare(deliveries, givens)

@@ -18,7 +18,7 @@ from waiting import wait_until
 from rambla_py import NotRunningError, OutboxBusyError, Rambla
 
 FILES = (
-    *(f"outbox/{name}.py" for name in ("outbox", "writer", "pending", "feed")),
+    *(f"outbox/{name}.py" for name in ("outbox", "placement", "writer", "pending", "feed")),
     *(f"outbox/sqlite/{name}.py" for name in ("journal", "connection", "transaction", "statements", "room")),
     *(f"_internal/{name}.py" for name in ("fork_lock", "sqlite_lock")),
 )

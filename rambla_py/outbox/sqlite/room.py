@@ -56,9 +56,9 @@ class Room:
                 self._unseen_bytes = 0
                 return True
             self._unseen_bytes, self._look_at = left // _UNSEEN_SHARE, now + _LOOK_EVERY_S
-        self._unseen_bytes -= sum(
-            len(row.payload) + len(row.options or b"") + _ROW_BYTES for one in acceptances for row in one.rows
-        )
+        for one in acceptances:
+            sizes = [len(row.payload) + len(row.options or b"") for row in one.rows]
+            self._unseen_bytes -= sum(sizes) + len(sizes) * _ROW_BYTES
         return False
 
 

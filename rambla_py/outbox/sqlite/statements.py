@@ -13,6 +13,8 @@ from rambla_py.outbox.rows import Letter, Row
 __all__ = ["add_counts", "bury", "insert", "read_rows"]
 
 _COLUMNS = "owner, target, id, key, accepted, due, wait_s, options, form, payload, crc, given_id, progress"
+_PLAIN_COLUMNS = "owner, target, id, key, accepted, form, payload, crc"
+"""Those that most rows need; the others have the values of a row without options."""
 _AT_ONCE = 25
 """Rows in one statement; more are not faster."""
 
@@ -45,17 +47,24 @@ def insert(
     last = 0
     for at in range(0, len(rows), _AT_ONCE):
         some = rows[at : at + _AT_ONCE]
-        values = [value for row in some for value in _values(row, share, targets[row.target])]
-        last = connection.execute(_insert_of(len(some)), values).lastrowid or 0
+        plain = not [
+            row for row in some if row.options or row.given_id or row.due is not None or row.progress
+        ]
+        columns, values_of = (_PLAIN_COLUMNS, _plain_values) if plain else (_COLUMNS, _values)
+        values: list[Any] = [share]
+        for row in some:
+            values += values_of(row, targets[row.target])
+        last = connection.execute(_insert_of(columns, len(some)), values).lastrowid or 0
     # The numbers of one transaction follow each other: AUTOINCREMENT adds one to the largest ever used.
     for seq, row in enumerate(rows, last - len(rows) + 1):
         row.seq, row.share = seq, share
 
 
 @functools.cache
-def _insert_of(number: int) -> str:
-    placeholders = ", ".join(["?"] * (_COLUMNS.count(",") + 1))
-    return f"INSERT INTO rambla_message ({_COLUMNS}) VALUES " + ", ".join([f"({placeholders})"] * number)
+def _insert_of(columns: str, number: int) -> str:
+    """Return the statement for rows of one share, which is its first parameter."""
+    group = f"(?1{', ?' * columns.count(',')})"
+    return f"INSERT INTO rambla_message ({columns}) VALUES " + ", ".join([group] * number)
 
 
 def read_rows(connection: sqlite3.Connection, share: int, target: str, after: int, limit: int) -> list[Row]:
@@ -70,10 +79,10 @@ def bury(connection: sqlite3.Connection, letter: Letter) -> None:
 
 def add_counts(connection: sqlite3.Connection, counts: Mapping[tuple[int, str], int]) -> None:
     """Add to the accounts of targets, by number and name."""
-    places = list(counts.items())
+    places = [(*place, number) for place, number in counts.items() if number]
     for at in range(0, len(places), _AT_ONCE):
         some = places[at : at + _AT_ONCE]
-        values = [value for place, number in some for value in (*place, number)]
+        values = [value for place in some for value in place]
         connection.execute(_count_of(len(some)), values)
 
 
@@ -96,9 +105,12 @@ def _row(found: tuple[Any, ...]) -> Row:
     )
 
 
-def _values(row: Row, share: int, target: int) -> tuple[Any, ...]:
+def _plain_values(row: Row, target: int) -> tuple[Any, ...]:
+    return target, row.id, row.key, row.accepted, row.form, row.payload, row.crc
+
+
+def _values(row: Row, target: int) -> tuple[Any, ...]:
     return (
-        share,
         target,
         row.id,
         row.key,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ __all__ = ["JournalTransaction", "in_parts"]
 _ROWS_WHILE_FULL = 8
 
 _DELETE = "DELETE FROM rambla_message WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq"
+_DELETE_RUN = "DELETE FROM rambla_message WHERE seq BETWEEN ? AND ?"
 _START = "UPDATE rambla_message SET started = 1 WHERE seq IN (SELECT value FROM json_each(?))"
 _SEEN = """
 SELECT digest, status, (SELECT owner FROM rambla_message WHERE rambla_message.seq = rambla_seen.seq)
@@ -52,12 +52,16 @@ class JournalTransaction:
     ) -> None:
         self._connection, self._target = connection, target
         self._now, self._dedup_window_s = now, dedup_window_s
-        self._counts: Counter[tuple[int, str]] = Counter()
+        self._counts: dict[tuple[int, str], int] = {}
         self._given: dict[tuple[int, str], tuple[bytes, Row]] = {}
 
     def finish(self) -> None:
         """Add up what was counted."""
         add_counts(self._connection, self._counts)
+
+    def _count(self, target: int, name: str, number: int = 1) -> None:
+        place = (target, name)
+        self._counts[place] = self._counts.get(place, 0) + number
 
     # -- new rows -------------------------------------------------------------------------------------
 
@@ -79,11 +83,11 @@ class JournalTransaction:
                 rows += one.rows
                 replaced += one.replaces
         if rows:
-            numbers = Counter([row.target for row in rows])
-            targets = {name: self._target(self._connection, name) for name in numbers}
+            names = [row.target for row in rows]
+            targets = {name: self._target(self._connection, name) for name in set(names)}
             insert(self._connection, rows, share, targets)
-            for name, number in numbers.items():
-                self._counts[targets[name], "accepted"] += number
+            for name, target in targets.items():
+                self._count(target, "accepted", names.count(name))
         if self._given:
             seen = [(*place, digest, row.seq) for place, (digest, row) in self._given.items()]
             self._connection.executemany(_SEE, seen)
@@ -99,9 +103,7 @@ class JournalTransaction:
         """
         known: list[tuple[Row, Status | None]] = []
         new: dict[tuple[int, str], tuple[bytes, Row]] = {}
-        for row in one.rows:
-            if not row.given_id:
-                continue
+        for row in [row for row in one.rows if row.given_id]:
             place, digest = (self._target(self._connection, row.target), row.id), digest_of(row)
             found = new.get(place) or self._given.get(place)
             if found is not None:
@@ -117,13 +119,13 @@ class JournalTransaction:
             row.share = owner if owner in delivered else -1
             known.append((row, status))
         aside = {id(row) for row, _ in known}
-        rows = [row for row in one.rows if id(row) not in aside]
+        rows = [row for row in one.rows if id(row) not in aside] if aside else one.rows
         room.take(rows, len(one.replaces))
         if not (new or known):
             return
         self._given |= new
         for row, _ in known:
-            self._counts[self._target(self._connection, row.target), "duplicates"] += 1
+            self._count(self._target(self._connection, row.target), "duplicates")
         one.duplicates, one.rows = known, rows
 
     # -- changes --------------------------------------------------------------------------------------
@@ -146,23 +148,42 @@ class JournalTransaction:
 
     def _remove(self, changes: Changes) -> None:
         """Delete rows that have ended, and count those that were still there."""
+        if not changes.dead and _is_run(changes.ended):
+            self._remove_run(changes.ended)
+            return
         gone: dict[int, tuple[Row, Status]] = {row.seq: (row, status) for row, status in changes.ended}
         gone |= {letter.row.seq: (letter.row, "fatal") for letter in changes.dead}
         dead = {letter.row.seq for letter in changes.dead}
-        counts: Counter[tuple[str, Status]] = Counter()
         seen: list[tuple[Any, ...]] = []
         until = self._now + self._dedup_window_s
         for (seq,) in self._connection.execute(_DELETE, (json.dumps(list(gone)),)).fetchall():
             row, status = gone[seq]
-            counts[row.target, status] += 1
+            target = self._target(self._connection, row.target)
+            self._count(target, status)
             if row.given_id and seq not in dead:
-                seen.append((status, until, self._target(self._connection, row.target), row.id))
+                seen.append((status, until, target, row.id))
         if seen:
             self._connection.executemany(
                 "UPDATE rambla_seen SET status = ?, until = ? WHERE target = ? AND id = ?", seen
             )
-        for (name, status), number in counts.items():
-            self._counts[self._target(self._connection, name), status] += number
+
+    def _remove_run(self, ended: Sequence[tuple[Row, Status]]) -> None:
+        """Delete rows that follow each other, without a look at each of them."""
+        first, status = ended[0]
+        number = self._connection.execute(_DELETE_RUN, (first.seq, ended[-1][0].seq)).rowcount
+        self._count(self._target(self._connection, first.target), status, number)
+
+
+def _is_run(ended: Sequence[tuple[Row, Status]]) -> bool:
+    """Return whether rows have all the numbers from the first to the last, one target and one status.
+
+    No row of another process has a number between; rows with a given id are looked at one by one.
+    """
+    first, status = ended[0]
+    target = first.target
+    return [row.seq for row, _ in ended] == [*range(first.seq, first.seq + len(ended))] and not [
+        row for row, its in ended if row.given_id or row.target != target or its != status
+    ]
 
 
 def in_parts(changes: Changes) -> Iterator[Changes]:
