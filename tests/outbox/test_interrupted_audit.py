@@ -26,7 +26,7 @@ def test_an_audit_at_every_point_of_a_publish(tmp_path: Path) -> None:
 
         def publish(number: int) -> Point:
             action = lambda: audits.append(app.outbox.audit())  # noqa: E731 - it has no frame that is traced
-            with interrupted_at(number * 3, FILES, action) as point:
+            with interrupted_at(number * 2, FILES, action) as point:
                 app.publish("orders", number)
             return point
 

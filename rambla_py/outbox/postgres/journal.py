@@ -182,33 +182,21 @@ class PostgresJournal:
         self, acceptances: Sequence[Acceptance], changes: Changes, stored: list[tuple[Row, int]]
     ) -> None:
         if not (acceptances or changes.ended or changes.dead or changes.progress or changes.started):
-            self._record_handed()
-            return
+            return  # up to where rows were handed out is recorded as they are read
         replaced: list[tuple[Row, Status]] = []
         with self._connection.writing() as connection:
             self._renew_after_pause(connection)
-            refused = self._writing.apply(connection, changes, self._handed())
+            refused = self._writing.apply(connection, changes)
             if acceptances:
                 stored += self._writing.accept(connection, acceptances, self._room(connection))
                 # Not those of a call that is refused: nothing would be left of their messages.
                 replaced = [end for one in acceptances if one.error is None for end in one.replaces]
-                refused |= self._writing.apply(connection, Changes(ended=replaced), {})
-        self._reading.handed.clear()
+                refused |= self._writing.apply(connection, Changes(ended=replaced))
         ended = [row for row, _ in (*changes.ended, *replaced)] + [letter.row for letter in changes.dead]
         self._leases.removed(row.seq for row in ended)
         self._leases.lost_rows.difference_update(row.seq for row in ended)
         if refused:
             self._count_refused([row for row in ended if row.seq in refused])
-
-    def _record_handed(self) -> None:
-        """Record up to where rows were handed out: one statement, since messages wait for it."""
-        with self._connection.using() as connection:
-            self._renew_after_pause(connection)
-            self._writing.record(connection, self._handed())
-        self._reading.handed.clear()
-
-    def _handed(self) -> dict[tuple[int, str], int]:
-        return {place: upto for place, upto in self._reading.handed.items() if place[0] in self._leases.held}
 
     def _renew_after_pause(self, connection: psycopg.Connection[Any]) -> None:
         if self._monotonic() > self._renewed_at + self._leases.lease_s and self._leases.held:
@@ -304,6 +292,7 @@ class PostgresJournal:
         if share != POLLED or not self._leases.held:
             return []
         with self._connection.using() as connection:
+            self._renew_after_pause(connection)
             rows = self._reading.read(connection, target, limit)
         self._found_rows = self._found_rows or bool(rows)
         return rows

@@ -22,15 +22,27 @@ message.bucket, message.relay
 # The bounds are those of the index (bucket, target, seq), which is the only one that can follow them. With
 # equalities the planner takes the primary key for as good while it believes the table to be almost empty;
 # but removed rows stay in it as long as a transaction is open, and each bucket would pass by those of all.
+# Up to where rows are handed out is recorded before they are, and in the same statement: messages wait for
+# it. For that, it does not wait for the disk: nothing depends on it but the number of deaths of a process
+# that dies together with the server.
 _NEXT: Final = f"""
-SELECT {_COLUMNS}
-FROM unnest(%s::smallint[], %s::bigint[]) AS held (bucket, after) CROSS JOIN LATERAL (
-    SELECT * FROM rambla_message AS message
-    WHERE (message.bucket, message.target, message.seq) > (held.bucket, %s, held.after)
-        AND (message.bucket, message.target) <= (held.bucket, %s)
-    ORDER BY message.bucket, message.target, message.seq LIMIT %s
-) AS message
-LIMIT %s
+WITH found AS (
+    SELECT {_COLUMNS}
+    FROM unnest(%s::smallint[], %s::bigint[]) AS held (bucket, after) CROSS JOIN LATERAL (
+        SELECT * FROM rambla_message AS message
+        WHERE (message.bucket, message.target, message.seq) > (held.bucket, %s, held.after)
+            AND (message.bucket, message.target) <= (held.bucket, %s)
+        ORDER BY message.bucket, message.target, message.seq LIMIT %s
+    ) AS message
+    LIMIT %s
+), recorded AS (
+    INSERT INTO rambla_handed AS handed (bucket, target, upto)
+    SELECT bucket, target, max(seq)
+    FROM found, (SELECT set_config('synchronous_commit', 'off', true) AS synced) AS setting
+    WHERE synced = 'off' GROUP BY bucket, target
+    ON CONFLICT (bucket, target) DO UPDATE SET upto = excluded.upto WHERE handed.upto < excluded.upto
+)
+SELECT * FROM found
 """
 # What is there up to the last row that was handed out: rows in this process, and late ones.
 _BEFORE: Final = """
@@ -60,8 +72,6 @@ class Reading:
         self._leases, self._poll_s, self._monotonic = leases, poll_s, monotonic
         self._sweeps: dict[str, Sweep] = {}
         self._doubted: set[tuple[str, str]] = set()
-        self.handed: dict[tuple[int, str], int] = {}
-        """Up to where rows were handed out, as far as that is not stored yet."""
 
     def read(self, connection: psycopg.Connection[Any], target: str, limit: int) -> list[Row]:
         """Return rows for a target that are in no mailbox, at most ``limit``; of each bucket in order."""
@@ -123,7 +133,7 @@ class Reading:
                 continue
             target = one[0]
             if seq > held.cursors.get(target, 0):
-                held.cursors[target] = self.handed[bucket, target] = seq
+                held.cursors[target] = seq
             if seq in self._leases.bucket_of:
                 continue
             self._leases.hand_out(bucket, seq)

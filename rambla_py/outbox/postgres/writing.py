@@ -115,19 +115,6 @@ WHERE message.seq = given.seq AND message.seq = ANY(%s) AND {_MINE}
 _STARTED: Final = f"""
 UPDATE rambla_message AS message SET started = true WHERE message.seq = ANY(%s) AND {_MINE}
 """
-_HANDED: Final = """
-INSERT INTO rambla_handed AS handed (bucket, target, upto)
-SELECT * FROM unnest(%s::smallint[], %s::text[], %s::bigint[])
-ON CONFLICT (bucket, target) DO UPDATE SET upto = excluded.upto WHERE handed.upto < excluded.upto
-"""
-# By itself, it does not wait for the disk: messages wait for it, and nothing depends on it but the number of
-# deaths of a process that dies together with the server.
-_HANDED_ALONE: Final = """
-INSERT INTO rambla_handed AS handed (bucket, target, upto)
-SELECT given.* FROM unnest(%s::smallint[], %s::text[], %s::bigint[]) AS given (bucket, target, upto),
-    (SELECT set_config('synchronous_commit', 'off', true) AS synced) AS setting WHERE synced = 'off'
-ON CONFLICT (bucket, target) DO UPDATE SET upto = excluded.upto WHERE handed.upto < excluded.upto
-"""
 # Rows that are locked are added up another time.
 _ADD_UP: Final = """
 WITH gone AS (
@@ -241,17 +228,7 @@ class Writing:
 
     # -- changes --------------------------------------------------------------------------------------
 
-    def record(self, connection: psycopg.Connection[Any], handed: Mapping[tuple[int, str], int]) -> None:
-        """Record up to where rows were handed out, in a transaction of its own."""
-        if handed:
-            connection.execute(_HANDED_ALONE, _columns_of(handed))
-
-    def apply(
-        self,
-        connection: psycopg.Connection[Any],
-        changes: Changes,
-        handed: Mapping[tuple[int, str], int],
-    ) -> set[int]:
+    def apply(self, connection: psycopg.Connection[Any], changes: Changes) -> set[int]:
         """Apply changes; return the rows whose removal was refused, because another relay has them."""
         ended = [row.seq for row, _ in changes.ended] + [letter.row.seq for letter in changes.dead]
         lost = self._leases.lost_rows.intersection(ended)
@@ -261,8 +238,6 @@ class Writing:
             connection.execute(_PROGRESS, (seqs, *map(list, columns), seqs, self._leases.relay))
         if changes.started:
             connection.execute(_STARTED, (changes.started, self._leases.relay))
-        if handed:
-            connection.execute(_HANDED, _columns_of(handed))
         if changes.dead:
             gone = self._given([(letter.row, "fatal") for letter in changes.dead])
             found = fetch(connection, _BURY, *gone, *letter_columns(changes.dead))
@@ -283,10 +258,6 @@ class Writing:
     def add_up(self, connection: psycopg.Connection[Any]) -> None:
         """Add what transactions have accepted to the account of this relay."""
         connection.execute(_ADD_UP, (self._leases.relay,))
-
-
-def _columns_of(handed: Mapping[tuple[int, str], int]) -> tuple[list[Any], ...]:
-    return (*map(list, zip(*handed, strict=True)), list(handed.values()))
 
 
 def _take_room(one: Acceptance, rows: Sequence[Row], room: CommitRoom) -> bool:
