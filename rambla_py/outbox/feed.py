@@ -24,6 +24,9 @@ ALONE_AFTER = 2
 """With how many deaths of its process a message is attempted alone."""
 
 
+_Receipts = dict[int, tuple["weakref.ref[Receipt]", int, str]]
+
+
 class Source(msgspec.Struct, eq=False):
     """The rows of one share for one target, from the one after ``after`` to ``last``, which may be unknown.
 
@@ -66,7 +69,9 @@ class Feed:
         self.polled: dict[int, Source] = {}
         self.last_resident = 0
         self.alone: Stored | None = None
-        self._receipts: dict[int, tuple[weakref.ref[Receipt], int, str]] = {}
+        self._receipts: _Receipts = {}
+        # That of the last row, with the numbers of its rows: those of a call come together.
+        self._last_receipt: tuple[weakref.ref[Receipt], list[int]] | None = None
 
     @property
     def spilling(self) -> bool:
@@ -131,9 +136,13 @@ class Feed:
 
     def remember(self, row: Row, receipt: Receipt | None, slot: int) -> None:
         """Keep the way to a spilled row's receipt for as long as the application has it."""
-        if receipt is not None:
-            receipts, seq = self._receipts, row.seq
-            self._receipts[seq] = (weakref.ref(receipt, lambda _: receipts.pop(seq, None)), slot, row.id)
+        if receipt is None:
+            return
+        if self._last_receipt is None or self._last_receipt[0]() is not receipt:
+            self._last_receipt = _reference(receipt, self._receipts)
+        reference, seqs = self._last_receipt
+        seqs.append(row.seq)
+        self._receipts[row.seq] = (reference, slot, row.id)
 
     def recall(self, seq: int) -> tuple[Receipt | None, int]:
         """Return the receipt of a row, if the application still has it, and its place there."""
@@ -157,3 +166,14 @@ class Feed:
             receipt = None if reference is None else reference()
             if receipt is not None:
                 receipt._keep(message_id)
+
+
+def _reference(receipt: Receipt, receipts: _Receipts) -> tuple[weakref.ref[Receipt], list[int]]:
+    """Return a reference that removes the rows with the numbers of a list once the receipt is gone."""
+    seqs: list[int] = []
+
+    def forget(_: object) -> None:
+        for seq in seqs:
+            receipts.pop(seq, None)
+
+    return weakref.ref(receipt, forget), seqs

@@ -88,16 +88,16 @@ class Feeder:
                         left -= 1
 
     def _take_over(self, share: Share) -> None:
+        if share.number == 0:  # its rows are not counted: there may be a million
+            for feed in self._feeds.values():
+                feed.adopt(share, None)
+            return
         found = self._journal.counts(share.number)
         for name in found.keys() - self._feeds.keys():
             if name in self._known:
                 self._leave(name)
             else:
                 self._set_aside(share, name)
-        if share.number == 0:
-            for feed in self._feeds.values():
-                feed.adopt(share, None)
-            return
         for name in found.keys() & self._feeds.keys():
             number, last = found[name]
             feed = self._feeds[name]

@@ -113,7 +113,6 @@ class PostgresJournal:
         self._listener = Listener(url, self.name, self._woken, test_s=test_s, read_timeout_s=read_timeout_s)
         self._renewed_at = self._checked_at = self._looked_at = -float("inf")
         self._idle = self._found_rows = False
-        self._new: list[int] = []
         self._last_room: CommitRoom | None = None
 
     # -- life -----------------------------------------------------------------------------------------
@@ -261,7 +260,8 @@ class PostgresJournal:
         self._idle = idle
         if due:
             self._renewed_at = self._monotonic()
-        self._new += new
+        if new:
+            self._looked_at = -float("inf")  # they may have rows for other targets
         return [Share(POLLED)] if new else []
 
     def release(self, share: int) -> bool:
@@ -302,12 +302,11 @@ class PostgresJournal:
         self._reading.look_again()
 
     def counts(self, share: int) -> dict[str, tuple[int, int]]:
-        """Return, by target, how many rows the buckets have that are new since the last call."""
+        """Return, by target, how many rows the buckets of this relay have."""
         if share != POLLED:
             return {}
         with self._connection.using() as connection:
-            found = fetch(connection, _COUNTS, self._new)
-        self._new = []
+            found = fetch(connection, _COUNTS, list(self._leases.held))
         return {target: (count, last) for target, count, last in found}
 
     def others(self, targets: Collection[str]) -> list[str]:
