@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -171,9 +172,5 @@ class Feed:
 def _reference(receipt: Receipt, receipts: _Receipts) -> tuple[weakref.ref[Receipt], list[int]]:
     """Return a reference that removes the rows with the numbers of a list once the receipt is gone."""
     seqs: list[int] = []
-
-    def forget(_: object) -> None:
-        for seq in seqs:
-            receipts.pop(seq, None)
-
-    return weakref.ref(receipt, forget), seqs
+    # In C, so that no signal handler comes between: what it raised would be lost here.
+    return weakref.ref(receipt, lambda _: deque(map(receipts.pop, seqs, repeat(None)), maxlen=0)), seqs

@@ -26,6 +26,7 @@ from rambla_py.outbox.read_requests import ReadRequests
 from rambla_py.outbox.same_ids import SameIds
 from rambla_py.outbox.writer import Writer
 from rambla_py.runtime.target.shutdown import drop_waiting
+from rambla_py.runtime.worker_threads import must_not_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -216,7 +217,7 @@ class Outbox:
 
     def _patience_s(self, deliveries: Sequence[LiveDelivery], *, may_wait: bool) -> float:
         configs = [self._placement.feed_of(delivery).target.config for delivery in deliveries]
-        if not may_wait or any(config.overflow != "block" for config in configs):
+        if not may_wait or must_not_wait() or any(config.overflow != "block" for config in configs):
             return 0.0
         return max(config.publish_timeout_s for config in configs)
 

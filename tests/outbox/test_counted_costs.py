@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_calls import Calls
+from outboxes import Backend, running, table_of
 from recording import PROMISES, SYNC_ENDS, WRITE, calls_of, environment
+
+PAYLOAD = {"id": 42, "name": "Ann"}
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +58,25 @@ def test_what_a_message_costs(
     assert found["syncs"] == syncs
     assert found["rows"] <= rows
     assert found["statements"] <= statements
+
+
+@pytest.mark.parametrize("deliver", [False, True])
+def test_a_durable_publish_makes_few_calls(tmp_path: Path, deliver: bool) -> None:
+    """On the thread that publishes, whether the messages are delivered from its process or by another one."""
+    calls = Calls()
+    with running(table_of(tmp_path, Backend().handler(), {"deliver": deliver})) as app:
+        app.publish("orders", PAYLOAD)
+        with calls.counting():
+            for _ in range(50):
+                app.publish("orders", PAYLOAD)
+    assert 150 < calls.per_message(50) < 195, calls.found.most_common(12)
+
+
+def test_a_durable_publish_of_many_makes_fewer(tmp_path: Path) -> None:
+    """For each message: its row, its values, its checksum; and the way into the mailbox."""
+    calls = Calls()
+    with running(table_of(tmp_path, Backend().handler(), {})) as app:
+        app.publish("orders", PAYLOAD)
+        with calls.counting():
+            app.publish_many("orders", [PAYLOAD] * 500)
+    assert 30 < calls.per_message(500) < 39, calls.found.most_common(12)

@@ -52,25 +52,28 @@ class JournalFile:
     @contextmanager
     def using(self) -> Iterator[sqlite3.Connection]:
         """Give the connection to one thread at a time, to read; after a fork a new one."""
-        with self._opened() as lock:
-            lock.before_reading()
-            yield lock.connection
-
-    @contextmanager
-    def _opened(self) -> Iterator[WriteLock]:
         with self._lock:
-            if self._in_use:
-                raise OutboxBusyError(self.name, "this thread was interrupted while it was using it")
-            self._in_use = True
+            self._refuse_use()
             try:
-                if self._write_lock is None:
-                    with file_errors(self.name):
-                        self._write_lock = self._connect()
-                yield self._write_lock
+                self._in_use = True
+                lock = self._opened()
+                lock.before_reading()
+                yield lock.connection
             except sqlite3.Error as error:
                 raise self._mapped(error) from error
             finally:
                 self._in_use = False
+
+    def _refuse_use(self) -> None:
+        """Raise ``OutboxBusyError`` if this thread is using the connection already."""
+        if self._in_use:
+            raise OutboxBusyError(self.name, "this thread was interrupted while it was using it")
+
+    def _opened(self) -> WriteLock:
+        if self._write_lock is None:
+            with file_errors(self.name):
+                self._write_lock = self._connect()
+        return self._write_lock
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -78,24 +81,35 @@ class JournalFile:
 
         Raises ``OutboxBusyError`` on a thread that was interrupted while it was writing to the same file.
         """
-        with self._opened() as lock, refuse_reentry(self.name, self._place):
-            connection = lock.connection
-            if connection.in_transaction:  # an exception from a signal handler came before the block below
-                connection.execute("ROLLBACK")
-            lock.begin_writing()
-            committing = False
+        with self._lock:
+            self._refuse_use()
             try:
-                yield connection
-                committing = True
-                connection.execute("COMMIT")
-            except BaseException as error:
-                self._targets.clear()  # those of this transaction are gone
-                if connection.in_transaction:
-                    with suppress(sqlite3.Error):
+                self._in_use = True
+                lock = self._opened()
+                with refuse_reentry(self.name, self._place):
+                    connection, committing = lock.connection, False
+                    if connection.in_transaction:  # an exception from a signal handler came too early below
                         connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise self._mapped(error, committing=committing) from error
-                raise
+                    lock.begin_writing()
+                    try:
+                        yield connection
+                        committing = True
+                        connection.execute("COMMIT")
+                    except BaseException as error:
+                        self._undo(connection)
+                        if isinstance(error, sqlite3.Error):
+                            raise self._mapped(error, committing=committing) from error
+                        raise
+            except sqlite3.Error as error:
+                raise self._mapped(error) from error
+            finally:
+                self._in_use = False
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        self._targets.clear()  # those of this transaction are gone
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
 
     def _mapped(self, error: sqlite3.Error, *, committing: bool = False) -> OutboxError:
         mapped = journal_error(self.name, error, committing=committing)

@@ -12,6 +12,7 @@ from rambla_py.delivery import LiveDelivery
 from rambla_py.message import Message
 from rambla_py.receipt import Receipt
 from rambla_py.runtime.target.drafts import Draft, Drafts, PayloadNeeds
+from rambla_py.runtime.target.durable_acceptor import durable_acceptor
 from rambla_py.runtime.target.plain_acceptor import plain_acceptor
 from rambla_py.serialization.capture import ATOMS, captured
 
@@ -87,7 +88,9 @@ class Admission:
     def _bind(self) -> None:
         self.drafts = Drafts(self._target, self._acceptor, self._fallback_needs)
         self._accept = self.drafts.base.accept
-        self.accept = self._shortest(self.drafts.base, self.drafts.base.headers)
+        self._accept_now = self._shortest(self.drafts.base, self.drafts.base.headers)
+        durable = None if self.publish_hook else durable_acceptor(self._target, self.drafts.base)
+        self.accept = durable or self._accept_now
 
     def capture_for(self, fallback_needs: Sequence[PayloadNeeds]) -> None:
         """Capture payloads also for the targets of the fallback chain."""
@@ -100,7 +103,7 @@ class Admission:
         self._bind()
 
     def leave_fast_path(self) -> None:
-        """Let every message take the slow path from now on: the target has become durable."""
+        """Store every message from now on: the target has become durable."""
         self._bind()
 
     @property
@@ -120,7 +123,7 @@ class Admission:
             options = {**message.options, **options} if options else message.options
             message = message.payload
         if not options:
-            return self.accept(message)
+            return self._accept_now(message)
         if len(options) == 1:
             ((name, value),) = options.items()
             if name == "key":
