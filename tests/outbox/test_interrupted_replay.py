@@ -22,7 +22,7 @@ def test_a_replay_delivers_what_an_interrupted_commit_has_stored(tmp_path: Path)
         assert outbox is not None
 
         def publish(number: int) -> Point:
-            files = ("outbox/outbox.py",)
+            files = ("outbox/outbox.py", "outbox/placement.py")
             try:
                 with interrupted_at(number * 2, files, _interrupt) as point:
                     app.publish("orders", number)

@@ -38,7 +38,6 @@ class Run:
         model.started += 1
         self.number = model.started
         self.gate = threading.Event()
-        self.gate.set()
         run = self
 
         class Probe(Handler):
@@ -55,6 +54,7 @@ class Run:
         outbox: Any = self.app._lifecycle.outbox
         self.journal: SqliteJournal = outbox.journal
         self.journal._clock = lambda: model.now
+        self.gate.set()  # not before: what is delivered is removed by that clock
 
     def stop(self) -> None:
         threading.Timer(0.02, self.gate.set).start()
