@@ -133,6 +133,8 @@ _TYPES: Final = {
 }
 _NAMES = ", ".join(_TYPES)
 _SINGLE = tuple(name for name in _TYPES if name != "given_id")
+_SHORT = tuple(name for name in _SINGLE if name not in ("due", "wait_s", "options"))
+"""Of a message without options and delay: each parameter costs the driver."""
 # A relay is notified only if it says that it sleeps: a NOTIFY makes the commits of all transactions queue.
 _WAKE = f"SELECT pg_notify('{CHANNEL}', '') FROM (SELECT FROM rambla_relay WHERE idle LIMIT 1) AS sleeper"
 
@@ -151,14 +153,14 @@ WITH given AS (
 
 
 @functools.lru_cache
-def _single(placeholder: Placeholder) -> str:
+def _single(columns: tuple[str, ...], placeholder: Placeholder) -> str:
     """Return the statement for one message: arrays of one cost the driver as much as all the rest."""
-    values = ", ".join(placeholder(at) for at in range(len(_SINGLE)))
+    values = ", ".join(placeholder(at) for at in range(len(columns)))
     return f"""
 WITH arrived AS (
-    INSERT INTO rambla_message ({", ".join(_SINGLE)}) VALUES ({values})
+    INSERT INTO rambla_message ({", ".join(columns)}) VALUES ({values})
 ), counted AS (
-    INSERT INTO rambla_accepted (target, count) VALUES ({placeholder(len(_SINGLE))}, 1)
+    INSERT INTO rambla_accepted (target, count) VALUES ({placeholder(len(columns))}, 1)
 )
 {_WAKE}"""
 
@@ -219,8 +221,10 @@ def _number(placeholder: str) -> str:
 
 
 def _single_step(row: Row) -> Steps:
-    values = [column[0] for column in _columns([row])[: len(_SINGLE)]]
-    yield Query(_single, (*values, row.target))
+    columns = _SHORT if row.options is None and row.due is None else _SINGLE
+    bucket = any_bucket() if row.key is None else bucket_of(row.key)
+    values = [getattr(row, name) for name in columns[1:]]
+    yield Query(functools.partial(_single, columns), (bucket, *values, row.target))
 
 
 def _postgres_steps(rows: Sequence[Row]) -> Steps:
