@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rambla_py.testing.ports import HOST, free_port
-from rambla_py.testing.processes import deadline, end_group, guard
+from rambla_py.testing.processes import deadline, end_group, find_program, guard
 from rambla_py.testing.secured_server import SecuredServer, TlsFiles
 from rambla_py.testing.server_process import Server, ServerError
 
@@ -134,25 +134,11 @@ class RabbitMqServer(Server):
         Raises ``ServerError`` with the command's output when it fails, or takes longer than ``timeout_s``.
         """
         argv = [self._program("rabbitmqctl"), "-n", self._node, "-q", *arguments]
-        try:
-            done = subprocess.run(
-                argv,
-                check=False,
-                env={**os.environ, **self._environment()},
-                cwd=self.folder,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-            )
-        except subprocess.TimeoutExpired:
-            raise ServerError(repr(self), f"rabbitmqctl {arguments[0]} took over {timeout_s:g} s") from None
-        if done.returncode:
-            raise ServerError(repr(self), f"rabbitmqctl {arguments[0]} failed", done.stdout + done.stderr)
-        return done.stdout
+        return self._control(f"rabbitmqctl {arguments[0]}", argv, timeout_s)
 
     def sync(self) -> None:
         """Put what was declared on disk: a broker that is killed right after declare-ok may forget it."""
-        self.rabbitmqctl("eval", "mnesia:sync_log(), ok.")
+        self._evaluate("mnesia:sync_log(), ok.")
 
     def set_memory_alarm(self, on: bool) -> None:
         """Raise the memory alarm, which blocks every connection that publishes, or lift it.
@@ -161,12 +147,40 @@ class RabbitMqServer(Server):
         """
         share = "1.0e-9" if on else "0.4"
         # The monitor checks every 2.5 s; 'update' makes it check now, and get_state waits until it has.
-        self.rabbitmqctl(
-            "eval",
+        self._evaluate(
             f"vm_memory_monitor:set_vm_memory_high_watermark({share}), vm_memory_monitor ! update, "
-            "sys:get_state(vm_memory_monitor), ok.",
+            "sys:get_state(vm_memory_monitor), ok."
         )
         self.memory_alarm = on
+
+    def _evaluate(self, code: str) -> None:
+        """Evaluate an Erlang expression in the broker, which must return ``ok``."""
+        # Where Erlang's own client is installed: rabbitmqctl boots Elixir, which takes a second of CPU.
+        client = find_program("erl_call")
+        if client is None:
+            self.rabbitmqctl("eval", code)
+            return
+        answer = self._control("erl_call", [client, "-n", self._node, "-e"], _CONTROL_TIMEOUT_S, f"{code}\n")
+        if answer.strip() != "{ok, ok}":
+            raise ServerError(repr(self), f"evaluating {code!r} failed", answer)
+
+    def _control(self, name: str, argv: Sequence[str], timeout_s: float, given: str = "") -> str:
+        try:
+            done = subprocess.run(
+                argv,
+                check=False,
+                env={**os.environ, **self._environment()},
+                cwd=self.folder,
+                input=given,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired:
+            raise ServerError(repr(self), f"{name} took over {timeout_s:g} s") from None
+        if done.returncode:
+            raise ServerError(repr(self), f"{name} failed", done.stdout + done.stderr)
+        return done.stdout
 
     def _start_companions(self) -> None:
         # As a child of ours: the epmd that the broker would start is a daemon that would never end.
