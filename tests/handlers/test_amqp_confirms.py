@@ -15,7 +15,6 @@ from pika.exceptions import ChannelClosedByBroker, StreamLostError
 from rambla_py.delivery import Delivery
 from rambla_py.errors import (
     AccessError,
-    ConnectionLostError,
     PayloadTooLargeError,
     PermanentError,
     RejectedError,
@@ -173,7 +172,7 @@ def test_a_refused_exchange_fails_what_was_sent_to_it() -> None:
     assert notes.answers[topics[1].id].scope == "exchange 't', routing key 'b'"
     reply = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'shop'"
     confirms.on_channel_closed(ChannelClosedByBroker(403, reply))
-    assert kinds(notes, plain, *topics) == [AccessError, ConnectionLostError, UnavailableError]
+    assert kinds(notes, plain, *topics) == [AccessError, None, UnavailableError]
 
 
 def test_a_refused_user_id_fails_the_messages_that_have_it() -> None:
@@ -187,16 +186,21 @@ def test_a_refused_user_id_fails_the_messages_that_have_it() -> None:
 
 
 def test_what_came_after_the_one_that_closed_the_channel_was_not_taken() -> None:
-    """The broker ignores it, so it has not been attempted; what came before may have arrived."""
+    """The broker ignores it, and it is written again; what came before may have arrived, and goes alone next."""
     notes = Notes()
     before, after = amqp_delivery(notes=notes), amqp_delivery(notes=notes)
     bad = [amqp_delivery(notes=notes, options=amqp_options(properties={"user_id": "me"})) for _ in range(2)]
     reply = "PRECONDITION_FAILED - user_id property set to 'me' but authenticated user was 'guest'"
     confirms = in_flight(before, bad[0], after, bad[1])
-    confirms.on_channel_closed(ChannelClosedByBroker(406, reply))
-    assert kinds(notes, *bad, after, before) == [PermanentError, PermanentError, ConnectionLostError, None]
-    confirms.on_lost(StreamLostError("gone"))
-    assert kinds(notes, before) == [UnknownOutcomeError]
+    closed = confirms.on_channel_closed(ChannelClosedByBroker(406, reply))
+    assert kinds(notes, *bad, after, before) == [PermanentError, PermanentError, None, None]
+    assert (closed.named, list(closed.ignored)) == (True, [after])
+    confirms.restart(StreamLostError("closed"), closed.ignored)
+    assert kinds(notes, before, after) == [UnknownOutcomeError, None]
+    assert (notes.answers[before.id].connection_lost, notes.answers[before.id].together) == (False, True)
+    confirms.await_confirm(batch(after))
+    confirms.on_ack(1, False)  # the new channel counts from 1
+    assert kinds(notes, after) == [Ok]
 
 
 def test_nothing_new_follows_what_may_have_arrived_until_it_is_confirmed() -> None:
@@ -221,8 +225,8 @@ def test_a_body_over_the_brokers_limit_is_fatal(configured: str) -> None:
     notes = Notes()
     good, bad = amqp_delivery(b"x" * 8, notes=notes), amqp_delivery(b"x" * 9, notes=notes)
     reply = f"PRECONDITION_FAILED - message size 9 is larger than {configured}max size 8"
-    limit = in_flight(good, bad).on_channel_closed(ChannelClosedByBroker(406, reply))
-    assert (kinds(notes, good, bad), limit) == ([None, PayloadTooLargeError], 8)
+    closed = in_flight(good, bad).on_channel_closed(ChannelClosedByBroker(406, reply))
+    assert (kinds(notes, good, bad), closed.limit) == ([None, PayloadTooLargeError], 8)
     assert str(notes.answers[bad.id]) == "the payload has 9 bytes; the broker's max_message_size is 8"
 
 
@@ -239,8 +243,9 @@ def test_among_many_the_one_that_closed_the_channel_is_not_known() -> None:
     """When several are in flight and the reply identifies none, none of them fails."""
     notes = Notes()
     two = [amqp_delivery(notes=notes) for _ in range(2)]
-    in_flight(*two).on_channel_closed(ChannelClosedByBroker(406, "PRECONDITION_FAILED - unforeseen"))
+    closed = in_flight(*two).on_channel_closed(ChannelClosedByBroker(406, "PRECONDITION_FAILED - unforeseen"))
     assert kinds(notes, *two) == [None, None]
+    assert not closed.named
 
 
 def test_a_large_body_is_written_alone_until_its_size_is_confirmed() -> None:

@@ -346,3 +346,15 @@ def test_an_error_of_a_serializer_is_permanent() -> None:
 
 def broken(payload: Any) -> bytes:
     raise OSError("no disk")
+
+
+def test_what_must_be_alone_is_left_to_a_channel_of_its_own() -> None:
+    """The shared channel's encoder does not encode it; another channel's does, with its number."""
+    first, alone = amqp_delivery(b"a"), amqp_delivery(b"b")
+    alone.attempts = 2
+    alone.past().set_apart()
+    made = FrameEncoder(shared=True).batches([first, alone])
+    assert [(batch.alone, list(batch.deliveries)) for batch in made] == [(True, [alone]), (False, [first])]
+    (batch,) = FrameEncoder(channel_number=7).batches([alone])
+    assert not batch.alone
+    assert bytes(batch.pieces[0])[1:3] == b"\x00\x07"

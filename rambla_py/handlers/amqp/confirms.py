@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pika.spec import Basic
 
-from rambla_py.errors import ConnectionLostError, RejectedError, UnroutableError
+from rambla_py.errors import RejectedError, UnknownOutcomeError, UnroutableError
 from rambla_py.handlers.amqp.encode import LARGE_BYTES, Batch
 from rambla_py.handlers.amqp.errors import refusal
 from rambla_py.handlers.amqp.settings import AmqpOptions, default_key
@@ -17,11 +17,22 @@ from rambla_py.handlers.amqp.settings import AmqpOptions, default_key
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
 
-__all__ = ["ConfirmLedger", "Confirms"]
+__all__ = ["ClosedChannel", "ConfirmLedger", "Confirms"]
 
 log = logging.getLogger("rambla_py.handlers.amqp")
 
 T = TypeVar("T")
+
+
+class ClosedChannel(NamedTuple):
+    """What the broker's reply says: its size ``limit`` in bytes, and whether messages were ``named``.
+
+    ``ignored`` are those that came after the first one named, in order.
+    """
+
+    limit: int | None
+    named: bool
+    ignored: Sequence[Delivery]
 
 
 class Confirms:
@@ -53,6 +64,8 @@ class Confirms:
         if not len(self._ledger):
             self._repeated = False
             return True
+        if batch.alone:
+            return True
         return not (self._alone or batch.largest > self._proven or (self._repeated and not batch.repeated))
 
     def await_confirm(self, batch: Batch) -> None:
@@ -65,6 +78,11 @@ class Confirms:
     def await_write(self, deliveries: Sequence[Delivery], until: int) -> None:
         """Record what is ok as soon as the socket has taken ``until`` bytes in all."""
         self._unwritten.append((until, deliveries))
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many messages await a confirm."""
+        return len(self._ledger)
 
     @property
     def unwritten(self) -> bool:
@@ -108,25 +126,36 @@ class Confirms:
             text = "%s; it was counted as ok (%d so far)"
             log.warning(text, reason, self._returned, extra=self._extra)
 
-    def on_channel_closed(self, reason: BaseException) -> int | None:
-        """Settle the messages that the reply identifies; return the broker's size limit if it names one.
+    def on_channel_closed(self, reason: BaseException) -> ClosedChannel:
+        """Settle the messages that the reply identifies; return what it says about the others.
 
-        The broker has ignored what came after the first of them.
+        The broker has ignored what came after the first of them. What came before is in doubt.
         """
         alone = len(self._ledger) == 1
-        limit, found = None, False
+        limit, named = None, False
         ignored: list[Delivery] = []
         for delivery in self._ledger:
             error = refusal(reason, delivery, alone=alone, configured=self._configured)
             if error is not None:
                 delivery.failed(error)  # settled again as unknown later, which is ignored
                 limit = getattr(error, "limit", limit)
-                found = True
-            elif found:
+                named = True
+            elif named:
                 ignored.append(delivery)
-        for delivery in reversed(ignored):  # each goes back to the head of the mailbox
-            delivery.failed(ConnectionLostError("the broker closed the channel before the message"))
-        return limit
+        return ClosedChannel(limit, named, ignored)
+
+    def restart(self, error: BaseException, ignored: Sequence[Delivery]) -> None:
+        """Begin again on a new channel: what was in flight is unknown, except for what the broker ignored.
+
+        Any of them may have closed the channel, or none, and each is sent alone next.
+        """
+        left = set(map(id, ignored))
+        doubtful = [one for one in self._ledger if id(one) not in left]
+        self._ledger = ConfirmLedger()
+        self._alone, self._repeated = 0, False
+        unknown = UnknownOutcomeError(str(error), connection_lost=False, together=True)
+        for delivery in reversed(doubtful):  # each goes back to the head of the mailbox
+            delivery.failed(unknown)
 
     def on_lost(self, error: BaseException | None) -> None:
         """Settle everything that is left as unknown."""

@@ -6,20 +6,21 @@ import contextlib
 import os
 import secrets
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pika
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.connection import Parameters
+from pika.exceptions import ChannelClosedByBroker
 
 from rambla_py._internal.side_threads import Running, run_on_thread
 from rambla_py.errors import ConnectionLostError, UnavailableError
 from rambla_py.handlers.amqp.confirms import Confirms
-from rambla_py.handlers.amqp.encode import Batch, FrameEncoder, SizeLimit
+from rambla_py.handlers.amqp.encode import FrameEncoder, SizeLimit
 from rambla_py.handlers.amqp.errors import BROKER_LIMIT, connect_error, lost_error
+from rambla_py.handlers.amqp.inbox import Inbox
 from rambla_py.handlers.amqp.pika_private import (
     THREAD_NAME_END,
     IoServices,
@@ -27,6 +28,7 @@ from rambla_py.handlers.amqp.pika_private import (
     quieten_pika,
 )
 from rambla_py.handlers.amqp.settings import AmqpOptions, address_of, declaration_steps
+from rambla_py.handlers.amqp.single_channels import SingleChannels, most_channels
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery
@@ -34,13 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = ["AmqpConnection"]
 
+_MAIN = 1  # the number of the channel that messages share
+
 _GOODBYE_S = 2.0
 _FORCED_S = 1.0
 
 
 class AmqpConnection:
-    """One connection, one channel, and one daemon thread, which alone touches both.
+    """One connection, its channels, and one daemon thread, which alone touches them.
 
+    If the broker closes the channel, a new one is opened on the same connection. Messages that it may have
+    been closed for are unknown; they are sent again each on a channel of its own (``SingleChannels``).
     ``publish`` and ``ping`` may be called from any thread; the link is notified from the I/O thread when the
     connection is lost or blocked. While the broker blocks publishers, nothing more is written. What was
     handed over and not written when the connection is lost fails with ``ConnectionLostError``.
@@ -66,9 +72,11 @@ class AmqpConnection:
         self._declares = declares
         self._user = getattr(parameters.credentials, "username", None) if check_user_id else None
         self._encoder: FrameEncoder
-        self._inbox: deque[Batch] = deque()
-        self._deferred: deque[Sequence[Delivery]] = deque()  # held back while the broker blocks publishers
+        self._unwritten = Inbox(link)
+        self._inbox = self._unwritten.batches
+        self._extra = extra
         self._confirms = Confirms(options, extra)
+        self._singles: SingleChannels | None = None
         self._loop = IOLoop()
         self._connection: PublishingConnection | None = None
         self._channel: Channel | None = None
@@ -76,6 +84,7 @@ class AmqpConnection:
         self._running = True
         self._closing = False
         self._opened = False
+        self._reopening = False
         self._steps_left = 0
         self._ready = threading.Event()
         self._changed = threading.Condition()  # notified when the connection is blocked or ends
@@ -117,7 +126,7 @@ class AmqpConnection:
             self._awake = True
             self._loop.add_callback_threadsafe(_nothing)
         if self.error is not None:
-            self._refuse_inbox()
+            self._unwritten.refuse(self.where)
 
     def ping(self, timeout_s: float) -> None:
         """Publish a message that no queue takes, on a channel of its own, and wait for its confirm.
@@ -160,9 +169,15 @@ class AmqpConnection:
                 answered.append(True)
             self._changed.notify_all()
 
-    def _new_encoder(self) -> FrameEncoder:
+    def _new_encoder(self, channel_number: int = _MAIN) -> FrameEncoder:
         frame_max = self._connection.params.frame_max if self._connection is not None else 131_072
-        return FrameEncoder(frame_max=frame_max, limit=self._limit, user=self._user)
+        return FrameEncoder(
+            channel_number=channel_number,
+            frame_max=frame_max,
+            limit=self._limit,
+            user=self._user,
+            shared=channel_number == _MAIN and self._singles is not None,
+        )
 
     # -- the I/O thread -------------------------------------------------------------------------------
 
@@ -199,10 +214,10 @@ class AmqpConnection:
 
     def _send(self) -> None:
         connection, inbox = self._connection, self._inbox
-        if connection is None or not self._opened:
+        if connection is None or not self._opened or self._reopening:
             return
         if self.error is not None or self._closing:
-            self._refuse_inbox()
+            self._unwritten.refuse(self.where)
             return
         if self.blocked is not None:
             self._defer_inbox()
@@ -213,7 +228,9 @@ class AmqpConnection:
                 batch = inbox.popleft()
             except IndexError:  # refused by the thread that published it
                 return
-            if confirm:
+            if batch.alone and self._singles is not None:
+                self._singles.publish(batch.deliveries)
+            elif confirm:
                 confirms.await_confirm(batch)
                 connection.emit(batch.pieces)
             else:
@@ -233,7 +250,21 @@ class AmqpConnection:
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     def _on_open(self, connection: pika.SelectConnection) -> None:
-        connection.channel(channel_number=1, on_open_callback=self._on_channel_open)
+        most = most_channels(connection.params.channel_max) if self._options.confirm else 0
+        if most and self._connection is not None:
+            self._singles = SingleChannels(
+                self._connection,
+                most=most,
+                confirms=lambda: Confirms(self._options, self._extra),
+                encoder=self._new_encoder,
+                refused=self._lower_limit,
+                later=self._loop.add_callback_threadsafe,
+            )
+        self._open_channel()
+
+    def _open_channel(self) -> None:
+        if self._connection is not None and self._connection.is_open:
+            self._connection.channel(channel_number=_MAIN, on_open_callback=self._on_channel_open)
 
     def _on_channel_open(self, channel: Channel) -> None:
         self._channel = channel
@@ -256,6 +287,10 @@ class AmqpConnection:
     def _on_ready(self) -> None:
         self._opened = True
         self._ready.set()
+        if self._reopening:
+            self._reopening = False
+            self._unwritten.write_again(self._new_encoder())
+            self._send()
 
     def _probe(self, done: Callable[[], None]) -> None:
         """Publish to a queue that does not exist; done when the broker confirms it or closes the channel."""
@@ -267,7 +302,9 @@ class AmqpConnection:
         def publish(channel: Channel) -> None:
             channel.basic_publish("", f"rambla_py.ping.{secrets.token_hex(8)}", b"")
 
-        if self._connection is not None and self._connection.is_open:
+        if self._channel is None:  # pika would take its number
+            self._loop.add_callback_threadsafe(lambda: self._probe(done))
+        elif self._connection is not None and self._connection.is_open:
             self._connection.channel(on_open_callback=opened)
 
     # -- blocked --------------------------------------------------------------------------------------
@@ -281,31 +318,41 @@ class AmqpConnection:
     def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
         self.blocked = None
         self._link.release()
-        encoder = self._new_encoder()
-        resumed: list[Batch] = []
-        while self._deferred:
-            deliveries = self._deferred.popleft()
-            resumed += encoder.batches(self._link.begin(deliveries))
-        self._inbox.extendleft(reversed(resumed))
+        self._unwritten.resume(self._new_encoder())
 
     def _defer_inbox(self) -> None:
-        """Hold back what is not written: its clock stands still, and it may expire or be taken back."""
-        while self._inbox:
-            with contextlib.suppress(IndexError):
-                deliveries = self._inbox.popleft().deliveries
-                self._link.wait(deliveries)
-                self._deferred.append(deliveries)
+        self._unwritten.defer(self._singles.take_waiting() if self._singles is not None else ())
 
     # -- the end --------------------------------------------------------------------------------------
 
     def _on_channel_closed(self, _channel: Channel, reason: BaseException) -> None:
         if self._closing:
             return
-        limit = self._confirms.on_channel_closed(reason)
-        if limit is not None:
-            self._limit.lower(limit, BROKER_LIMIT)
+        may_reopen = self._opened and not self._reopening and self._confirms.unconfirmed
+        closed = self._confirms.on_channel_closed(reason)
+        self._lower_limit(closed.limit)
+        if may_reopen and self._singles is not None and isinstance(reason, ChannelClosedByBroker):
+            self._reopen(self._singles, reason, closed.ignored)
+            return
+        for delivery in reversed(closed.ignored):  # each goes back to the head of the mailbox
+            delivery.failed(ConnectionLostError("the broker closed the channel before the message"))
         self._lose_for(reason)
         self._say_goodbye()
+
+    def _reopen(self, singles: SingleChannels, reason: BaseException, ignored: Sequence[Delivery]) -> None:
+        """Open the channel again, with the declarations: what they name may be missing now."""
+        self._reopening, self._channel = True, None
+        self._unwritten.ignore(ignored)
+        self._confirms.restart(lost_error(reason, where=self.where), ignored)
+        singles.pause(True)
+
+        # Only then has pika freed the channel's number.
+        self._loop.add_callback_threadsafe(self._open_channel)
+        self._loop.add_callback_threadsafe(lambda: singles.pause(False))
+
+    def _lower_limit(self, limit: int | None) -> None:
+        if limit is not None:
+            self._limit.lower(limit, BROKER_LIMIT)
 
     def _on_failed(self, _connection: Any, reason: BaseException | None) -> None:
         if not self._closing:
@@ -319,25 +366,11 @@ class AmqpConnection:
         if self.error is not None:
             return
         self.error = error
-        self._refuse_inbox()
+        self._unwritten.refuse(self.where)
         self._ready.set()
         self._notify()
         if self._opened and not self._closing:
             self._link.lost(error)
-
-    def _refuse_inbox(self) -> None:
-        """Fail what was never written; from any thread, because a deque gives each item to one thread."""
-        for deliveries in self._unsent():
-            for delivery in deliveries:
-                delivery.failed(ConnectionLostError(f"{self.where}: lost before the message was written"))
-
-    def _unsent(self) -> Iterator[Sequence[Delivery]]:
-        with contextlib.suppress(IndexError):
-            while True:
-                yield self._deferred.popleft()
-        with contextlib.suppress(IndexError):
-            while True:
-                yield self._inbox.popleft().deliveries
 
     def _say_goodbye(self) -> None:
         connection = self._connection
@@ -350,6 +383,8 @@ class AmqpConnection:
         self._lose_for(error)
         # The worker has settled these already, unless it closed the connection itself.
         self._confirms.on_lost(self.error)
+        if self._singles is not None:
+            self._singles.on_lost(self.error)
 
     def _hang_up(self) -> None:
         with contextlib.suppress(Exception):

@@ -64,13 +64,14 @@ class Batch(NamedTuple):
     """Frames to be written together, and their deliveries.
 
     ``largest``: size of the largest body over ``LARGE_BYTES``, or 0. ``repeated``: earlier attempts may have
-    reached the broker.
+    reached the broker. ``alone``: not encoded, because its channel is not known yet; it shares none.
     """
 
     pieces: list[bytes | memoryview]
     deliveries: Sequence[Delivery]
     largest: int = 0
     repeated: bool = False
+    alone: bool = False
 
 
 def publish_frame(channel_number: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
@@ -128,7 +129,8 @@ class FrameEncoder:
 
     What depends only on the options is encoded once and kept; a message like the one before it adds only its
     id, headers and sizes. ``user`` is the connection's user, which a message's ``user_id`` must equal; None
-    leaves the check to the broker. Not thread-safe: each thread has its own.
+    leaves the check to the broker. A ``shared`` channel takes no delivery that must be alone. Not
+    thread-safe: each thread has its own.
     """
 
     def __init__(
@@ -138,8 +140,10 @@ class FrameEncoder:
         frame_max: int = 131_072,
         limit: SizeLimit | None = None,
         user: str | None = None,
+        shared: bool = False,
     ) -> None:
         self._channel_number = channel_number
+        self._shared = shared
         self._fragment = frame_max - _FRAME_EXTRA
         self._limit, self._user = limit or SizeLimit(), user
         self._size = 0  # of the body that was encoded last
@@ -160,6 +164,9 @@ class FrameEncoder:
         accepted: list[Delivery] = []
         size, alone_over, encode, repeated = 0, LARGE_BYTES, self.encode, False
         for delivery in deliveries:
+            if delivery.attempts > 1 and self._shared and delivery.alone:
+                made.append(Batch([], [delivery], alone=True))
+                continue
             try:
                 frames = encode(delivery)
             except Exception as error:  # a serializer of the application may raise anything

@@ -44,6 +44,8 @@ _CLOSE_S = 2.0
 class AmqpHandler(Handler["AmqpConnection", "AmqpOptions", "AmqpSettings"]):
     """Publishes over one connection and one channel per worker, with many messages in flight.
 
+    If the broker closes the channel for one of them, the others keep the connection and come twice at most.
+
     At least once with ``confirm`` (the default): a message is ok when the broker has confirmed it, which for
     a persistent message in a durable queue means that it is on disk. A message that no queue takes is
     returned and fails with ``UnroutableError`` (``mandatory``), one that the broker refuses (``basic.nack``)
