@@ -79,6 +79,8 @@ class BatchSource:
         if target.mailbox.empty:
             if self._sets_timer:
                 self._wake_at(None)
+                if session is not None and self.gathers and target.gathering.pauses:
+                    self.expect(session)  # the pause is over, and nothing has come
             return [], 0.0
         free = self.free(session)
         if session is None or free <= 0:

@@ -30,12 +30,13 @@ class Gathering:
     batch can have wake a worker. A batch costs a process hundreds of microseconds beside its messages, and at
     a thousand messages a second one of ten would be ready every 10 ms.
 
-    ``releases`` counts the releases, so that a worker that is about to sleep notices one. Thread-safe.
+    ``pauses``: the worker that expects a batch looks again at the end of a pause already. ``releases`` counts
+    the releases, so that a worker that is about to sleep notices one. Thread-safe.
     """
 
     def __init__(self, config: ChannelConfig, mailbox: Mailbox, wakeup: Wakeup, timer: TargetTimer) -> None:
         self.timeout_s = config.batch_timeout_s
-        self.on = False
+        self.on = self.pauses = False
         self.releases = 0
         # A full mailbox cannot wait for more.
         self._most = min(config.batch_size, config.max_pending)
@@ -102,7 +103,7 @@ class Gathering:
         """
         if self._over:
             return None
-        is_paused = now < self._paused_until
+        self.pauses = is_paused = now < self._paused_until
         self._wakes_at = self._most if is_paused else self._ready
         self.on = True
         due = now + self.timeout_s
