@@ -41,6 +41,10 @@ _MOST_APART = 2
 """How often a delivery is set apart without a failed attempt: a handler may send smaller requests first."""
 
 
+_ALONE_NEXT = 2
+"""The size of a group of suspects whose half is one of them: see ``group_limit``."""
+
+
 class PendingCallback(NamedTuple):
     """The answer for a delivery whose callback hangs: proceed as if it had returned None."""
 
@@ -210,9 +214,12 @@ class ResultProcessor:
         self._target.put_back((again,))
 
     def _overdue_batch(self, delivery: LiveDelivery, error: BatchTimeoutError) -> None:
-        """Process a batch that took too long: one message may be the cause, so halves are retried."""
+        """Process a batch that took too long: one message may be the cause, so each is retried alone.
+
+        Halves would wait for a time-out at each halving, and the others would come once more each time.
+        """
         if not self._report_unknown(delivery, error):
-            delivery.isolate(error.size)
+            delivery.isolate(_ALONE_NEXT)
             self._target.counters.note(f"lost:{type(error).__name__}", error)
             self._target.put_back((delivery.after_loss(error, written=True),))
 
