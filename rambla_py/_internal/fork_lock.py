@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import compress
+from operator import methodcaller
 from typing import Any
 
 __all__ = ["fork_lock", "fork_rlock"]
@@ -46,6 +50,9 @@ _locks: weakref.WeakKeyDictionary[
 ]
 _locks = weakref.WeakKeyDictionary()
 _held: list[threading.Lock | threading.RLock] = []
+_prepared = False
+"""Whether all locks are held for a fork, and their owners prepared."""
+_ACQUIRE, _RELEASE = methodcaller("acquire"), methodcaller("release")
 
 
 def _register(lock: threading.Lock | threading.RLock, before_fork: Callable[[], Any] | None) -> None:
@@ -54,13 +61,26 @@ def _register(lock: threading.Lock | threading.RLock, before_fork: Callable[[], 
 
 
 def _before() -> None:
-    _guard.acquire()
-    for lock, before_fork in _all():
-        lock.acquire()
-        _held.append(lock)
+    global _prepared
+    if _prepared:
+        return
+    _take([] if _guard in _held else [_guard])
+    known = _all()
+    _take([lock for lock, _ in known if lock not in _held])
+    for _, before_fork in known:
         prepare = None if before_fork is None else before_fork()
         if prepare is not None:
             prepare()
+    _prepared = True
+
+
+def _take(locks: Sequence[threading.Lock | threading.RLock]) -> None:
+    """Take locks, each together with its record: no exception of a signal handler comes between the two.
+
+    It would otherwise leave a lock that is never released. A handler runs between two steps of Python or in
+    ``acquire``, before the lock is taken; here ``acquire``, ``compress`` and ``extend`` are one step.
+    """
+    _held.extend(compress(locks, map(_ACQUIRE, locks)))
 
 
 def _all() -> list[tuple[threading.Lock | threading.RLock, weakref.WeakMethod[Callable[[], Any]] | None]]:
@@ -72,9 +92,12 @@ def _all() -> list[tuple[threading.Lock | threading.RLock, weakref.WeakMethod[Ca
 
 
 def _after() -> None:
-    while _held:
-        _held.pop().release()
-    _guard.release()
+    global _prepared
+    _prepared = False
+    with suppress(IndexError):  # the last lock has been released
+        deque(map(_RELEASE, iter(_held.pop, None)), maxlen=0)
 
 
-os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)
+# Twice each, and each does what is left: an exception of a signal handler ends the hook that it interrupts.
+for _ in range(2):
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)

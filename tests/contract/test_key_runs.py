@@ -193,7 +193,7 @@ def waiting(number: int, **channel: Any) -> tuple[Target, list[Receipt]]:
     """Return a target without workers, in which so many messages of one key wait."""
     app = Rambla(table(stops(lambda message: None), **channel))
     system = System(app.config, app.plan, Observers(), str)
-    target = next(iter(system.targets.values()))
+    target = system.targets.every()[0]
     target.wakeup.idle.clear()
     calls = [plan(system.home, (target,), (at,), {"key": "k"}, many=False) for at in range(number)]
     for call in calls:

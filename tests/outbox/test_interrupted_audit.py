@@ -65,9 +65,19 @@ def test_an_audit_at_every_point_of_a_start(tmp_path: Path) -> None:
 
 def test_a_lock_is_made_at_every_point_of_a_fork() -> None:
     """By a signal handler of the thread that forks, which holds all of these locks meanwhile."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM)], env=environment, capture_output=True, check=True, timeout=60
-    )
+    done = _interrupted_forks("make")
     assert done.stderr == b""  # what is raised there ends there, and is printed
     assert int(done.stdout) > 10
+
+
+def test_a_fork_that_is_interrupted_leaves_no_lock_held() -> None:
+    """An exception of a signal handler ends at the hook, which Python reports, and other threads go on."""
+    done = _interrupted_forks("raise")
+    assert b"InterruptedForkError" in done.stderr
+    assert int(done.stdout) > 10
+
+
+def _interrupted_forks(action: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(PROGRAM), action]
+    return subprocess.run(command, env=environment, capture_output=True, check=True, timeout=100)
