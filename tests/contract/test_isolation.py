@@ -276,7 +276,7 @@ def test_one_of_a_batch_that_is_never_answered_does_not_fail_the_others(level: s
         return [None] * len(messages)
 
     handle = batch if level == "batch" else batch_async
-    config = table(probe(handle_batch=handle), {"retries": 0}, attempt_timeout_s=0.5, batch_timeout_s=0.05)
+    config = table(probe(handle_batch=handle), {"retries": 0}, attempt_timeout_s=1.0, batch_timeout_s=0.05)
     with running(config, gate) as app:
         receipt = app.publish_many("orders", [*range(3), "never", *range(4, 8)])
         outcomes = receipt.outcomes(timeout_s=TIMEOUT_S)

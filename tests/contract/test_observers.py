@@ -242,6 +242,7 @@ def test_a_batch_is_one_call() -> None:
 def test_an_observer_leaves_the_fast_path_and_a_listener_gives_it_back() -> None:
     """An observer keeps plain messages on the fast path; when the last listener ends, they are back on it."""
     with running(lambda message: None) as app:
+        app.publish("orders", 1)
         before = dict(app._lifecycle.fast_paths)
         assert before
         ends = [app.observe(Recorder()) for _ in range(32)]
@@ -251,6 +252,7 @@ def test_an_observer_leaves_the_fast_path_and_a_listener_gives_it_back() -> None
         stop()
         for end in ends:
             end()
+        app.publish("orders", 2)
         assert app._lifecycle.fast_paths == before
         observers = app._lifecycle._observers
         assert not (observers.attempted)

@@ -91,7 +91,7 @@ def test_a_start_that_fails_lets_go_of_what_it_took_over(tmp_path: Path) -> None
     table = table_of(tmp_path, backend.handler())
     failing = Rambla(table)
     broken = _Broken(tmp_path / "outbox.db")
-    failing._lifecycle._attach = lambda config, targets: _attached(config, targets, broken)  # type: ignore[assignment]
+    failing._lifecycle._attach = lambda config, targets: _attached(config, targets(), broken)  # type: ignore[assignment]
     with pytest.raises(OutboxError, match="cannot be read"):
         failing.start()
     with running(table) as app:

@@ -17,10 +17,9 @@ from pika.exceptions import ChannelClosedByBroker
 
 from rambla_py._internal.side_threads import Running, run_on_thread
 from rambla_py.errors import ConnectionLostError, UnavailableError
-from rambla_py.handlers.amqp.confirms import Confirms
-from rambla_py.handlers.amqp.encode import FrameEncoder, SizeLimit
+from rambla_py.handlers.amqp.confirms import Confirms, SingleChannels, most_channels
+from rambla_py.handlers.amqp.encode import FrameEncoder, Inbox, SizeLimit
 from rambla_py.handlers.amqp.errors import BROKER_LIMIT, connect_error, lost_error
-from rambla_py.handlers.amqp.inbox import Inbox
 from rambla_py.handlers.amqp.pika_private import (
     THREAD_NAME_END,
     IoServices,
@@ -28,7 +27,6 @@ from rambla_py.handlers.amqp.pika_private import (
     quieten_pika,
 )
 from rambla_py.handlers.amqp.settings import AmqpOptions, address_of, declaration_steps
-from rambla_py.handlers.amqp.single_channels import SingleChannels, most_channels
 
 if TYPE_CHECKING:
     from rambla_py.delivery import Delivery

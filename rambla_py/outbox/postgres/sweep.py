@@ -40,20 +40,24 @@ class Sweep:
         """Return which of the buckets that are held to look at; none until the next sweep is due."""
         if now < self._due:
             return []
-        if not buckets:
-            self._due = now + self._poll_s
-        return [bucket for bucket in buckets if bucket not in self._seen][: self._size]
+        left = [bucket for bucket in buckets if bucket not in self._seen]
+        if not left:  # those that were left have been lost
+            self._end(now)
+        return left[: self._size]
 
     def looked(self, chosen: Sequence[int], buckets: Sequence[int], *, took_s: float, now: float) -> None:
         """Record a look at ``chosen``, all of whose late rows were taken, which began at ``now``."""
         self._seen.update(chosen)
         if self._seen.issuperset(buckets):
-            self._seen.clear()
-            self._due = now + self._poll_s
+            self._end(now)
         if took_s > _LOOK_S:
             self._size = max(1, len(chosen) // 2)
         elif took_s < _LOOK_S / 2:
             self._size = min(BUCKETS, 2 * self._size)
+
+    def _end(self, began: float) -> None:
+        self._seen.clear()
+        self._due = began + self._poll_s
 
     def again(self) -> None:
         """Begin a sweep through all buckets."""
