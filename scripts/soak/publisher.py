@@ -47,7 +47,8 @@ def main(folder: Path, config: str, mode: str) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():  # not at once: a signal that came while stopped may wake another thread
+                thread.join(0.5)
         app.stop(1.0)
         return
     name = f"{run}-fresh"

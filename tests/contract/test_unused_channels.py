@@ -104,7 +104,7 @@ def test_a_listener_hears_what_was_published_before_and_after() -> None:
 
 
 def test_a_channel_first_used_during_the_stop_refuses() -> None:
-    """A publisher that found the app running, and its target not made yet, is told that it stops."""
+    """A publisher that found the app running, and its target not made yet, gets an error that says so."""
     app = _app(2).start()
     system = app._lifecycle.running()
     app.stop()

@@ -42,7 +42,7 @@ def test_a_slow_server_is_asked_for_few_buckets_at_a_time() -> None:
 
 
 def test_rows_that_were_given_back_are_found_at_once() -> None:
-    """Whichever bucket has them: in the middle of a sweep it begins anew."""
+    """Whichever bucket has them: in the middle of a sweep, it begins again."""
     sweep = Sweep(poll_s=10.0)
     sweep.looked(BUCKETS[:32], BUCKETS, took_s=1.0, now=0.0)
     sweep.again()
