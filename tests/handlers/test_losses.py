@@ -79,7 +79,7 @@ def test_a_server_is_asked_whether_it_is_gone() -> None:
 
 
 def test_a_server_that_is_asked_in_vain_is_gone() -> None:
-    """The intake stops, and nobody asks again."""
+    """The intake stops, and the server is not asked again."""
     losses, delivery = Losses(0.0), make_delivery()
     losses.asked(False, 2.0)
     assert losses.asks(1.0, [(delivery, TIMED_OUT)], 3.0) is None
