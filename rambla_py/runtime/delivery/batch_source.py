@@ -47,8 +47,9 @@ class BatchSource:
         if session is None or session.held:
             return 0
         if not (session.sent or session.unsent or session.batch):
-            return self._max_in_flight
-        return 0 if session.alone else self._max_in_flight - session.in_flight
+            # Read last: what was in flight may just have been claimed as overdue, and the connection with it.
+            return 0 if session.expiring else self._max_in_flight
+        return 0 if session.alone or session.expiring else self._max_in_flight - session.in_flight
 
     def has_work(self, session: InFlight | None, *, held_back: bool) -> bool:
         """Return whether ``take`` would return something on a connection with room.

@@ -346,6 +346,8 @@ class Pool:
         worker.cancel_attempts([delivery for delivery, _ in overdue.answers])
         if overdue.silent:
             session.lose(late)  # the worker closes the connection itself
+        else:
+            session.reopen()
 
     def _abandon(self, worker: Worker, error: BaseException, reconnect: Reconnect | None = None) -> None:
         self._given_up[worker.index] = reconnect

@@ -73,6 +73,7 @@ class InFlight:
         "batch",
         "batch_at",
         "error",
+        "expiring",
         "held",
         "resumed_at",
         "sent",
@@ -91,6 +92,7 @@ class InFlight:
         self.state: State = State(None, "", "")
         self.error: BaseException | None = None
         self.held = False
+        self.expiring = False
         self.alone = False
         self.answers = 0
         self.together = False
@@ -247,7 +249,11 @@ class InFlight:
         return taken
 
     def take_overdue(self, now: float, timeout_s: float) -> Overdue:
-        """Claim deliveries in ``sent`` whose attempt began over ``timeout_s`` ago."""
+        """Claim deliveries in ``sent`` whose attempt began over ``timeout_s`` ago.
+
+        From then on nothing is begun on the connection, until ``reopen``: it may be about to be lost.
+        """
+        self.expiring = True  # before the first is claimed: a suspect's room must not be seen as free
         taken: dict[LiveDelivery, _Clock] = {}
         for delivery, clock in list(self.sent.items()):
             if not self._is_late(clock.began, now, timeout_s):
@@ -258,6 +264,11 @@ class InFlight:
         whole = self.together and len(taken) > 1
         error = BatchTimeoutError(timeout_s, len(taken)) if whole else AttemptTimeoutError(timeout_s)
         return Overdue([(delivery, error) for delivery in taken], silent)
+
+    def reopen(self) -> None:
+        """Take deliveries again after ``take_overdue``, because the connection is sound."""
+        self.expiring = False
+        self._wake()
 
     def clear(self) -> None:
         """Ignore all answers from now on: in a forked child the deliveries belong to the parent."""
