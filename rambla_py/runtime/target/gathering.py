@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from rambla_py.runtime.target.mailbox import Mailbox
     from rambla_py.runtime.target.wakeup import TargetTimer, Wakeup
 
-__all__ = ["PAUSE_S", "Gathering", "GatheringHome", "home_of"]
+__all__ = ["Gathering", "GatheringHome", "home_of"]
 
-PAUSE_S = 0.01
-"""Seconds between batches that become ready at shorter intervals."""
+_PAUSE_SHARE = 0.01
+_LONGEST_PAUSE_S = 0.05
 
 
 class Gathering:
@@ -26,9 +26,10 @@ class Gathering:
     to clear ``on``: the next message then wakes a worker, which sets it again. Everything that may keep the
     worker from looking in time clears it.
 
-    Batches that become ready at short intervals are ``PAUSE_S`` apart: meanwhile only as many messages as a
-    batch can have wake a worker. A batch costs a process hundreds of microseconds beside its messages, and at
-    a thousand messages a second one of ten would be ready every 10 ms.
+    Batches that become ready at short intervals are ``pause_s`` seconds apart, a hundredth of the time that
+    messages may wait: meanwhile only as many messages as a batch can have wake a worker. A batch costs a
+    process hundreds of microseconds beside its messages, and twice that where it competes for the GIL; at a
+    thousand messages a second one of ten would be ready every 10 ms.
 
     ``pauses``: the worker that expects a batch looks again at the end of a pause already. ``releases`` counts
     the releases, so that a worker that is about to sleep notices one. Thread-safe.
@@ -36,6 +37,7 @@ class Gathering:
 
     def __init__(self, config: ChannelConfig, mailbox: Mailbox, wakeup: Wakeup, timer: TargetTimer) -> None:
         self.timeout_s = config.batch_timeout_s
+        self.pause_s = min(_LONGEST_PAUSE_S, _PAUSE_SHARE * self.timeout_s)
         self.on = self.pauses = False
         self.releases = 0
         # A full mailbox cannot wait for more.
@@ -91,7 +93,7 @@ class Gathering:
             if left_s > 0:
                 return left_s if pause_s <= 0 else min(left_s, pause_s)
         self.on = False
-        self._paused_until = now + PAUSE_S if now - self._last_at < 2 * PAUSE_S else now
+        self._paused_until = now + self.pause_s if now - self._last_at < 2 * self.pause_s else now
         self._last_at = now
         return None
 
