@@ -291,7 +291,7 @@ _LEFT_AT_ONCE = 12
 
 
 class SqliteWriter(TransactionWriter):
-    """Writes 25 rows with each statement, and what is left over with at most two: of 12 rows, and of the rest.
+    """Writes 25 rows with each statement, and what is left over with at most two: of 12 rows, and the rest.
 
     That costs a quarter less than a step of ``executemany`` for each row, and releases the GIL few times for
     each statement: a publisher that takes it keeps it for 5 ms, or until its next system call, and both
