@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["endpoint_of", "host_and_port"]
+__all__ = ["endpoint_of", "host_and_port", "is_open_address"]
 
 _ADDRESSES = ("urls", "url", "servers", "cluster", "sentinels")
 _WEB = ("http", "https", "ws", "wss")
@@ -54,6 +54,17 @@ def host_and_port(endpoint: str | None) -> tuple[str | None, int | None]:
         return None, None
     port = match["port"]
     return match["host"].strip("[]"), None if port is None else int(port)
+
+
+def is_open_address(setting: str, text: str) -> bool:
+    """Return whether the text of a setting is an address that ``endpoint_of`` shows as it is.
+
+    >>> is_open_address("url", "amqp://broker:5672/%2f"), is_open_address("url", "amqp://shop:pw@broker")
+    (True, False)
+    >>> is_open_address("url", "https://hooks.example.com/T0/token"), is_open_address("token", "a://b")
+    (False, False)
+    """
+    return setting in _ADDRESSES and "://" in text and _place(text) == text
 
 
 def _field(settings: Any, name: str) -> Any:

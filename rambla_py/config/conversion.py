@@ -9,6 +9,7 @@ from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 
+from rambla_py._internal.endpoints import is_open_address
 from rambla_py._internal.redaction import MASK, looks_secret
 from rambla_py.config.describe import choices, type_in_words, value_in_words
 from rambla_py.config.guesses import Elsewhere, nowhere
@@ -190,7 +191,9 @@ def _leaf(node: Node, declared: Any, path: str, problems: ProblemList) -> Any:
         return BAD
     value = plain(node)
     if isinstance(value, str) and holds_secret(declared):
-        problems.secret(value)
+        setting = path.rpartition(".")[2].partition("[")[0]
+        if not is_open_address(setting, value):
+            problems.secret(value)
     try:
         return msgspec.convert(value, declared, strict=not node.lenient, dec_hook=dec_hook)
     except msgspec.ValidationError as error:

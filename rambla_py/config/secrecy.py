@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rambla_py._internal.endpoints import is_open_address
 from rambla_py._internal.redaction import looks_secret, url_secrets
 from rambla_py.handler import Secret
 
@@ -16,13 +17,15 @@ __all__ = ["secrets_in"]
 def secrets_in(value: Any, *, name: str = "", by_name: bool = True) -> Iterator[str]:
     """Yield strings to mask: each ``Secret``, passwords in URLs, and values whose name looks secret.
 
-    With ``by_name=False`` names are ignored, as in the options of a handler.
+    An address without a login is none, for status and errors show it. With ``by_name=False`` names are
+    ignored, as in the options of a handler.
 
     >>> sorted(secrets_in({"url": "redis://:hunter2@host", "token": "abcd", "host": "host"}))
     ['abcd', 'hunter2']
     """
     if isinstance(value, Secret):
-        yield value.reveal()
+        if not is_open_address(name, value.reveal()):
+            yield value.reveal()
         yield from url_secrets(value.reveal())
     elif isinstance(value, str):
         if by_name and looks_secret(name):

@@ -10,8 +10,11 @@ from config_handlers import Silent, load, problems, service
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rambla_py import Rambla
 from rambla_py._internal.redaction import Redactor, looks_secret, redact_url
 from rambla_py.config import load_config
+from rambla_py.config.secrecy import secrets_in
+from rambla_py.handler import Secret
 
 CANARY = "k4n4r1-v0g3l"
 
@@ -59,6 +62,35 @@ def test_what_a_file_gives_is_a_secret(tmp_path: Path) -> None:
 def test_variable_with_a_secret_name_is_a_secret() -> None:
     """The value of ``${DB_PASSWORD}`` is a secret wherever it is used."""
     assert load({"DB_PASSWORD": CANARY}, audit=connection(host="x${DB_PASSWORD}y")).secrets == {CANARY}
+
+
+ADDRESSES = [
+    *(
+        {"url": f"{scheme}://h1:1234/db"}
+        for scheme in ("amqp", "redis", "postgresql", "mqtt", "kombu", "nats")
+    ),
+    *({"url": url} for url in ("https://h1", "s3://bucket/x", "amqp://h1", "sqlite:///shop.db")),
+    {"urls": ["nats://h1:4222", "nats://h2:4222"]},
+    {"servers": ["kafka://h1:9092"]},
+]
+
+
+@pytest.mark.parametrize("settings", ADDRESSES, ids=str)
+def test_an_address_without_a_login_is_no_secret(settings: dict[str, Any]) -> None:
+    """It was masked whole, so that status, pages and errors showed ``***`` where a connection leads."""
+    (places,) = settings.values()
+    typed = {name: [Secret(one) for one in places] for name in settings} if "urls" in settings else {}
+    assert list(secrets_in({**settings, **typed})) == []
+    assert list(secrets_in(Secret("https://hooks.example.com/T0/B0/token"), name="url")) != []
+    assert list(secrets_in(Secret("amqp://h1:5672"), name="token")) != []
+
+
+def test_status_shows_where_a_connection_leads() -> None:
+    """With a login and without one, for settings that are secrets by their type."""
+    for url in ("amqp://h1:5672/%2f", f"amqp://shop:{CANARY}@h1:5672/%2f"):
+        channels = {"orders": {"connection": "main", "lazy": True}}
+        with Rambla({"amqp": {"connections": {"main": {"url": url}}, "channels": channels}}) as app:
+            assert app.status()["amqp.orders"].endpoint == "amqp://h1:5672/%2f"
 
 
 WRONG = [
