@@ -99,7 +99,11 @@ class Delivery(msgspec.Struct, Generic[OptionsT], gc=False, eq=False):
 
     @property
     def alone(self) -> bool:
-        """Whether it must not share a request: one that it shared had no answer (``UnknownOutcomeError``)."""
+        """Whether it must not share a request.
+
+        One that it shared had no answer (``UnknownOutcomeError``), or the backend was unavailable for it
+        again, although others were delivered meanwhile (``UnavailableError``).
+        """
         raise NotImplementedError
 
     @property

@@ -16,8 +16,8 @@ class History(msgspec.Struct, gc=False, eq=False):
     together at its last attempt as a suspect. ``probing``: the scope for which it is the probe. ``refusals``
     counts the attempts that the backend was unavailable for, ``delivered_before`` is what its target had
     delivered at the last of them; ``alone_since`` is the first one that met an available target. ``origin``
-    is the ``LiveDelivery`` whose fallback it is, first of a chain. ``apart`` counts the shared
-    requests without an answer after which it was set apart.
+    is the ``LiveDelivery`` whose fallback it is, first of a chain. ``apart`` counts how often it was set
+    apart: after shared requests without an answer, and once if it was refused while others were delivered.
     """
 
     maybe_sent: bool = False

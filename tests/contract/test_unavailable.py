@@ -148,6 +148,31 @@ def test_other_scopes_go_on() -> None:
         assert {receipt.outcomes(timeout_s=TIMEOUT_S)[0].status for receipt in receipts} == {"ok"}
 
 
+@pytest.mark.parametrize("scope", ["target", "a"])
+@pytest.mark.parametrize("level", ["batch", "deliveries", "async batch"])
+def test_one_that_is_refused_while_others_succeed_shares_no_request(level: str, scope: str) -> None:
+    """It may be what a whole request is refused for: from its second refusal on it is marked as alone."""
+    alone, others = Seen(), Seen()
+
+    class Watched(Backend):
+        def answer(self, message: Any) -> Any:
+            (alone if message.payload == "bad" else others).append(message.alone)
+            return super().answer(message)
+
+    backend = Watched()
+    backend.error, backend.bad = None, {"bad": UnavailableError("locked", scope=scope)}
+    with running(table(backend.handler(level), {"retries": 0}, max_reconnect_s=0.1)) as app:
+        bad = app.publish("orders", "bad")
+        assert until(lambda: one(app, 1).status == "ok" and any(alone))
+        alone.wait(len(alone) + 2)
+        backend.bad.clear()
+        outcome = bad.outcomes(timeout_s=TIMEOUT_S)[0]
+    assert (outcome.status, outcome.attempts) == ("ok", len(alone))
+    assert alone[:2] == [False, False]
+    assert list(alone) == sorted(alone), "once alone, always alone"
+    assert not any(others)
+
+
 class Addressed(msgspec.Struct, frozen=True):
     """The options of a handler whose scope is an address."""
 

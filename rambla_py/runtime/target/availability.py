@@ -206,6 +206,8 @@ class Availability:
             outage.schedule(now + self.wait_s(outage.refuse()))
 
     def _alone(self, history: History, retry_after_s: float, now: float) -> WaitAlone | AtFault:
+        if not history.apart:
+            history.set_apart()  # it may be what its whole request is refused for
         if history.alone_for(now) >= self._max_unavailable_s:
             return AtFault()
         return WaitAlone(now + max(self.wait_s(history.refusals), retry_after_s))
