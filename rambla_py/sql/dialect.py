@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, NamedTuple
 
 import sqlalchemy
@@ -164,6 +164,17 @@ class SqlDialect:
 
     def write_ahead(self, connection: Any) -> None:
         """Let others read while a connection writes, where a database does not always; raise ``SqlError``."""
+
+    def bound_waits(self, connection: Any, *, bounded: bool) -> None:
+        """Let an idle connection wait for locks for about half a second, or as long as at first."""
+
+    @contextmanager
+    def short_waits(self, connection: Any) -> Iterator[None]:
+        """Wait for locks as briefly as possible: a context entered in a transaction, left after its end.
+
+        An error that the connection raises for such a wait is a ``SqlUnavailableError`` with ``waited``.
+        """
+        yield
 
     def interrupt(self, connection: Any) -> None:
         """Cancel what another thread waits for on a connection that is to be closed; never raise."""

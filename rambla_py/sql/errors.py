@@ -107,10 +107,13 @@ class SqlUnavailableError(SqlError, UnavailableError):
     """The database cannot be written to now: read-only, no space, too many connections, or a lock.
 
     ``ends_session``: another connection may reach a server that can be written to, or this one is closed.
+    ``waited``: the statement took too long, for a lock it may be, and the server has cancelled it.
     """
 
-    def __init__(self, text: str, *, code: str = "", ends_session: bool = False) -> None:
-        self.code, self.ends_session = code, ends_session
+    def __init__(
+        self, text: str, *, code: str = "", ends_session: bool = False, waited: bool = False
+    ) -> None:
+        self.code, self.ends_session, self.waited = code, ends_session, waited
         UnavailableError.__init__(self, f"{text} ({code})" if code else text)
 
 

@@ -74,8 +74,10 @@ FURTHER: dict[str, dict[str, str]] = {
     "sql": {
         "batch": "rows written together",
         "definition": "creation of tables, columns and indexes",
+        "lock_waits": "bounds on waits for locks of other sessions",
         "open_table": "a table that is written to",
         "parts": "rows of several tables or sets of columns in one batch",
+        "row_by_row": "rows written apart from each other, where one of them is locked",
         "table": "the table on the server",
     },
 }

@@ -194,16 +194,16 @@ def test_a_constraint_that_ends_the_transaction(tmp_path: Path, unique_name: str
 
 
 def test_a_lock_that_is_not_given(base: Base):
-    """While another transaction holds the lock the database is unavailable; nothing of the batch is there."""
+    """While another transaction locks the table the database is unavailable; nothing of the batch is there."""
     base.make("id varchar(40) primary key, a integer")
     urls = {
         "postgres": f"{base.url}?options=-c%20lock_timeout%3D100",
-        "mariadb": f"{base.url}?init_command=set%20innodb_lock_wait_timeout%3D1",
+        "mariadb": f"{base.url}?init_command=set%20lock_wait_timeout%3D1",
         "sqlite": f"{base.url}?timeout=0.1",
     }
     taken = {
         "postgres": f"lock table {base.table}",
-        "mariadb": f"insert into {base.table} values ('a', 1)",
+        "mariadb": f"lock tables {base.table} write",
         "sqlite": f"insert into {base.table} values ('a', 1)",
     }
     with base.worker(url=urls[base.kind], columns=["a"]) as w:
@@ -211,7 +211,10 @@ def test_a_lock_that_is_not_given(base: Base):
         base.db.execute(taken[base.kind])
         answers = w.deliver([w.message({"a": 1}, "b"), w.message({"a": 1}, "a")])
         base.db.rollback()
+        if base.kind == "mariadb":
+            base.db.execute("unlock tables")
         assert kinds(answers) == {SqlUnavailableError}
         assert isinstance(answers[0], UnavailableError)
+        assert answers[0].scope == "target"
         assert w.deliver([w.message({"a": 1}, "b"), w.message({"a": 1}, "a")]) == [None, None]
     assert len(base.rows()) == 2

@@ -12,8 +12,10 @@ from rambla_py._internal.fork_lock import fork_lock
 from rambla_py.handlers._tables.options import TablePlan
 from rambla_py.handlers.sql.batch import write_batch
 from rambla_py.handlers.sql.encode import RowMaker
+from rambla_py.handlers.sql.lock_waits import LockWaits
 from rambla_py.handlers.sql.open_table import OpenTable
 from rambla_py.handlers.sql.parts import Part, PartRow, PartsMaker, PartsWriter
+from rambla_py.handlers.sql.row_by_row import write_each
 from rambla_py.handlers.sql.settings import table_plans
 from rambla_py.handlers.sql.table import MissingError, Table, look_at
 from rambla_py.sql.bulk import BulkWriter, Row
@@ -42,9 +44,9 @@ _OF_THE_PARENT: list[Any] = []
 class SqlConnection:
     """A connection that writes the rows of one channel; ``close`` may be called from any thread.
 
-    ``rows`` makes the rows, ``statements`` has those of each table. ``lost`` is the reason why the connection
-    is unusable, or None. With ``dry_run`` nothing is created, and ``missing`` is what would be. Raises
-    ``SqlAccessError`` if a table cannot be written as configured.
+    ``rows`` makes the rows, ``statements`` has those of each table, ``waits`` bounds waits for locks.
+    ``lost`` is the reason why the connection is unusable, or None. With ``dry_run`` nothing is created, and
+    ``missing`` is what would be. Raises ``SqlAccessError`` if a table cannot be written as configured.
     """
 
     def __init__(
@@ -83,13 +85,15 @@ class SqlConnection:
                     self._open(dry_run=False)
                     self._left = False
 
-    def write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
-        """Write rows in one transaction; see ``write_batch``."""
+    def write(self, rows: Sequence[Row], *, each: bool = False) -> dict[int, SqlError]:
+        """Write rows in one transaction; see ``write_batch``, and with ``each`` ``write_each``."""
         with self._busy:
             if self.lost is not None:
                 raise self.lost
             try:
-                return self._write(rows)
+                if self.waits.lifted:
+                    self.waits.restore()
+                return self._write(rows, each)
             except (SqlConnectionLostError, SqlUnknownOutcomeError) as error:
                 self.lost = SqlConnectionLostError(str(error))
                 raise
@@ -164,13 +168,19 @@ class SqlConnection:
             self._end()
             raise
 
-    def _write(self, rows: Sequence[Row]) -> dict[int, SqlError]:
+    def _write(self, rows: Sequence[Row], each: bool) -> dict[int, SqlError]:
+        savepoints = self._dialect.has_savepoints
         try:
-            refused = write_batch(self.writer, rows, savepoints=self._dialect.has_savepoints)
+            if each:
+                refused = write_each(self.writer, rows, self.waits, savepoints=savepoints)
+            else:
+                refused = write_batch(self.writer, rows, savepoints=savepoints, waits=self.waits)
         except SqlStatementError as error:
             if (changed := self._changed()) is not None:
                 raise changed from error
             raise
+        if not refused:
+            return refused
         if any(isinstance(error, SqlDataError) for error in refused.values()):
             # The rows were made for the columns as they were at connect.
             self.lost = self._changed()
@@ -222,7 +232,11 @@ class SqlConnection:
         tables = {plan.name: self._opened(plan, dry_run) for plan in self._plans}
         for table in tables.values():
             table.check_unique()
-        self.statements = [table.statements for table in tables.values()]
+        statements = {name: table.statements for name, table in tables.items()}
+        self.statements = [*statements.values()]
+        self.waits = LockWaits(
+            self._dialect, self.raw, statements, read_timeout_s=self.database.options.read_timeout_s
+        )
         self._seen = [(table.plan, table.seen) for table in tables.values()]
         first = tables[self._plans[0].name]
         self.rows: RowMaker | PartsMaker

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlHandler"]
 
+_Placed = tuple[Sequence[Row], Sequence[int]]
+"""Rows, and the places of their messages in the batch."""
+
 
 class SqlHandler(Handler):
     """Writes rows to SQLite, PostgreSQL, MySQL or MariaDB; a batch is one transaction.
@@ -28,9 +31,10 @@ class SqlHandler(Handler):
     Messages are confirmed when their batch is committed: by COPY on PostgreSQL, by statements of many rows on
     MySQL and SQLite. A row that the database refuses (a constraint, a value that does not fit) is found by
     halving, with savepoints, and is fatal alone; the others are committed. After a deadlock the batch is
-    retried. A database that cannot be written to now (read-only, disk full, a lock, a statement that takes
-    longer than ``read_timeout_s``) is unavailable: messages wait without using up retries. A missing table,
-    column or permission takes the channel ``down``.
+    retried. A database that cannot be written to now (read-only, disk full, a locked table, a statement that
+    takes longer than ``read_timeout_s``) is unavailable: messages wait without using up retries. Where only
+    some rows are locked by another session, only their messages wait. A missing table, column or permission
+    takes the channel ``down``.
 
     At least once: a connection that is lost before the commit has applied nothing; when it is lost during the
     commit the outcome is unknown, and the batch may be written twice, with the same ids. With ``upsert`` the
@@ -112,6 +116,7 @@ class SqlHandler(Handler):
     def destination(self, connection: SqlConnection) -> Any:
         """Return the connection of sqlite3, psycopg or PyMySQL, in autocommit."""
         connection.resume()
+        connection.waits.lift()
         return connection.raw
 
     def handle_batch(self, messages: Sequence[Delivery], state: State) -> list[Any]:
@@ -128,15 +133,40 @@ class SqlHandler(Handler):
             _recheck(connection, answers)
         if not rows:
             return answers
+        if connection.waits.seen:
+            together, apart = _set_apart(messages, rows, places)
+            self._write(connection, together, answers)
+            self._write(connection, apart, answers, each=True)
+        else:
+            self._write(connection, (rows, places), answers)
+        return answers
+
+    def _write(
+        self, connection: SqlConnection, placed: _Placed, answers: list[Any], *, each: bool = False
+    ) -> None:
+        rows, places = placed
+        if not rows:
+            return
         try:
-            for at, refused in connection.write(rows).items():
+            for at, refused in connection.write(rows, each=each).items():
                 answers[places[at]] = refused
         except SqlError as error:
             for place in places:
                 answers[place] = error
             if isinstance(error, SqlUnavailableError) and error.ends_session:
                 self.link.lost(error)
-        return answers
+
+
+def _set_apart(
+    messages: Sequence[Delivery], rows: Sequence[Row], places: Sequence[int]
+) -> tuple[_Placed, _Placed]:
+    """Return rows with their places: those to be written together, and those that were refused alone."""
+    apart = {at for at, message in enumerate(messages) if message.attempts > 1 and message.alone}
+    kept: tuple[list[tuple[Row, int]], list[tuple[Row, int]]] = [], []
+    for row, place in zip(rows, places, strict=True):
+        kept[place in apart].append((row, place))
+    together, alone = (([row for row, _ in one], [place for _, place in one]) for one in kept)
+    return together, alone
 
 
 def _recheck(connection: SqlConnection, answers: list[Any]) -> None:

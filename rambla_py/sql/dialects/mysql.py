@@ -7,8 +7,8 @@ import decimal
 import os
 import socket
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import pymysql
@@ -21,7 +21,7 @@ from rambla_py.errors import AccessError
 from rambla_py.sql.bulk import BulkWriter, MapError, Row, Statements, TransactionWriter
 from rambla_py.sql.column_forms import ColumnForm
 from rambla_py.sql.dialect import ConnectOptions, SqlDialect, one_line
-from rambla_py.sql.dialects.mysql_connection import MysqlConnection
+from rambla_py.sql.dialects.mysql_connection import MysqlConnection, MysqlLockWaits
 from rambla_py.sql.dialects.mysql_errors import ENDS_TRANSACTION, is_about_access, mysql_error
 from rambla_py.sql.dialects.pymysql_private import abandon_rows, socket_number
 from rambla_py.sql.dialects.url_parameters import check_known
@@ -46,6 +46,9 @@ _STRICT = "SET SESSION sql_mode = CONCAT_WS(',', @@sql_mode, 'STRICT_ALL_TABLES'
 _STRICT_UTC = f"{_STRICT}, time_zone = '+00:00'"
 
 _LARGE = sqlalchemy.String | sqlalchemy.JSON | sqlalchemy.types._Binary
+_LEAST_S = 1
+"""The shortest wait for a lock that MySQL knows; MariaDB also knows none."""
+
 _INDEXED = 191
 """Characters of a large column in an index: four such columns fit the 3,072 bytes of InnoDB."""
 
@@ -104,6 +107,25 @@ class MysqlDialect(SqlDialect):
         cursor = connection.cursor()
         cursor.execute("SELECT 1")
         cursor.fetchall()
+
+    def bound_waits(self, connection: MysqlConnection, *, bounded: bool) -> None:
+        # A server without InnoDB has no such setting; a lost connection shows at the next batch.
+        with suppress(pymysql.err.MySQLError):
+            first = connection.first_lock_waits = connection.first_lock_waits or connection.lock_waits()
+            connection.set_lock_waits(first.at_most(_LEAST_S) if bounded else first)
+
+    @contextmanager
+    def short_waits(self, connection: MysqlConnection) -> Iterator[None]:
+        before: MysqlLockWaits | None = None
+        with suppress(pymysql.err.MySQLError):  # as above: then waits are as long as they were
+            before = connection.lock_waits()
+            connection.set_lock_waits(before.at_most(0 if connection.is_mariadb else _LEAST_S))
+        try:
+            yield
+        finally:
+            with suppress(pymysql.err.MySQLError):
+                if before is not None:
+                    connection.set_lock_waits(before)
 
     def interrupt(self, connection: MysqlConnection) -> None:
         with suppress(Exception):

@@ -85,7 +85,8 @@ def mysql_error(error: BaseException) -> SqlError:
     text = _text(number, text, known=number in _MYSQL_KINDS)
     code = str(number) if number else ""
     if issubclass(kind, SqlUnavailableError):
-        return kind(text, code=code, ends_session=number in (1290, 1792, 1836))  # read-only
+        read_only, waited = number in (1290, 1792, 1836), number in (1205, 3572)
+        return kind(text, code=code, ends_session=read_only, waited=waited)
     return kind(text, code=code)
 
 

@@ -8,15 +8,15 @@ import math
 import os
 import socket
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import psycopg
 import sqlalchemy
 from psycopg.pq import TransactionStatus
 
-from rambla_py.sql.bulk import BulkWriter, Statements
+from rambla_py.sql.bulk import BulkWriter, DriverErrors, Statements
 from rambla_py.sql.column_forms import ColumnForm, array_form
 from rambla_py.sql.dialect import ConnectOptions, SqlDialect, one_line
 from rambla_py.sql.dialects.on_conflict import on_conflict
@@ -34,6 +34,18 @@ from rambla_py.sql.placeholders import Syntax
 __all__ = ["PostgresDialect"]
 
 _NO_SUCH_KEY = "42P10"
+_BOUND_MS = 500
+_SHORT_MS = 20
+# A setting of the session would stay behind a transaction pooler, for other clients. It gives its own
+# numbers to connections, so that theirs are not those of a server's session.
+_BOUND = f"""
+    SELECT set_config('lock_timeout', '{_BOUND_MS}', false) FROM pg_settings
+    WHERE name = 'lock_timeout' AND setting::integer NOT BETWEEN 1 AND {_BOUND_MS} AND pg_backend_pid() =
+"""
+_UNBOUND = """
+    SELECT set_config('lock_timeout', reset_val, false) FROM pg_settings
+    WHERE name = 'lock_timeout' AND setting <> reset_val AND pg_backend_pid() =
+"""
 
 
 class PostgresDialect(SqlDialect):
@@ -86,6 +98,17 @@ class PostgresDialect(SqlDialect):
 
     def prepare_nothing(self, connection: PostgresConnection) -> None:
         connection.prepare_threshold = None
+
+    def bound_waits(self, connection: PostgresConnection, *, bounded: bool) -> None:
+        # What only speaks the protocol may not have the setting; a lost connection shows at the next batch.
+        with suppress(psycopg.Error):
+            connection.execute(f"{_BOUND if bounded else _UNBOUND} {connection.info.backend_pid}")
+
+    @contextmanager
+    def short_waits(self, connection: PostgresConnection) -> Iterator[None]:
+        with DriverErrors(self.map_error):
+            connection.execute(f"SET LOCAL lock_timeout = {_SHORT_MS}")  # until the transaction ends
+        yield
 
     def interrupt(self, connection: PostgresConnection) -> None:
         with suppress(Exception):

@@ -83,7 +83,7 @@ _POLICY_CHECK = "ExecWithCheckOptions"
 def postgres_error(error: BaseException) -> SqlError:
     """Return the error for one of psycopg, or of a conversion."""
     if isinstance(error, PostgresTimeoutError):
-        return SqlUnavailableError(one_line(error))
+        return SqlUnavailableError(one_line(error), waited=True)
     if not isinstance(error, psycopg.Error):
         return conversion_error(error)
     code = error.sqlstate or ""
@@ -95,7 +95,7 @@ def postgres_error(error: BaseException) -> SqlError:
     if kind is SqlTooLargeError or "invalid memory alloc request size" in message:
         return _too_large(" ".join(message.split()), code)
     if issubclass(kind, SqlUnavailableError):
-        return kind(text, code=code, ends_session=code == "25006")
+        return kind(text, code=code, ends_session=code == "25006", waited=code == "55P03")
     return kind(text, code=code)
 
 
