@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -163,6 +164,49 @@ def test_rows_set_apart_are_tried_each_however_many_wait():
     assert set(errors) == set(range(30))
     assert sorted(table.tried) == rows
     assert scopes(errors) == {"a locked row"}
+
+
+def seconds(table: Table, each_s: float = 0.9) -> Callable[[], float]:
+    """Return a clock on which each try of a row takes so long."""
+    return lambda: each_s * len(table.tried)
+
+
+@pytest.mark.parametrize("locked", [{2}, set(), {0, 1, 3}], ids=str)
+def test_a_batch_whose_rows_take_long_is_cut(locked: set[int]):
+    """What was written in time is committed; the rows that are left wait for the next batch, untried."""
+    table, together = Table(locked), SqlUnavailableError("locked", waited=True)
+    rows: Any = list(range(30))
+    waits: Any = table
+    errors = write_each(waits, rows, waits, together=together, clock=seconds(table))
+    assert table.tried == list(range(6))
+    assert table.committed == [at for at in range(6) if at not in locked]
+    assert {at for at, error in errors.items() if error is together} == set(range(6, 30))
+    assert set(errors) == locked | set(range(6, 30))
+
+
+def test_a_batch_that_is_cut_before_a_row_passed_is_refused_together():
+    """Nothing shows that only some rows are locked."""
+    table, together = Table(set(range(30))), SqlUnavailableError("locked", waited=True)
+    rows: Any = list(range(30))
+    waits: Any = table
+    with pytest.raises(SqlUnavailableError) as caught:
+        write_each(waits, rows, waits, together=together, clock=seconds(table, 5.1))
+    assert (caught.value, table.tried, table.open) == (together, [0], False)
+
+
+def test_rows_set_apart_take_no_longer_than_a_second():
+    """Each try may cost a wait: the rest is refused untried, and the first one is another each time."""
+    firsts = set()
+    rows: Any = list(range(4))
+    for _ in range(200):
+        table = Table(set(rows))
+        waits: Any = table
+        errors = write_each(waits, rows, waits, clock=seconds(table))
+        assert set(errors) == set(rows)
+        assert scopes(errors) == {"a locked row"}
+        assert len(table.tried) == 2
+        firsts.add(table.tried[0])
+    assert firsts == set(rows)
 
 
 def test_an_error_that_waited_for_nothing_is_raised():

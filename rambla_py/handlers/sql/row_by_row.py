@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rambla_py.handlers.sql.lock_waits import LockWaits
 from rambla_py.sql.bulk import BulkWriter, Row
@@ -59,6 +59,7 @@ def write_each(
     *,
     together: SqlUnavailableError | None = None,
     savepoints: bool = True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[int, SqlError]:
     """Write rows one by one in one transaction, with short waits; return the errors of the refused rows.
 
@@ -70,7 +71,7 @@ def write_each(
     """
     if savepoints:
         try:
-            return _in_one(writer, rows, waits, together)
+            return _in_one(writer, rows, waits, together, clock)
         except UndoneError:
             pass
     refused = {at: _by_itself(writer, row, waits) for at, row in enumerate(rows)}
@@ -78,14 +79,18 @@ def write_each(
 
 
 def _in_one(
-    writer: BulkWriter, rows: Sequence[Row], waits: LockWaits, together: SqlUnavailableError | None
+    writer: BulkWriter,
+    rows: Sequence[Row],
+    waits: LockWaits,
+    together: SqlUnavailableError | None,
+    clock: Callable[[], float],
 ) -> dict[int, SqlError]:
     writer.begin()
     try:
         with waits.short():
             if together is not None:
                 _check_tables(rows, waits, together)
-            refused = _each(writer, rows, waits, together)
+            refused = _each(writer, rows, waits, together, clock)
             _commit(writer)
     except BaseException:
         writer.rollback()
@@ -104,26 +109,28 @@ def _check_tables(rows: Sequence[Row], waits: LockWaits, together: SqlUnavailabl
 
 
 def _each(
-    writer: BulkWriter, rows: Sequence[Row], waits: LockWaits, together: SqlUnavailableError | None
+    writer: BulkWriter,
+    rows: Sequence[Row],
+    waits: LockWaits,
+    together: SqlUnavailableError | None,
+    clock: Callable[[], float],
 ) -> dict[int, SqlError]:
     refused: dict[int, SqlError] = {}
-    locked, end = 0, time.monotonic() + (_APART_S if together is None else _TOGETHER_S)
+    locked, end = 0, clock() + (_APART_S if together is None else _TOGETHER_S)
     order = list(range(len(rows)))
     if together is None:
         first = random.randrange(len(rows))
         order = order[first:] + order[:first]
     for done, at in enumerate(order, 1):
         error = _attempt(writer, rows[at], waits)
-        if error is None:
-            continue
-        refused[at] = error
-        if not isinstance(error, SqlUnavailableError):
-            continue
-        locked, over = locked + 1, time.monotonic() > end
+        if error is not None:
+            refused[at] = error
+        waited, over = isinstance(error, SqlUnavailableError), clock() > end
+        locked += waited
         if together is not None and locked == done and (locked == _FEW or over):
             raise together from error
-        if over:
-            return {**dict.fromkeys(order[done:], together or error), **refused}
+        if over and (left := together or (error if waited else None)) is not None:
+            return {**dict.fromkeys(order[done:], left), **refused}
     return refused
 
 
