@@ -35,6 +35,7 @@ class Table:
         self.written: list[int] = []
         self.tried: list[int] = []
         self.mark, self.open, self.gone = 0, False, False
+        self.expected, self.shorts = False, 0
 
     def write_all(self, rows: list[int]) -> None:
         self.begin()
@@ -85,7 +86,11 @@ class Table:
 
     def short(self) -> AbstractContextManager[None]:
         assert self.open, "the wait is a setting of the transaction"
+        self.shorts += 1
         return nullcontext()
+
+    def expect(self, waits: bool) -> None:
+        self.expected = waits
 
     def touch(self, rows: list[int]) -> None:
         if self.whole:
@@ -130,6 +135,15 @@ def test_exactly_the_locked_and_the_refused_rows_fail(
     assert scopes(errors) <= {"a locked row"}
     assert sorted(table.committed) == sorted(set(range(30)) - set(errors))
     assert not table.open
+
+
+def test_after_a_wait_the_next_batch_waits_briefly():
+    """A stream with locked rows would else wait for each batch; one that passes ends that."""
+    table = Table({9})
+    for shorts, written in ((1, 9), (3, 18), (4, 23), (4, 28)):
+        rows = 10 if written <= 18 else 5
+        batch(table, rows)
+        assert (table.shorts, len(table.committed), table.open) == (shorts, written, False)
 
 
 def test_a_locked_table_is_no_fault_of_a_row():

@@ -31,6 +31,7 @@ def write_batch(
     except SqlUnavailableError as error:
         if waits is None or not error.waited:
             raise
+        waits.expect(True)
         return write_each(writer, rows, waits, together=error, savepoints=savepoints)
 
 
@@ -38,7 +39,10 @@ def _write_together(
     writer: BulkWriter, rows: Sequence[Row], savepoints: bool, waits: LockWaits | None
 ) -> dict[int, SqlError]:
     try:
-        writer.write_all(rows)
+        if waits is None or not waits.expected:
+            writer.write_all(rows)
+        else:
+            _write_all_shortly(writer, rows, waits)
     except OF_ALL:
         raise
     except SqlError as error:
@@ -46,6 +50,19 @@ def _write_together(
             return {0: error}
         return _sifted(writer, rows, waits) if savepoints else _in_parts(writer, rows, waits)
     return {}
+
+
+def _write_all_shortly(writer: BulkWriter, rows: Sequence[Row], waits: LockWaits) -> None:
+    """Write rows in a transaction of their own, with short waits: the batch before was held up by a lock."""
+    writer.begin()
+    try:
+        with waits.short():
+            writer.write(rows)
+            writer.commit()
+    except BaseException:
+        writer.rollback()
+        raise
+    waits.expect(False)
 
 
 def _sifted(writer: BulkWriter, rows: Sequence[Row], waits: LockWaits | None) -> dict[int, SqlError]:

@@ -21,13 +21,13 @@ class LockWaits:
 
     A batch waits for half a second (MySQL and MariaDB: one second), and not for ``read_timeout_s``, so that
     a lock on one row does not hold up the others. ``tables`` are the statements of each table by its name.
-    ``seen`` is True once a batch has waited too long.
+    ``seen`` is True once a batch has waited too long, ``expected`` until the next one that did not.
     """
 
     def __init__(
         self, dialect: SqlDialect, raw: Any, tables: Mapping[str, Statements], *, read_timeout_s: float
     ) -> None:
-        self.seen = self._lifted = False
+        self.seen = self.expected = self._lifted = False
         self._dialect, self._raw = dialect, raw
         self._tables, self._first = tables, next(iter(tables))
         self._bounds = read_timeout_s >= _SHORT_FROM_S
@@ -50,9 +50,13 @@ class LockWaits:
         if self._bounds:
             self._dialect.bound_waits(self._raw, bounded=True)
 
+    def expect(self, waits: bool) -> None:
+        """Record whether the last batch has waited too long: then the next one waits briefly only."""
+        self.expected = waits
+        self.seen = self.seen or waits
+
     def short(self) -> AbstractContextManager[None]:
         """Wait as briefly as the database can; entered in a transaction, and left after its end."""
-        self.seen = True
         return self._dialect.short_waits(self._raw)
 
     def touch(self, rows: Sequence[Row]) -> None:
