@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from small_apps import TIMEOUT_S, Seen, one, probe, running, table, until
 
-from rambla_py import ConnectionLostError, Handler, Rambla, UnknownOutcomeError
+from rambla_py import AccessError, ConnectionLostError, Handler, Rambla, UnknownOutcomeError
 
 LEVELS = ["publish", "batch", "deliveries", "async publish", "async batch"]
 NUMBER = 500
@@ -179,6 +179,34 @@ def test_the_messages_of_a_key_keep_their_order_behind_a_suspect() -> None:
             receipt.result(timeout_s=TIMEOUT_S)
     assert order[-4:] == [1, 2, 3, 4]
     assert set(order[:-4]) == {0}
+
+
+@pytest.mark.parametrize("killer", [None, 64])
+def test_suspects_are_tried_while_others_are_denied(killer: int | None) -> None:
+    """Three of the first group of suspects are denied, and the target pauses: then suspects are its probes.
+
+    One that ends the connection then was alone, and does not keep the next from being tried.
+    """
+    losses, delivered = iter(range(2)), Seen()
+
+    def answer(message: Any) -> Any:
+        if message.payload in (0, 1, 2):
+            return AccessError("not allowed")
+        delivered.append(message.payload)
+        return None
+
+    def handle(self: Handler, messages: Any, state: Any) -> list[Any]:
+        if next(losses, None) is not None or any(message.payload == killer for message in messages):
+            raise UnknownOutcomeError("closed by the server")
+        return [answer(message) for message in messages]
+
+    members = {"handle_batch": handle}
+    config = table(Server(set()).handler("batch", **members), {"retries": 1}, max_reconnect_s=0.05)
+    with running(config, stop_s=0.1) as app:
+        app.publish_many("orders", range(200))
+        assert until(lambda: set(delivered) == set(range(3, 200)) - {killer}), set(delivered)
+        assert until(lambda: app.audit()["probe.orders"].fatal == (killer is not None))
+        assert len(delivered) == len(set(delivered))
 
 
 def test_what_waited_inside_the_handler_counts_no_loss() -> None:

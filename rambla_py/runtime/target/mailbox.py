@@ -159,7 +159,8 @@ class Mailbox:
     def queue_probe(self, held: deque[LiveDelivery], scope: str, *, fresh_first: bool) -> bool:
         """Make one delivery available as the probe of a scope; return False if there is none.
 
-        It is the first of ``held`` that still waits; with ``fresh_first``, one that waits for workers if any.
+        It is the first of ``held`` that still waits; with ``fresh_first``, one that waits for workers if any,
+        or a suspect: nothing else tries those while the target is paused.
         """
         with self.lock:
             self._sort()
@@ -209,7 +210,7 @@ class Mailbox:
             queues = self._queues
             taken: list[LiveDelivery] = []
             if self.paused or queues.probes:
-                taken = queues.take_probe()
+                taken = queues.take_probe() if queues.has_probe(alone_ok=alone_ok) else []
                 self._count_places()
                 if taken or self.paused:
                     return taken
@@ -307,7 +308,7 @@ class Mailbox:
     def has_probe(self) -> bool:
         """Whether a probe waits for a worker."""
         with self.lock:
-            return self._queues.skip_removed(self._queues.probes)
+            return self._queues.has_probe(alone_ok=True)
 
     def takeable(self, worker: int, *, alone_ok: bool) -> bool:
         """Return whether ``take`` would return something for a worker."""
@@ -315,7 +316,7 @@ class Mailbox:
             return False
         with self.lock:
             if self.has_probe or self.paused:
-                return self.has_probe
+                return self._queues.has_probe(alone_ok=alone_ok)
             if not self.isolated and self.has_suspects:
                 return alone_ok
             self._sort()
@@ -380,7 +381,9 @@ class Mailbox:
 
     def _take_next(self) -> LiveDelivery | None:
         taken = self._queues.take_next()
-        return self.ready.popleft() if taken is None and self.ready else taken
+        if taken is None:
+            taken = self.ready.popleft() if self.ready else self._queues.next_suspect()
+        return taken
 
     def _count_places(self) -> None:
         self.places = self._max_pending - len(self._waiting)

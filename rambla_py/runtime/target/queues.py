@@ -166,6 +166,18 @@ class SortedQueues:
                 return queue.popleft()
         return None
 
+    def next_suspect(self) -> LiveDelivery | None:
+        """Take the next suspect as a probe, to be tried alone; it stays in ``waiting``."""
+        if not self.skip_removed(self.suspects):
+            return None
+        suspect = self.suspects.popleft()
+        suspect.past().in_group(1)
+        return suspect
+
+    def has_probe(self, *, alone_ok: bool) -> bool:
+        """Return whether a probe waits that may be sent now: a suspect only alone."""
+        return self.skip_removed(self.probes) and (alone_ok or not is_suspect(self.probes[0]))
+
     def oldest_arrival(self) -> LiveDelivery | None:
         """Return the oldest delivery that was never attempted."""
         arrivals = self.arrivals
