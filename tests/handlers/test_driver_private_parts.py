@@ -29,9 +29,12 @@ METHODS = [
     (PahoDriver, "_do_on_publish", ["self", "mid", "reason_code", "properties"]),
     (PahoDriver, "_handle_pubrec", ["self"]),
     (PahoDriver, "_handle_connack", ["self"]),
+    (PahoDriver, "_handle_pubackcomp", ["self", "cmd"]),
     (PahoDriver, "_packet_handle", ["self"]),
+    (PahoDriver, "_packet_read", ["self"]),
     (PahoDriver, "_reset_sockets", ["self", "sockpair_only"]),
     (PahoDriver, "_sock_recv", ["self", "bufsize"]),
+    (PahoDriver, "_sock_send", ["self", "buf"]),
     (PahoDriver, "_ssl_wrap_socket", ["self", "tcp_sock"]),
     (PahoDriver, "_thread_main", ["self"]),
 ]
@@ -43,6 +46,7 @@ ATTRIBUTES = [
     (PahoDriver, "_max_inflight_messages"),
     (PahoDriver, "_out_message_mutex"),
     (PahoDriver, "_out_messages"),
+    (PahoDriver, "_sock"),
     (PahoDriver, "_ssl_context"),
     (PahoDriver, "_thread"),
 ]

@@ -69,7 +69,7 @@ def test_a_broker_of_an_older_protocol_is_down(code: int):
 
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_reason_code_that_paho_does_not_know(qos: int, caplog: pytest.LogCaptureFixture):
-    """Whatever it does to paho's thread, the connection is lost with that cause, and the next one delivers."""
+    """It is the failed attempt of that message, which is retried on the same connection."""
     codes = iter([0xEE])
 
     def answer(kind: int, body: bytes) -> bytes:
@@ -80,8 +80,25 @@ def test_a_reason_code_that_paho_does_not_know(qos: int, caplog: pytest.LogCaptu
         return CONNACK if kind == 1 else b""
 
     with broker(answer) as connection, app_on("mqtt", connection, topic="t", qos=qos) as app:
+        outcome = app.publish("orders", "x").outcomes(timeout_s=20)[0]
+        assert (outcome.status, outcome.attempts) == ("ok", 2)
+        assert app.status()["broker.orders"].lost_connections == 0
+    assert "unknown reason code (0xee)" in caplog.text
+
+
+def test_a_packet_that_ends_the_thread_of_paho(caplog: pytest.LogCaptureFixture):
+    """The connection is lost, with what the thread raised as the cause, and the next one delivers."""
+    disconnects = iter([b"\xe0\x02\xee\x00"])
+
+    def answer(kind: int, body: bytes) -> bytes:
+        if kind == 3:
+            return next(disconnects, puback(body, 0))
+        return CONNACK if kind == 1 else b""
+
+    with broker(answer) as connection, app_on("mqtt", connection, topic="t") as app:
         assert statuses(app, ["x"]) == ["ok"]
-    assert "238" in caplog.text
+        assert app.status()["broker.orders"].lost_connections == 1
+    assert "MalformedPacket" in caplog.text
 
 
 def test_a_quota_that_is_exceeded_for_a_while():

@@ -1,9 +1,9 @@
 """The client of paho-mqtt, with its private parts.
 
-The parts are ``_do_on_publish``, ``_handle_connack``, ``_handle_pubrec``, ``_host``, ``_in_packet``,
-``_max_inflight_messages``, ``_out_message_mutex``, ``_out_messages``, ``_packet_handle``, ``_reset_sockets``,
-``_sock_recv``, ``_ssl_context``, ``_ssl_wrap_socket``, ``_thread`` and ``_thread_main``; a test fails by name
-when one is gone.
+The parts are ``_do_on_publish``, ``_handle_connack``, ``_handle_pubackcomp``, ``_handle_pubrec``, ``_host``,
+``_in_packet``, ``_max_inflight_messages``, ``_out_message_mutex``, ``_out_messages``, ``_packet_handle``,
+``_packet_read``, ``_reset_sockets``, ``_sock``, ``_sock_recv``, ``_sock_send``, ``_ssl_context``,
+``_ssl_wrap_socket``, ``_thread`` and ``_thread_main``; a test fails by name when one is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -47,6 +47,7 @@ class MqttClient(Client):
         )
         self.server_name: str | None = None
         self.cause: Exception | None = None
+        self._reads_rest = False
         self.on_thread_end: Callable[[BaseException | None], None] = lambda error: None
 
     def limit_in_flight(self, receive_maximum: int) -> None:
@@ -99,6 +100,22 @@ class MqttClient(Client):
             self.cause = error  # paho only logs it
             raise
 
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._read_rest()
+            raise
+
+    def _read_rest(self) -> None:
+        """Read the acknowledgements that came before the connection ended; paho would close without them."""
+        if not self._reads_rest:
+            self._reads_rest = True
+            while self._sock is not None and self._packet_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                pass
+
     def _packet_handle(self) -> MQTTErrorCode:
         try:
             return super()._packet_handle()
@@ -113,18 +130,32 @@ class MqttClient(Client):
             raise OldProtocolError(packet[1])
         return super()._handle_connack()
 
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        """Take any code that refuses a message as its end: paho raises for those that it does not know.
+
+        Mosquitto sends one of them: 0x95 for a message over its ``message_size_limit``.
+        """
+        refused = self._refused()
+        return super()._handle_pubackcomp(cmd) if refused is None else refused
+
     def _handle_pubrec(self) -> MQTTErrorCode:
         """Take a PUBREC that refuses the message as its end; paho would send PUBREL for it."""
+        refused = self._refused()
+        return super()._handle_pubrec() if refused is None else refused
+
+    def _refused(self) -> MQTTErrorCode | None:
+        """End the message that the packet just read refuses; None if it refuses none."""
         packet = self._in_packet["packet"]
         code = packet[2] if len(packet) > 2 else 0
         if code < FAILURE:
-            return super()._handle_pubrec()
+            return None
         number = int.from_bytes(packet[:2], "big")
         with self._out_message_mutex:
             if number not in self._out_messages:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
-            reason = ReasonCode(PacketTypes.PUBREC, identifier=code)
-            return self._do_on_publish(number, reason, Properties(PacketTypes.PUBREC))
+            reason = ReasonCode(PacketTypes.PUBACK, "Unspecified error")
+            reason.value = code
+            return self._do_on_publish(number, reason, Properties(PacketTypes.PUBACK))
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
         context: Any = self._ssl_context
