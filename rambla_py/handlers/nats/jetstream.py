@@ -19,6 +19,8 @@ _TOO_MANY_REQUESTS = 429
 # The account or the server is out of resources, not one stream: insufficient resources (10023), account
 # resources exceeded (10002), memory (10028), storage (10047).
 _OF_THE_SERVER = frozenset({10_002, 10_023, 10_028, 10_047})
+# Code 500, although it is the message's own fault: a roll-up that the stream does not allow.
+_OF_THE_MESSAGE = frozenset({10_111})
 
 
 class NatsRecord(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +68,8 @@ def stream_error(code: int, err_code: int, description: str, *, subject: str) ->
     """Return our error for JetStream's error about one message.
 
     5xx and 429 mean that the stream cannot take messages now: it is full, or has no storage. Other subjects
-    may belong to another stream, so their messages are not held back.
+    may belong to another stream, so their messages are not held back. A refused roll-up (10111) is an
+    exception: it is permanent.
 
     >>> type(stream_error(400, 10060, "expected stream does not match", subject="a")).__name__
     'PermanentError'
@@ -76,7 +79,7 @@ def stream_error(code: int, err_code: int, description: str, *, subject: str) ->
     'target'
     """
     text = f"JetStream refused the message: {code} {description}"
-    if code < _SERVER_ERROR and code != _TOO_MANY_REQUESTS:
+    if err_code in _OF_THE_MESSAGE or (code < _SERVER_ERROR and code != _TOO_MANY_REQUESTS):
         return PermanentError(text)
     scope = "target" if err_code in _OF_THE_SERVER else f"nats subject {subject}"
     return UnavailableError(text, scope=scope)
