@@ -39,6 +39,19 @@ _PROBE_S = 0.2
 _LONGEST_PROBE_S = 2.0
 _FLUSH_S = 2.0
 
+# Settings of the producers of messages that are sent alone. One whose batch had no answer is sent once, with
+# nothing else in its request or behind it on its connection: a retry of it would hold up the others.
+_ALONE: dict[str, dict[str, Any]] = {
+    "refused": {"batch.num.messages": 1, "linger.ms": 0},
+    "single": {
+        "batch.num.messages": 1,
+        "linger.ms": 0,
+        "enable.idempotence": False,
+        "message.send.max.retries": 0,
+        "max.in.flight.requests.per.connection": 1,
+    },
+}
+
 log = logging.getLogger("rambla_py.handlers.kafka")
 
 # Every connection of this process: a forked child must never free the producers in it.
@@ -85,7 +98,7 @@ class KafkaConnection:
         self._lost: ConnectionLostError | None = None
         self._lent = False
         self._room = threading.Event()
-        self._alone: Producer | None = None
+        self._further: dict[str, Producer] = {}
         self._made: Producer | None = self._make({})
         _connections.add(self)
         self._thread_id = 0
@@ -134,6 +147,9 @@ class KafkaConnection:
         """Hand the deliveries to the driver; one that it does not accept fails alone."""
         produce, record, report = self._producer.produce, self._records.record, self._report
         for delivery in deliveries:
+            if delivery.attempts > 1 and delivery.alone:
+                self._publish_alone(delivery, "single")
+                continue
             try:
                 topic, value, key, partition, timestamp, headers = record(delivery)
                 produce(topic, value, key, partition, partial(report, delivery), None, timestamp, headers)
@@ -167,7 +183,7 @@ class KafkaConnection:
 
     def keep_producers(self) -> None:
         """Never free the producers: in a forked child that would wait for ever for threads."""
-        for producer in (self._made, self._alone):
+        for producer in (self._made, *self._further.values()):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(producer))
 
     # -- connecting ---------------------------------------------------------------------------------------
@@ -232,20 +248,20 @@ class KafkaConnection:
             self._purge()
             # The producer keeps its sockets, and reconnects, until it is freed. It refers to this object, so
             # while this object refers to it, only the garbage collector frees them.
-            self._made = self._alone = None
+            self._made, self._further = None, {}
 
     def _serve(self) -> None:
         while not self._closing:
-            alone = self._alone
-            busy = alone is not None and len(alone) > 0
+            further = list(self._further.values())
+            busy = any(len(producer) for producer in further)
             self._poll(self._producer, _BUSY_POLL_S if busy else _POLL_S)
-            if alone is not None:
-                self._poll(alone, 0)
+            for producer in further:
+                self._poll(producer, 0)
             if self._down_since is not None and self._lost is None:
                 self._probe(self._down_since)
 
     def _purge(self) -> None:
-        for producer in (self._made, self._alone):
+        for producer in (self._made, *self._further.values()):
             if producer is not None:
                 with suppress(KafkaException):
                     producer.purge(blocking=False)
@@ -284,25 +300,29 @@ class KafkaConnection:
         if error is None:
             delivery.ok(KafkaRecord(message.topic(), message.partition(), message.offset()))
         elif about_the_batch(error):
-            self._publish_alone(delivery)
+            self._publish_alone(delivery, "refused")
         else:
-            delivery.failed(self._report_error(delivery, error))
+            delivery.failed(self._report_error(delivery, error, together=True))
         self._room.set()
 
-    def _report_alone(self, delivery: Delivery, error: KafkaError | None, message: Any) -> None:
+    def _report_alone(
+        self, delivery: Delivery, together: bool, error: KafkaError | None, message: Any
+    ) -> None:
         if error is None:
             delivery.ok(KafkaRecord(message.topic(), message.partition(), message.offset()))
         else:
-            delivery.failed(self._report_error(delivery, error))
+            delivery.failed(self._report_error(delivery, error, together=together))
 
-    def _publish_alone(self, delivery: Delivery) -> None:
-        """Send a message alone: a broker refuses a whole batch because of one message in it."""
+    def _publish_alone(self, delivery: Delivery, kind: str) -> None:
+        """Send a message alone, by a producer of this kind: another of its batch may have been the cause."""
         try:
-            if self._alone is None:
-                self._alone = self._make({"batch.num.messages": 1, "linger.ms": 0})
+            producer = self._further.get(kind)
+            if producer is None:
+                producer = self._further[kind] = self._make(_ALONE[kind])
             topic, value, key, partition, timestamp, headers = self._records.record(delivery)
-            answer = partial(self._report_alone, delivery)
-            self._alone.produce(topic, value, key, partition, answer, None, timestamp, headers)
+            # A connection that breaks may take the next request with it.
+            answer = partial(self._report_alone, delivery, kind == "single")
+            producer.produce(topic, value, key, partition, answer, None, timestamp, headers)
         except (KafkaException, BufferError, ConnectionLostError) as error:
             delivery.failed(ConnectionLostError(f"kafka at {self.where}: could not be sent alone: {error}"))
 
@@ -321,8 +341,10 @@ class KafkaConnection:
             except BufferError:
                 self._room.wait(_POLL_S)
 
-    def _report_error(self, delivery: Delivery, error: KafkaError) -> DeliveryError:
-        return report_error(error, topic=delivery.options.topic or self._topic)
+    def _report_error(
+        self, delivery: Delivery, error: KafkaError, *, together: bool = False
+    ) -> DeliveryError:
+        return report_error(error, topic=delivery.options.topic or self._topic, together=together)
 
     def _not_accepted(self, delivery: Delivery, error: KafkaError) -> Exception:
         """Return why the driver did not accept a message; nothing of it was sent."""

@@ -89,20 +89,15 @@ _PERMANENT = frozenset(
         KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
     }
 )
-_OF_A_BATCH = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError._INVALID_DIFFERENT_RECORD,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.INVALID_MSG,
-    }
-)
+# The broker's answers about a topic, a producer, or the time; any other may be due to one record of a batch.
+_NOT_OF_A_RECORD = _REFUSED | _NOWHERE | _TIMED_OUT | _PRODUCER_LOST | _UNAVAILABLE
 
 
-def report_error(error: KafkaError, *, topic: str) -> DeliveryError:
+def report_error(error: KafkaError, *, topic: str, together: bool = False) -> DeliveryError:
     """Return our error for the report of one message; unknown errors are retried.
+
+    ``together``: other messages may have been in its request, so that each is to be tried alone if there was
+    no answer.
 
     >>> type(report_error(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), topic="t")).__name__
     'PermanentError'
@@ -115,7 +110,8 @@ def report_error(error: KafkaError, *, topic: str) -> DeliveryError:
     if code in _PRODUCER_LOST or error.fatal():
         return UnknownOutcomeError(f"kafka did not confirm the message: {text}")
     if code in _TIMED_OUT:
-        return UnknownOutcomeError(f"kafka did not confirm the message: {text}", connection_lost=False)
+        text = f"kafka did not confirm the message: {text}"
+        return UnknownOutcomeError(text, connection_lost=False, together=together)
     if code in _UNAVAILABLE:
         return UnavailableError(f"kafka cannot accept the message now: {text}", scope=f"kafka topic {topic}")
     if code in _REFUSED - {KafkaError._INVALID_ARG}:
@@ -128,8 +124,14 @@ def report_error(error: KafkaError, *, topic: str) -> DeliveryError:
 
 
 def about_the_batch(error: KafkaError) -> bool:
-    """Return whether a broker refused a whole batch because of one message in it."""
-    return error.code() in _OF_A_BATCH
+    """Return whether a broker refused a whole batch, perhaps because of one message in it.
+
+    >>> [about_the_batch(KafkaError(code)) for code in (KafkaError.POLICY_VIOLATION, KafkaError._FATAL)]
+    [True, False]
+    """
+    code = error.code()
+    from_broker = code >= KafkaError.UNKNOWN or code == KafkaError._INVALID_DIFFERENT_RECORD
+    return from_broker and code not in _NOT_OF_A_RECORD and not error.fatal()
 
 
 def is_refusal(error: KafkaError) -> bool:
