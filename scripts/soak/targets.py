@@ -121,6 +121,8 @@ class Target:
         table["channels"]["orders"] = {
             **channel,
             "durable": True,
+            # Soon full of what waits, so that memory which grows is a leak.
+            "max_pending": 200,
             "attempt_timeout_s": 2.0,
             "max_reconnect_s": 1.0,
             "options": options,
