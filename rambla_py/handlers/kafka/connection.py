@@ -252,13 +252,19 @@ class KafkaConnection:
 
     def _serve(self) -> None:
         while not self._closing:
-            further = list(self._further.values())
-            busy = any(len(producer) for producer in further)
-            self._poll(self._producer, _BUSY_POLL_S if busy else _POLL_S)
-            for producer in further:
-                self._poll(producer, 0)
+            if self._further:
+                self._poll_all()
+            else:
+                self._poll(self._producer, _POLL_S)
             if self._down_since is not None and self._lost is None:
                 self._probe(self._down_since)
+
+    def _poll_all(self) -> None:
+        further = list(self._further.values())
+        busy = any(len(producer) for producer in further)
+        self._poll(self._producer, _BUSY_POLL_S if busy else _POLL_S)
+        for producer in further:
+            self._poll(producer, 0)
 
     def _purge(self) -> None:
         for producer in (self._made, *self._further.values()):

@@ -135,26 +135,26 @@ class MqttClient(Client):
 
         Mosquitto sends one of them: 0x95 for a message over its ``message_size_limit``.
         """
-        refused = self._refused()
-        return super()._handle_pubackcomp(cmd) if refused is None else refused
+        packet = self._in_packet["packet"]
+        if len(packet) > 2 and packet[2] >= FAILURE:
+            return self._refuse(packet)
+        return super()._handle_pubackcomp(cmd)
 
     def _handle_pubrec(self) -> MQTTErrorCode:
         """Take a PUBREC that refuses the message as its end; paho would send PUBREL for it."""
-        refused = self._refused()
-        return super()._handle_pubrec() if refused is None else refused
-
-    def _refused(self) -> MQTTErrorCode | None:
-        """End the message that the packet just read refuses; None if it refuses none."""
         packet = self._in_packet["packet"]
-        code = packet[2] if len(packet) > 2 else 0
-        if code < FAILURE:
-            return None
+        if len(packet) > 2 and packet[2] >= FAILURE:
+            return self._refuse(packet)
+        return super()._handle_pubrec()
+
+    def _refuse(self, packet: bytes | bytearray) -> MQTTErrorCode:
+        """End the message that a packet refuses, with its code."""
         number = int.from_bytes(packet[:2], "big")
         with self._out_message_mutex:
             if number not in self._out_messages:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
             reason = ReasonCode(PacketTypes.PUBACK, "Unspecified error")
-            reason.value = code
+            reason.value = packet[2]
             return self._do_on_publish(number, reason, Properties(PacketTypes.PUBACK))
 
     def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:

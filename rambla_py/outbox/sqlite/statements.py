@@ -51,9 +51,9 @@ def insert(
             row for row in some if row.options or row.given_id or row.due is not None or row.progress
         ]
         columns, values_of = (_PLAIN_COLUMNS, _plain_values) if plain else (_COLUMNS, _values)
-        values: list[Any] = [share]
+        values: list[Any] = []
         for row in some:
-            values += values_of(row, targets[row.target])
+            values += values_of(row, share, targets[row.target])
         last = connection.execute(_insert_of(columns, len(some)), values).lastrowid or 0
     # The numbers of one transaction follow each other: AUTOINCREMENT adds one to the largest ever used.
     for seq, row in enumerate(rows, last - len(rows) + 1):
@@ -62,8 +62,7 @@ def insert(
 
 @functools.cache
 def _insert_of(columns: str, number: int) -> str:
-    """Return the statement for rows of one share, which is its first parameter."""
-    group = f"(?1{', ?' * columns.count(',')})"
+    group = f"(?{', ?' * columns.count(',')})"
     return f"INSERT INTO rambla_message ({columns}) VALUES " + ", ".join([group] * number)
 
 
@@ -105,12 +104,13 @@ def _row(found: tuple[Any, ...]) -> Row:
     )
 
 
-def _plain_values(row: Row, target: int) -> tuple[Any, ...]:
-    return target, row.id, row.key, row.accepted, row.form, row.payload, row.crc
+def _plain_values(row: Row, share: int, target: int) -> tuple[Any, ...]:
+    return share, target, row.id, row.key, row.accepted, row.form, row.payload, row.crc
 
 
-def _values(row: Row, target: int) -> tuple[Any, ...]:
+def _values(row: Row, share: int, target: int) -> tuple[Any, ...]:
     return (
+        share,
         target,
         row.id,
         row.key,
