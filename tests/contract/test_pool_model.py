@@ -204,9 +204,15 @@ class PoolModel(RuleBasedStateMachine):
         batch = self.target.take(worker, limit, now, alone_ok=not session.in_flight)
         assert len(batch) <= limit
         assert takeable or not batch, "takeable said no, and a worker would sleep"
+        suspects = [delivery for delivery in batch if delivery.losses >= SUSPECT_AFTER_LOSSES]
+        if suspects:
+            assert len(batch) == 1, "a suspect among the others"
+            assert not session.in_flight, "a suspect on a connection that others use"
+            assert suspects[0].past().probing is not None, "a suspect that is no probe"
+            self.entries[suspects[0].payload].group = 1
+        session.reserve(alone=bool(suspects))
         session.begin_each(batch, now)
         for delivery in batch:
-            assert delivery.losses < SUSPECT_AFTER_LOSSES, "a suspect among the others"
             self.note_attempt(worker, delivery)
 
     def take_suspects(self, limit: int, now: float) -> None:

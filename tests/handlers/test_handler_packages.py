@@ -36,7 +36,10 @@ FURTHER: dict[str, dict[str, str]] = {
         "signature": "the signatures of Standard Webhooks",
     },
     "jitsu": {},
-    "kafka": {"driver_config": "the names and types of librdkafka's settings"},
+    "kafka": {
+        "driver_config": "the names and types of librdkafka's settings",
+        "in_turn": "messages that are sent one after the other",
+    },
     "kombu": {"kombu_private": "private parts of the driver"},
     "mqtt": {"paho_private": "private parts of the driver"},
     "nats": {

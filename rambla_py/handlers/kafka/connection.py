@@ -23,6 +23,7 @@ from rambla_py.handlers._encoding import encoding_error
 from rambla_py.handlers.kafka.driver_config import QuietLogger
 from rambla_py.handlers.kafka.encode import RecordMaker, record_size
 from rambla_py.handlers.kafka.errors import about_the_batch, is_refusal, lost_error, report_error
+from rambla_py.handlers.kafka.in_turn import InTurn
 from rambla_py.handlers.kafka.preflight import look
 from rambla_py.handlers.kafka.settings import KafkaSettings, producer_config
 
@@ -40,7 +41,7 @@ _LONGEST_PROBE_S = 2.0
 _FLUSH_S = 2.0
 
 # Settings of the producers of messages that are sent alone. One whose batch had no answer is sent once, with
-# nothing else in its request or behind it on its connection: a retry of it would hold up the others.
+# nothing else on the connection (``InTurn``), which may break; a retry of it would hold up the others.
 _ALONE: dict[str, dict[str, Any]] = {
     "refused": {"batch.num.messages": 1, "linger.ms": 0},
     "single": {
@@ -99,6 +100,7 @@ class KafkaConnection:
         self._lent = False
         self._room = threading.Event()
         self._further: dict[str, Producer] = {}
+        self._in_turn = InTurn(link, lambda delivery: self._publish_alone(delivery, "single"))
         self._made: Producer | None = self._make({})
         _connections.add(self)
         self._thread_id = 0
@@ -148,7 +150,7 @@ class KafkaConnection:
         produce, record, report = self._producer.produce, self._records.record, self._report
         for delivery in deliveries:
             if delivery.attempts > 1 and delivery.alone:
-                self._publish_alone(delivery, "single")
+                self._in_turn.add(delivery)
                 continue
             try:
                 topic, value, key, partition, timestamp, headers = record(delivery)
@@ -171,6 +173,7 @@ class KafkaConnection:
         if self._lent and self._lost is None and self._down_since is None and self._open:
             self._flush()
         self._closing = True
+        self._in_turn.close()
         self._room.set()
         if threading.get_ident() != self._thread_id:
             self._thread.join(_FLUSH_S)
@@ -311,26 +314,34 @@ class KafkaConnection:
             delivery.failed(self._report_error(delivery, error, together=True))
         self._room.set()
 
-    def _report_alone(
-        self, delivery: Delivery, together: bool, error: KafkaError | None, message: Any
-    ) -> None:
+    def _report_alone(self, delivery: Delivery, error: KafkaError | None, message: Any) -> None:
         if error is None:
             delivery.ok(KafkaRecord(message.topic(), message.partition(), message.offset()))
         else:
-            delivery.failed(self._report_error(delivery, error, together=together))
+            delivery.failed(self._report_error(delivery, error))
 
-    def _publish_alone(self, delivery: Delivery, kind: str) -> None:
-        """Send a message alone, by a producer of this kind: another of its batch may have been the cause."""
+    def _report_single(self, delivery: Delivery, error: KafkaError | None, message: Any) -> None:
+        self._report_alone(delivery, error, message)
+        self._in_turn.answered()
+
+    def _publish_alone(self, delivery: Delivery, kind: str) -> bool:
+        """Send a message alone, by a producer of this kind: another of its batch may have been the cause.
+
+        Returns False if it has ended already.
+        """
+        report = self._report_single if kind == "single" else self._report_alone
         try:
             producer = self._further.get(kind)
             if producer is None:
                 producer = self._further[kind] = self._make(_ALONE[kind])
             topic, value, key, partition, timestamp, headers = self._records.record(delivery)
-            # A connection that breaks may take the next request with it.
-            answer = partial(self._report_alone, delivery, kind == "single")
-            producer.produce(topic, value, key, partition, answer, None, timestamp, headers)
+            producer.produce(
+                topic, value, key, partition, partial(report, delivery), None, timestamp, headers
+            )
         except (KafkaException, BufferError, ConnectionLostError) as error:
             delivery.failed(ConnectionLostError(f"kafka at {self.where}: could not be sent alone: {error}"))
+            return False
+        return True
 
     def _publish_with_room(self, delivery: Delivery) -> None:
         """Wait for room in the driver's queue, so that messages queue in the mailbox."""
