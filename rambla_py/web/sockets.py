@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -62,7 +63,7 @@ def siblings(name: str | None) -> Iterator[tuple[int, str]]:
             continue
         if _answers(str(path)):
             yield int(found[1]), str(path)
-        else:
+        elif not _is_alive(int(found[1])):  # one that lives has bound its socket, and is about to listen
             with suppress(OSError):
                 path.unlink()
 
@@ -83,6 +84,14 @@ def _folder() -> Path:
 
 def _file_name(name: str | None) -> str:
     return _NOT_IN_NAMES.sub("_", name or "rambla")[:40]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def _answers(path: str) -> bool:

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import ssl
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -124,6 +125,21 @@ def test_processes_of_an_app_are_shown_together() -> None:
         assert list(accepted(port)) == [str(os.getpid())]  # the child has ended, and left its socket
         assert list(siblings("shop")) == []
         assert os.listdir(os.path.dirname(socket_path("auto", "shop"))) == [f"shop-{os.getpid()}.sock"]
+
+
+def test_the_socket_of_a_process_that_is_about_to_listen_stays() -> None:
+    """Whoever looks for others between its bind and its listen must not remove it; one of the dead goes."""
+    with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["true"]) as ended:
+        try:
+            assert ended.wait(TIMEOUT_S) == 0
+            folder = os.path.dirname(socket_path("auto", "shop"))
+            for process in (living, ended):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
+                    bound.bind(f"{folder}/shop-{process.pid}.sock")
+            assert list(siblings("shop")) == []
+            assert os.listdir(folder) == [f"shop-{living.pid}.sock"]
+        finally:
+            living.kill()
 
 
 def accepted(port: int) -> dict[str, int]:
