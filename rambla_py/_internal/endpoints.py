@@ -61,10 +61,13 @@ def is_open_address(setting: str, text: str) -> bool:
 
     >>> is_open_address("url", "amqp://broker:5672/%2f"), is_open_address("url", "amqp://shop:pw@broker")
     (True, False)
+    >>> is_open_address("url", "nats://to/ken@broker")
+    False
     >>> is_open_address("url", "https://hooks.example.com/T0/token"), is_open_address("token", "a://b")
     (False, False)
     """
-    return setting in _ADDRESSES and "://" in text and _place(text) == text
+    # A login with a slash that is not percent-encoded is taken for a path.
+    return setting in _ADDRESSES and "://" in text and "@" not in text and _place(text) == text
 
 
 def _field(settings: Any, name: str) -> Any:

@@ -63,7 +63,7 @@ def siblings(name: str | None) -> Iterator[tuple[int, str]]:
             continue
         if _answers(str(path)):
             yield int(found[1]), str(path)
-        elif not _is_alive(int(found[1])):  # one that lives has bound its socket, and is about to listen
+        elif not _is_alive(int(found[1])):  # else it is about to listen
             with suppress(OSError):
                 path.unlink()
 

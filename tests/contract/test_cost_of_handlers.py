@@ -100,15 +100,13 @@ def test_a_message_costs_no_more_than_before(name: str, request: pytest.FixtureR
 
 
 def most(case: CostCase, size: int, known: dict[str, int | None]) -> dict[str, float]:
-    """Return what is allowed: three in a hundred more for a message alone, less than one a message in a batch.
+    """Return what is allowed: no call more for a message alone, less than one a message in a batch.
 
-    On a busy machine the worker that a message wakes looks around once more, each of forty times. Switches are no exact count: a thread that is woken early waits for the interpreter once more. Twice as
+    Switches are no exact count: a thread that is woken early waits for the interpreter once more. Twice as
     many and two more are allowed.
     """
     more = 0 if size == 1 else case.noise * size
     bounds = {name: count * MORE + more for name, count in known.items() if count is not None}
-    if size == 1:
-        bounds["calls"] += 0.03 * bounds["calls"]
     if "switches" in bounds:
         bounds["switches"] += (known["switches"] or 0) + 2
     if not SAME_PYTHON:

@@ -29,12 +29,11 @@ METHODS = [
     (PahoDriver, "_do_on_publish", ["self", "mid", "reason_code", "properties"]),
     (PahoDriver, "_handle_pubrec", ["self"]),
     (PahoDriver, "_handle_connack", ["self"]),
-    (PahoDriver, "_handle_pubackcomp", ["self", "cmd"]),
+    (PahoDriver, "_loop_rc_handle", ["self", "rc"]),
     (PahoDriver, "_packet_handle", ["self"]),
     (PahoDriver, "_packet_read", ["self"]),
     (PahoDriver, "_reset_sockets", ["self", "sockpair_only"]),
     (PahoDriver, "_sock_recv", ["self", "bufsize"]),
-    (PahoDriver, "_sock_send", ["self", "buf"]),
     (PahoDriver, "_ssl_wrap_socket", ["self", "tcp_sock"]),
     (PahoDriver, "_thread_main", ["self"]),
 ]

@@ -128,7 +128,7 @@ def test_processes_of_an_app_are_shown_together() -> None:
 
 
 def test_the_socket_of_a_process_that_is_about_to_listen_stays() -> None:
-    """Whoever looks for others between its bind and its listen must not remove it; one of the dead goes."""
+    """A search between its bind and its listen does not remove it; the socket of a dead process is removed."""
     with subprocess.Popen(["sleep", "60"]) as living, subprocess.Popen(["true"]) as ended:
         try:
             assert ended.wait(TIMEOUT_S) == 0

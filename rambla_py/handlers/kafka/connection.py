@@ -341,6 +341,9 @@ class KafkaConnection:
         except (KafkaException, BufferError, ConnectionLostError) as error:
             delivery.failed(ConnectionLostError(f"kafka at {self.where}: could not be sent alone: {error}"))
             return False
+        except Exception as error:  # what a payload's own code raises fails its message alone
+            delivery.failed(encoding_error(error))
+            return False
         return True
 
     def _publish_with_room(self, delivery: Delivery) -> None:

@@ -1,8 +1,8 @@
 """The client of paho-mqtt, with its private parts.
 
-The parts are ``_do_on_publish``, ``_handle_connack``, ``_handle_pubackcomp``, ``_handle_pubrec``, ``_host``,
-``_in_packet``, ``_max_inflight_messages``, ``_out_message_mutex``, ``_out_messages``, ``_packet_handle``,
-``_packet_read``, ``_reset_sockets``, ``_sock``, ``_sock_recv``, ``_sock_send``, ``_ssl_context``,
+The parts are ``_do_on_publish``, ``_handle_connack``, ``_handle_pubrec``, ``_host``, ``_in_packet``,
+``_loop_rc_handle``, ``_max_inflight_messages``, ``_out_message_mutex``, ``_out_messages``,
+``_packet_handle``, ``_packet_read``, ``_reset_sockets``, ``_sock``, ``_sock_recv``, ``_ssl_context``,
 ``_ssl_wrap_socket``, ``_thread`` and ``_thread_main``; a test fails by name when one is gone.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -28,6 +28,10 @@ __all__ = ["MqttClient", "client_for"]
 _OLD_CONNACK_BYTES = 2
 _LONGEST_S = 2_000_000.0
 """Sockets accept no longer time-out: the system counts milliseconds in 31 bits."""
+
+
+_ACKNOWLEDGEMENTS: Final = frozenset(kind << 4 for kind in (PacketTypes.PUBACK, PacketTypes.PUBCOMP))
+"""First bytes of the packets that end a message."""
 
 
 class MqttClient(Client):
@@ -100,14 +104,10 @@ class MqttClient(Client):
             self.cause = error  # paho only logs it
             raise
 
-    def _sock_send(self, buf: bytes | bytearray) -> int:
-        try:
-            return super()._sock_send(buf)
-        except BlockingIOError:
-            raise
-        except OSError:
+    def _loop_rc_handle(self, rc: MQTTErrorCode) -> MQTTErrorCode:
+        if rc:
             self._read_rest()
-            raise
+        return super()._loop_rc_handle(rc)
 
     def _read_rest(self) -> None:
         """Read the acknowledgements that came before the connection ended; paho would close without them."""
@@ -117,9 +117,20 @@ class MqttClient(Client):
                 pass
 
     def _packet_handle(self) -> MQTTErrorCode:
+        """Take a reason code that paho does not know, for which it raises, as the end of its message.
+
+        Mosquitto sends one of them: 0x95 for a message over its ``message_size_limit``.
+        """
         try:
             return super()._packet_handle()
-        except Exception as error:  # a reason code that paho does not know, for one
+        except Exception as error:
+            packet = self._in_packet["packet"]
+            if (
+                self._in_packet["command"] in _ACKNOWLEDGEMENTS
+                and _refuses(packet)
+                and not _is_known(packet[2])
+            ):
+                return self._refuse(packet)
             self.cause = error
             raise
 
@@ -130,22 +141,10 @@ class MqttClient(Client):
             raise OldProtocolError(packet[1])
         return super()._handle_connack()
 
-    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        """Take any code that refuses a message as its end: paho raises for those that it does not know.
-
-        Mosquitto sends one of them: 0x95 for a message over its ``message_size_limit``.
-        """
-        packet = self._in_packet["packet"]
-        if len(packet) > 2 and packet[2] >= FAILURE:
-            return self._refuse(packet)
-        return super()._handle_pubackcomp(cmd)
-
     def _handle_pubrec(self) -> MQTTErrorCode:
         """Take a PUBREC that refuses the message as its end; paho would send PUBREL for it."""
         packet = self._in_packet["packet"]
-        if len(packet) > 2 and packet[2] >= FAILURE:
-            return self._refuse(packet)
-        return super()._handle_pubrec()
+        return self._refuse(packet) if _refuses(packet) else super()._handle_pubrec()
 
     def _refuse(self, packet: bytes | bytearray) -> MQTTErrorCode:
         """End the message that a packet refuses, with its code."""
@@ -187,3 +186,16 @@ def client_for(broker: Broker, *, client_id: str, timeout_s: float) -> MqttClien
         client.tls_set_context(client_context(broker.tls, broker.where))
         client.server_name = broker.tls.server_name
     return client
+
+
+def _refuses(packet: bytes | bytearray) -> bool:
+    """Return whether an acknowledgement has a reason code that refuses its message."""
+    return len(packet) > 2 and packet[2] >= FAILURE
+
+
+def _is_known(code: int) -> bool:
+    try:
+        ReasonCode(PacketTypes.PUBACK, identifier=code)
+    except (KeyError, ValueError):  # of any packet, or of an acknowledgement
+        return False
+    return True
